@@ -1,0 +1,1 @@
+"""HTTP: request and response shapes, routes, errors, limits, server-sent events. Knows no native library."""

@@ -1,0 +1,1 @@
+"""The command line: the option table, its parser and help, and the composition root."""

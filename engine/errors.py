@@ -1,0 +1,41 @@
+"""What an engine can refuse or fail with. Every error crosses from the thread to the loop as a value."""
+
+import attrs
+
+
+class EngineError(Exception):
+    """Base of everything that the engine raises on purpose."""
+
+
+@attrs.frozen(slots=False)
+class InvalidRequest(EngineError):
+    """The request itself is wrong; ``param`` names the field if one is to blame."""
+
+    message: str
+    param: str | None = None
+
+    def __str__(self) -> str:
+        return self.message
+
+
+@attrs.frozen(slots=False)
+class ContextExceeded(EngineError):
+    """The prompt does not fit into the context of a slot (both in tokens)."""
+
+    n_prompt_tokens: int
+    n_ctx: int
+
+    def __str__(self) -> str:
+        return f"the request has {self.n_prompt_tokens} tokens and does not fit the context of {self.n_ctx} tokens"
+
+
+class ModelLoadError(EngineError):
+    """The model could not be loaded; the text says why and names the file."""
+
+
+class EngineUnavailable(EngineError):
+    """The engine is shutting down or has died; the request was not, or not completely, served."""
+
+
+class NativeError(EngineError):
+    """A native call answered with an error that no input of the request explains."""

@@ -1,0 +1,81 @@
+"""How the model and its context are to be created, in the engine's own terms."""
+
+import enum
+
+import attrs
+
+
+class SplitMode(enum.Enum):
+    NONE = "none"
+    LAYER = "layer"
+    ROW = "row"
+
+
+class FlashAttention(enum.Enum):
+    ON = "on"
+    OFF = "off"
+    AUTO = "auto"
+
+
+class Numa(enum.Enum):
+    DISABLED = "disabled"
+    DISTRIBUTE = "distribute"
+    ISOLATE = "isolate"
+    NUMACTL = "numactl"
+
+
+class CacheType(enum.Enum):
+    F32 = "f32"
+    F16 = "f16"
+    BF16 = "bf16"
+    Q8_0 = "q8_0"
+    Q4_0 = "q4_0"
+    Q4_1 = "q4_1"
+    IQ4_NL = "iq4_nl"
+    Q5_0 = "q5_0"
+    Q5_1 = "q5_1"
+
+
+type MetadataValue = int | float | bool | str
+
+
+@attrs.frozen(kw_only=True)
+class ModelOptions:
+    """What llama_model_params needs. ``devices`` None: all; (): CPU only."""
+
+    path: str
+    n_gpu_layers: int = -1  # -1: all
+    devices: tuple[str, ...] | None = None
+    split_mode: SplitMode = SplitMode.LAYER
+    main_gpu: int = 0
+    tensor_split: tuple[float, ...] = ()
+    use_mmap: bool = True
+    use_mlock: bool = False
+    extra_buffers: bool = True  # repacked and AMX weights; the preflight may switch it off
+    metadata_overrides: tuple[tuple[str, MetadataValue], ...] = ()
+
+
+@attrs.frozen(kw_only=True)
+class ContextOptions:
+    """What llama_context_params needs. None: the model's own value."""
+
+    n_ctx: int = 4096  # cells, 0: the model's training context
+    n_batch: int = 2048
+    n_ubatch: int = 512
+    n_seq_max: int = 1
+    n_threads: int = 1
+    n_threads_batch: int = 1
+    flash_attention: FlashAttention = FlashAttention.AUTO
+    cache_type_k: CacheType = CacheType.F16
+    cache_type_v: CacheType = CacheType.F16
+    offload_kqv: bool = True
+    kv_unified: bool = True
+    swa_full: bool = False
+    rope_scaling: str | None = None  # none, linear, yarn
+    rope_freq_base: float | None = None
+    rope_freq_scale: float | None = None
+    yarn_orig_ctx: int = 0
+    yarn_ext_factor: float = -1.0
+    yarn_attn_factor: float = 1.0
+    yarn_beta_fast: float = 32.0
+    yarn_beta_slow: float = 1.0

@@ -1,0 +1,104 @@
+"""What the engine loop needs of a model: the llama.cpp adapter and the fake of the tests both satisfy it.
+
+A backend is used by one thread only, the vocabulary excepted.
+"""
+
+import enum
+from collections.abc import Sequence
+from typing import Protocol
+
+import attrs
+
+from engine.text.info import ModelInfo
+from engine.text.requests import SamplingParams, TokenInfo
+
+
+class DecodeStatus(enum.Enum):
+    """OK: all computed. NO_ROOM: nothing changed. ABORTED: whole ubatches before the abort are computed."""
+
+    OK = "ok"
+    NO_ROOM = "no room"
+    ABORTED = "aborted"
+
+
+@attrs.frozen
+class Run:
+    """Consecutive tokens of one sequence in a batch, at positions ``start``, ``start + 1`` …
+
+    ``logits`` asks for the logits of the LAST token; they are found at the run's last batch index.
+    """
+
+    seq: int
+    start: int
+    tokens: Sequence[int]
+    logits: bool
+
+
+class Vocab(Protocol):
+    """Text to tokens and back. Thread-safe."""
+
+    n_vocab: int
+
+    def tokenize(self, text: str, *, add_special: bool, parse_special: bool) -> list[int]:
+        """Tokens of ``text``; control tokens are recognised in it only with ``parse_special``."""
+
+    def piece(self, token: int, *, special: bool) -> bytes:
+        """Bytes of one token; b"" for a control token unless ``special``. Raises ValueError out of range."""
+
+    def is_eog(self, token: int) -> bool:
+        """Whether the token ends a generation."""
+
+
+class Sampler(Protocol):
+    """Draws the tokens of one sequence. Stateful: penalties, the random generator, mirostat."""
+
+    def accept(self, tokens: Sequence[int]) -> None:
+        """Count prompt tokens into the history that penalties look at."""
+
+    def sample(self, index: int) -> tuple[int, TokenInfo | None]:
+        """Draw from the logits of batch index ``index`` of the last decode, and accept the token.
+
+        The info is given when the params ask for it (``logprobs`` or ``n_probs``).
+        """
+
+    def close(self) -> None:
+        """Free it; a closed sampler is not used again. Idempotent."""
+
+
+class Memory(Protocol):
+    """The KV cache. Positions are half-open ranges [p0, p1); p1 None: to the end."""
+
+    def copy(self, src: int, dst: int, p0: int, p1: int) -> None:
+        """Let ``dst`` share the cells of ``src`` in the range."""
+
+    def remove(self, seq: int, p0: int, p1: int | None) -> None:
+        """Take the range out of the sequence."""
+
+    def shift(self, seq: int, p0: int, p1: int | None, delta: int) -> None:
+        """Move the positions of the range by ``delta``; only for cells that ``seq`` alone holds."""
+
+    def span(self, seq: int) -> tuple[int, int]:
+        """(first, last) position held, (-1, -1) when empty."""
+
+
+class Backend(Memory, Protocol):
+    """A loaded model with its context."""
+
+    info: ModelInfo
+    vocab: Vocab
+    n_seqs: int  # sequence ids 0 … n_seqs - 1 may be used
+
+    def decode(self, runs: Sequence[Run]) -> DecodeStatus:
+        """Compute one batch of at most ``info.n_batch`` tokens. Raises NativeError on anything but a status."""
+
+    def create_sampler(self, params: SamplingParams) -> Sampler:
+        """A sampler of its own for one sequence. Raises InvalidRequest when the library refuses the params."""
+
+    def abort(self) -> None:
+        """Make a running decode return ABORTED soon. Any thread; stays set until ``clear_abort``."""
+
+    def clear_abort(self) -> None:
+        """Let decodes run again."""
+
+    def close(self) -> None:
+        """Free everything. Idempotent."""

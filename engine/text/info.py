@@ -1,0 +1,68 @@
+"""Read-only views that the engine publishes: the model, its slots, its counters."""
+
+import attrs
+
+
+@attrs.frozen(kw_only=True)
+class ModelInfo:
+    """Facts of the loaded model and context. Counts in tokens, sizes in bytes."""
+
+    path: str
+    description: str  # e.g. "qwen2 1B Q4_K - Medium"
+    architecture: str
+    vocab_type: int
+    n_vocab: int
+    n_ctx_train: int
+    n_embd: int
+    n_params: int
+    size: int
+    n_ctx: int  # cells of the KV cache
+    n_ctx_slot: int  # most tokens that one sequence may hold
+    n_slots: int
+    n_batch: int
+    n_ubatch: int
+    bos: int | None
+    eos: int | None
+    add_bos: bool
+    can_shift: bool
+    is_recurrent: bool
+    has_encoder: bool
+    n_swa: int
+    chat_template: str | None  # the model's own Jinja text
+    tool_template: str | None  # its "tool_use" variant
+    metadata: dict[str, str] = attrs.field(factory=dict)
+
+
+@attrs.frozen(kw_only=True)
+class SlotState:
+    """One slot as it was after the last step."""
+
+    id: int
+    request_id: str | None  # None: idle
+    n_ctx: int
+    n_past: int  # tokens in the KV cache
+    n_prompt: int
+    n_cached: int  # prompt tokens that came from the prefix cache
+    n_decoded: int
+    n_remain: int | None  # None: no limit
+    is_prefilling: bool
+    prompt: tuple[int, ...] = ()
+
+
+@attrs.frozen(kw_only=True)
+class EngineStats:
+    """Running totals since start (counters), and the state after the last step (gauges)."""
+
+    prompt_tokens_total: int = 0  # computed
+    prompt_cached_tokens_total: int = 0  # reused
+    prompt_seconds_total: float = 0.0
+    tokens_predicted_total: int = 0
+    tokens_predicted_seconds_total: float = 0.0
+    decode_total: int = 0  # llama_decode calls
+    busy_slots_total: int = 0  # sum over decodes of the sequences in the batch
+    preemptions_total: int = 0
+    kv_cells: int = 0
+    kv_cells_used: int = 0  # by running requests and by the cache
+    kv_cells_active: int = 0  # by running requests alone
+    requests_processing: int = 0
+    requests_deferred: int = 0

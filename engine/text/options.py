@@ -1,0 +1,22 @@
+"""How the text engine is to run."""
+
+import attrs
+
+from engine.native.options import ContextOptions, ModelOptions
+
+
+@attrs.frozen(kw_only=True)
+class EngineOptions:
+    """The text engine's settings. ``context.n_ctx`` is shared by ``n_parallel`` slots."""
+
+    model: ModelOptions
+    context: ContextOptions = attrs.field(factory=ContextOptions)
+    n_parallel: int = 1  # slots
+    slot_may_use_all: bool = False  # --kv-unified: a slot may use the whole context instead of its share
+    continuous_batching: bool = True
+    context_shift: bool = True
+    warmup: bool = True
+    measure_rate: bool = False  # --tokens-per-second -1: measure the cap before ready
+    step_target: float = 0.150  # seconds that a step may take while streams are running
+    event_buffer: int = 64  # events that a request may have unread before its sequence pauses
+    debug: bool = False  # compare the KV books with the library's whenever idle

@@ -1,0 +1,84 @@
+"""What one generation is asked to do. Frozen: a request never changes once it is submitted."""
+
+from collections.abc import Sequence
+from typing import Final
+
+import attrs
+
+# Order in which contract.md applies the samplers when neither a flag nor a request says otherwise.
+DEFAULT_SAMPLERS: Final = ("penalties", "dry", "top_k", "typ_p", "top_p", "min_p", "xtc", "temperature")
+KNOWN_SAMPLERS: Final = (*DEFAULT_SAMPLERS, "top_n_sigma")
+DEFAULT_DRY_BREAKERS: Final = ("\n", ":", '"', "*")
+
+
+@attrs.frozen(kw_only=True)
+class SamplingParams:
+    """How tokens are drawn. ``temperature`` 0 is greedy. Values are validated where they enter (API, CLI)."""
+
+    seed: int | None = None  # None: random
+    temperature: float = 0.8
+    top_k: int = 40  # 0: off
+    top_p: float = 0.9  # 1: off
+    min_p: float = 0.1  # 0: off
+    top_n_sigma: float = -1.0  # <= 0: off
+    typical_p: float = 1.0  # 1: off
+    xtc_probability: float = 0.0
+    xtc_threshold: float = 0.1
+    dynatemp_range: float = 0.0
+    dynatemp_exponent: float = 1.0
+    repeat_last_n: int = 64  # tokens; 0: off, -1: the context
+    repeat_penalty: float = 1.0
+    frequency_penalty: float = 0.0
+    presence_penalty: float = 0.0
+    dry_multiplier: float = 0.0
+    dry_base: float = 1.75
+    dry_allowed_length: int = 2
+    dry_penalty_last_n: int = -1
+    dry_sequence_breakers: tuple[str, ...] = DEFAULT_DRY_BREAKERS
+    mirostat: int = 0  # 0: off, 1, 2
+    mirostat_tau: float = 5.0
+    mirostat_eta: float = 0.1
+    samplers: tuple[str, ...] = DEFAULT_SAMPLERS
+    logit_bias: tuple[tuple[int, float], ...] = ()  # (token id, bias); -inf forbids
+    ignore_eos: bool = False
+    min_keep: int = 0
+    n_probs: int = 0  # number of alternatives to report per token
+    logprobs: bool = False  # report the chosen token's log probability (also with n_probs 0)
+    post_sampling_probs: bool = False  # report probabilities after the sampler chain, not of the raw logits
+
+
+@attrs.frozen(kw_only=True)
+class GenerationRequest:
+    """One prompt, one continuation. ``n`` choices are ``n`` requests: the prefix cache computes their prompt once."""
+
+    id: str  # unique in the process; on every log line
+    prompt: Sequence[int]  # token ids, at least one
+    sampling: SamplingParams = attrs.field(factory=SamplingParams)
+    max_tokens: int | None = None  # None: no limit of its own
+    until_context_full: bool = False  # end with "limit" when the slot's context is full instead of shifting it
+    n_keep: int = 0  # prompt tokens that a context shift keeps; -1: the whole prompt
+    n_discard: int = 0  # tokens that a context shift drops; 0: half of what is not kept
+    stop: tuple[str, ...] = ()  # never part of the text that is sent
+    n_indent: int = 0  # minimum indentation of a new line; generation ends where a line has less (infill)
+    t_max_predict_ms: float = 0.0  # end the generation this long after the first token, at a line end; 0: off
+    cache_prompt: bool = True  # may reuse and leave behind cached prefixes
+    slot: int | None = None  # run on this slot, None: any
+    tokens_per_second: float = 0.0  # even pace, 0: as fast as possible
+    special: bool = False  # render control tokens as text
+    report_progress: bool = False  # deliver PrefillProgress events
+
+
+@attrs.frozen(kw_only=True)
+class TokenProb:
+    """One candidate. ``logprob`` is the natural logarithm; ``prob`` = exp(logprob)."""
+
+    token: int
+    piece: bytes
+    logprob: float
+
+
+@attrs.frozen(kw_only=True)
+class TokenInfo(TokenProb):
+    """The chosen token and its ``n_probs`` most probable alternatives, best first."""
+
+    top: tuple[TokenProb, ...] = ()

@@ -1,0 +1,64 @@
+"""Everything that a run is configured with, as the composition root hands it out."""
+
+import enum
+
+import attrs
+
+from engine.text.options import EngineOptions
+from engine.text.requests import SamplingParams
+
+
+class LogFormat(enum.Enum):
+    TEXT = "text"
+    JSON = "json"
+
+
+@attrs.frozen(kw_only=True)
+class LogSettings:
+    verbosity: int = 0  # 0: info and above, 1 and more: debug
+    format: LogFormat = LogFormat.TEXT
+    colors: bool | None = None  # None: on a terminal
+
+
+@attrs.frozen(kw_only=True)
+class ServerSettings:
+    """How the server listens and whom it lets in. Durations in seconds, sizes in bytes."""
+
+    hosts: tuple[str, ...] = ("127.0.0.1",)  # addresses, or paths that end in .sock
+    port: int = 8080  # 0: any free port
+    timeout: float = 600.0  # read and write
+    prepare_threads: int = -1  # --threads-http: interpreters that prepare requests, -1: cores
+    idle_timeout: float = 60.0  # --conn-idle
+    keepalive_timeout: float = 15.0  # --conn-keepalive
+    grace: float = 10.0  # how long running streams may go on after SIGTERM
+    api_keys: tuple[str, ...] = ()
+    ssl_key_file: str | None = None
+    ssl_cert_file: str | None = None
+    metrics: bool = False
+    slots: bool = False
+    aliases: tuple[str, ...] = ()  # model ids; empty: the model file's name
+    cors_origins: tuple[str, ...] = ()
+    max_body: int = 64 * 1024 * 1024
+    tokens_per_second: float = 0.0  # cap; 0: header ignored, -1: measured at start
+
+
+@attrs.frozen(kw_only=True)
+class GenerationDefaults:
+    """What a request gets where it says nothing."""
+
+    sampling: SamplingParams = attrs.field(factory=SamplingParams)
+    n_predict: int = -1  # -1 unlimited, -2 until the context is full; caps a request's value when > 0
+    n_keep: int = 0
+    stop: tuple[str, ...] = ()  # --reverse-prompt
+    special: bool = False
+    cache_prompt: bool = True
+
+
+@attrs.frozen(kw_only=True)
+class Settings:
+    """One run of the server."""
+
+    engine: EngineOptions
+    server: ServerSettings = attrs.field(factory=ServerSettings)
+    defaults: GenerationDefaults = attrs.field(factory=GenerationDefaults)
+    log: LogSettings = attrs.field(factory=LogSettings)

@@ -1,0 +1,116 @@
+"""Install llama-box into .venv, with native builds that fit this machine.
+
+Both native packages are compiled here. What uv's settings cannot express is a choice by machine, so this script
+makes it, says what it chose and hands it to ``uv sync`` as build settings (they are part of uv's cache key: another
+processor or other flags never get this build).
+
+    python3 tools/install.py [--test] [--bench] [--no-demo] [--cuda | --no-cuda] [--define KEY=VALUE ...] [--dry-run]
+
+``--define`` goes to CMake for both packages and wins over what was chosen; CMAKE_ARGS, CFLAGS and CXXFLAGS are
+honoured as usual. Needs uv (``python3 -m pip install uv``); runs on any Python 3.8 or newer.
+"""
+
+import argparse
+import hashlib
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGES = ("llama-cpp-python", "stable-diffusion-cpp-python")
+BUILD_ENV = ("CMAKE_ARGS", "CFLAGS", "CXXFLAGS", "CC", "CXX")
+# GCC removes the stores that fill the AMX tile configuration: every quantised prefill then dies with SIGSEGV.
+AMX_CURE = "-fno-tree-dse -fno-dse"
+
+
+def cpu_identity():
+    """Name and instruction sets of the processor, as one text."""
+    if sys.platform == "darwin":
+        return subprocess.run(["sysctl", "-n", "machdep.cpu.brand_string"], capture_output=True, text=True).stdout
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    keys = ("model name", "flags", "Features", "CPU part")
+    return "\n".join(sorted({line for line in lines if line.split(":")[0].strip() in keys}))
+
+
+def compiler_is_gcc():
+    """Whether the C++ compiler that CMake will pick is GCC."""
+    compiler = os.environ.get("CXX") or shutil.which("c++") or shutil.which("g++")
+    if not compiler or sys.platform == "darwin":
+        return False
+    answer = subprocess.run([*compiler.split(), "--version"], capture_output=True, text=True).stdout
+    return "Free Software Foundation" in answer
+
+
+def cuda_reason():
+    """(use CUDA?, why)."""
+    nvcc = shutil.which("nvcc") or next((p for p in ("/usr/local/cuda/bin/nvcc",) if os.path.exists(p)), None)
+    if not nvcc:
+        return False, "no CUDA toolkit (nvcc) found"
+    if not (os.path.exists("/dev/nvidia0") or os.path.exists("/dev/dxg") or shutil.which("nvidia-smi")):
+        return False, "CUDA toolkit found, but no NVIDIA driver on this machine (--cuda builds for another one)"
+    return True, "CUDA toolkit and an NVIDIA driver found"
+
+
+def choose(args):
+    """CMake definitions per package, and the reasons, one line each."""
+    llama, diffusion = {"GGML_RPC": "ON"}, {"GGML_RPC": "ON"}
+    reasons = ["RPC: on, always"]
+    cpu = cpu_identity()
+    use_cuda, why = (args.cuda, "as asked") if args.cuda is not None else cuda_reason()
+    reasons.append("CUDA: %s (%s)" % ("on" if use_cuda else "off", why))
+    if use_cuda:
+        llama["GGML_CUDA"] = diffusion["SD_CUDA"] = "ON"
+    if sys.platform == "darwin":
+        llama["GGML_METAL"] = diffusion["SD_METAL"] = "ON"
+        reasons.append("Metal: on (macOS)")
+    if "amx_tile" in cpu and compiler_is_gcc():
+        for defines in (llama, diffusion):
+            defines["CMAKE_C_FLAGS"] = defines["CMAKE_CXX_FLAGS"] = AMX_CURE
+        reasons.append("AMX: kept, compiled with %s (GCC would crash it otherwise)" % AMX_CURE)
+    for item in args.define:
+        key, _, value = item.partition("=")
+        llama[key] = diffusion[key] = value
+        reasons.append("%s=%s: as asked" % (key, value))
+    identity = cpu + "".join("%s=%s;" % (k, os.environ.get(k, "")) for k in BUILD_ENV)
+    build = hashlib.sha256(identity.encode()).hexdigest()[:16]
+    llama["LLAMABOX_BUILD"] = diffusion["LLAMABOX_BUILD"] = build
+    return dict(zip(PACKAGES, (llama, diffusion))), reasons
+
+
+def main():
+    parser = argparse.ArgumentParser(description="Install llama-box into .venv, with native builds for this machine.")
+    parser.add_argument("--test", action="store_true", help="with the test tools")
+    parser.add_argument("--bench", action="store_true", help="with the benchmark tools")
+    parser.add_argument("--no-demo", action="store_true", help="without the demo model's packages (491 MB)")
+    parser.add_argument("--cuda", action="store_true", default=None, help="build for CUDA even if no GPU is seen")
+    parser.add_argument("--no-cuda", dest="cuda", action="store_false", help="never build for CUDA")
+    parser.add_argument("--define", action="append", default=[], metavar="KEY=VALUE", help="a CMake definition")
+    parser.add_argument("--dry-run", action="store_true", help="say what would be done")
+    args = parser.parse_args()
+    settings, reasons = choose(args)
+    command = [sys.executable, "-m", "uv", "sync", "--no-default-groups", "--project", str(ROOT)]
+    command += ["--group", "test"] * args.test + ["--group", "bench"] * args.bench
+    command += ["--extra", "demo"] * (not args.no_demo)
+    for package, defines in settings.items():
+        for key, value in defines.items():
+            command += ["--config-settings-package", "%s:cmake.define.%s=%s" % (package, key, value)]
+    for reason in reasons:
+        print("install: " + reason)
+    print("install: " + " ".join(command), flush=True)
+    if args.dry_run:
+        return 0
+    if subprocess.run([sys.executable, "-m", "uv", "--version"], capture_output=True).returncode:
+        print("install: uv is missing: python3 -m pip install uv", file=sys.stderr)
+        return 2
+    print("install: the first build of the native packages takes about 15 minutes on two cores", flush=True)
+    return subprocess.run(command, cwd=ROOT).returncode
+
+
+if __name__ == "__main__":
+    sys.exit(main())
