@@ -37,7 +37,9 @@ class Run:
 class Vocab(Protocol):
     """Text to tokens and back. Thread-safe."""
 
-    n_vocab: int
+    @property
+    def n_vocab(self) -> int:
+        """Token ids are 0 … n_vocab - 1."""
 
     def tokenize(self, text: str, *, add_special: bool, parse_special: bool) -> list[int]:
         """Tokens of ``text``; control tokens are recognised in it only with ``parse_special``."""
@@ -47,6 +49,9 @@ class Vocab(Protocol):
 
     def is_eog(self, token: int) -> bool:
         """Whether the token ends a generation."""
+
+    def control_tokens(self) -> Sequence[int]:
+        """The tokens that are markers rather than text: ``piece`` without ``special`` is empty for them."""
 
 
 class Sampler(Protocol):
@@ -85,8 +90,11 @@ class Backend(Memory, Protocol):
     """A loaded model with its context."""
 
     info: ModelInfo
-    vocab: Vocab
     n_seqs: int  # sequence ids 0 … n_seqs - 1 may be used
+
+    @property
+    def vocab(self) -> Vocab:
+        """The model's vocabulary; outlives no ``close``."""
 
     def decode(self, runs: Sequence[Run]) -> DecodeStatus:
         """Compute one batch of at most ``info.n_batch`` tokens. Raises NativeError on anything but a status."""

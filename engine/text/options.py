@@ -2,7 +2,7 @@
 
 import attrs
 
-from engine.native.options import ContextOptions, ModelOptions
+from engine.native.options import ContextOptions, ModelOptions, Numa
 
 
 @attrs.frozen(kw_only=True)
@@ -15,6 +15,7 @@ class EngineOptions:
     slot_may_use_all: bool = False  # --kv-unified: a slot may use the whole context instead of its share
     continuous_batching: bool = True
     context_shift: bool = True
+    numa: Numa = Numa.DISABLED  # chosen once a process, before the model is loaded
     warmup: bool = True
     measure_rate: bool = False  # --tokens-per-second -1: measure the cap before ready
     step_target: float = 0.150  # seconds that a step may take while streams are running

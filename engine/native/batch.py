@@ -1,0 +1,87 @@
+"""The input of one decode, in numpy arrays that the native batch points into."""
+
+import ctypes
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+
+class Batch:
+    """At most ``capacity`` tokens, each of one sequence. Filled run by run, without a loop over tokens.
+
+    ``native`` is the llama_batch; its pointers stay valid as long as this object lives.
+    """
+
+    def __init__(self, lib: Any, capacity: int, n_seqs: int) -> None:
+        self.capacity = capacity
+        self.n_seqs = n_seqs
+        self._tokens = np.zeros(capacity, np.int32)
+        self._positions = np.zeros(capacity, np.int32)
+        self._counts = np.ones(capacity, np.int32)  # sequences per token: always one
+        self._logits = np.zeros(capacity, np.int8)
+        # A token's sequences are given by pointer: all point into this constant table, whose entry i is i.
+        self._ids = np.arange(n_seqs, dtype=np.int32)
+        self._id_addresses = (self._ids.ctypes.data + self._ids.itemsize * np.arange(n_seqs)).astype(np.uintp)
+        self._seqs = np.full(capacity, self._ids.ctypes.data, np.uintp)
+        self._offsets = np.arange(capacity, dtype=np.int32)
+        self.native = lib.llama_batch(
+            n_tokens=0,
+            token=self._pointer(self._tokens, ctypes.c_int32),
+            embd=None,
+            pos=self._pointer(self._positions, ctypes.c_int32),
+            n_seq_id=self._pointer(self._counts, ctypes.c_int32),
+            seq_id=self._pointer(self._seqs, ctypes.POINTER(ctypes.c_int32)),
+            logits=self._pointer(self._logits, ctypes.c_int8),
+        )
+
+    @staticmethod
+    def _pointer(array: np.ndarray[Any, Any], element: Any) -> Any:
+        return ctypes.cast(array.ctypes.data, ctypes.POINTER(element))
+
+    def __len__(self) -> int:
+        return int(self.native.n_tokens)
+
+    @property
+    def outputs(self) -> list[int]:
+        """Indices of the tokens whose logits are asked for."""
+        return [int(index) for index in np.flatnonzero(self._logits[: len(self)])]
+
+    def clear(self) -> None:
+        """Forget all runs."""
+        self.native.n_tokens = 0
+
+    def add_run(self, seq: int, start: int, tokens: Sequence[int] | np.ndarray[Any, Any], *, logits: bool) -> int:
+        """Append ``tokens`` of ``seq`` at positions ``start`` …; ``logits`` asks for the last one's logits.
+
+        Returns the batch index of the last token. Raises ValueError, and changes nothing, when the run is empty or
+        does not fit, or the sequence or position is out of range.
+        """
+        first, n = self.native.n_tokens, len(tokens)
+        last = first + n
+        if n == 0:
+            raise ValueError("a run needs at least one token")
+        if last > self.capacity:
+            raise ValueError(f"the batch takes {self.capacity} tokens, not {last}")
+        if not 0 <= seq < self.n_seqs:
+            raise ValueError(f"sequence {seq} is out of range (0 to {self.n_seqs - 1})")
+        if not 0 <= start <= np.iinfo(np.int32).max - n:
+            raise ValueError(f"position {start} is out of range")
+        try:
+            self._tokens[first:last] = tokens
+        except OverflowError as error:
+            raise ValueError("a token id does not fit 32 bits") from error
+        np.add(self._offsets[:n], start, out=self._positions[first:last])
+        self._seqs[first:last] = self._id_addresses[seq]
+        self._logits[first:last] = 0
+        self._logits[last - 1] = logits
+        self.native.n_tokens = last
+        return int(last - 1)
+
+    def lowest_token(self) -> int:
+        """The smallest token id in the batch, which must not be empty."""
+        return int(self._tokens[: len(self)].min())
+
+    def highest_token(self) -> int:
+        """The largest token id in the batch, which must not be empty."""
+        return int(self._tokens[: len(self)].max())

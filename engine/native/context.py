@@ -1,0 +1,244 @@
+"""A context: the KV cache, decoding, the logits. One thread uses it, except where said otherwise."""
+
+import ctypes
+import threading
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.errors import ModelLoadError, NativeError
+from engine.native.batch import Batch
+from engine.native.log import explain, native_log
+from engine.native.model import Model
+from engine.native.options import CacheType, ContextOptions, FlashAttention
+
+_CACHE_TYPES: Final = {
+    CacheType.F32: "GGML_TYPE_F32",
+    CacheType.F16: "GGML_TYPE_F16",
+    CacheType.BF16: "GGML_TYPE_BF16",
+    CacheType.Q8_0: "GGML_TYPE_Q8_0",
+    CacheType.Q4_0: "GGML_TYPE_Q4_0",
+    CacheType.Q4_1: "GGML_TYPE_Q4_1",
+    CacheType.IQ4_NL: "GGML_TYPE_IQ4_NL",
+    CacheType.Q5_0: "GGML_TYPE_Q5_0",
+    CacheType.Q5_1: "GGML_TYPE_Q5_1",
+}
+_FLASH_ATTENTION: Final = {FlashAttention.AUTO: -1, FlashAttention.OFF: 0, FlashAttention.ON: 1}
+_ROPE_SCALING: Final = {None: -1, "none": 0, "linear": 1, "yarn": 2}
+_END: Final = -1  # the library's "to the end"
+
+
+class AbortFlag:
+    """Stops a running decode from any thread.
+
+    The library polls its callback hundreds of times a token, so the callback is libc's ``strlen`` on a buffer of two
+    bytes: no Python code runs, and the length is non-zero, which means abort, when the first byte is.
+    """
+
+    def __init__(self, lib: Any, context: Any) -> None:
+        self._buffer = ctypes.create_string_buffer(2)
+        self._callback = ctypes.cast(ctypes.CDLL(None).strlen, lib.ggml_abort_callback)
+        lib.llama_set_abort_callback(context, self._callback, ctypes.addressof(self._buffer))
+
+    def set(self) -> None:
+        """Make the running decode, and those after it, stop."""
+        self._buffer[0] = b"\1"
+
+    def clear(self) -> None:
+        """Let decodes run again."""
+        self._buffer[0] = b"\0"
+
+
+class Context:
+    """One llama_context. Sizes are those that the library chose, which may differ from the ones asked for."""
+
+    def __init__(self, model: Model, options: ContextOptions) -> None:
+        """Create it. Raises ModelLoadError with the library's reason, e.g. when the memory does not suffice."""
+        if model.closed:
+            raise ModelLoadError(f"{model.path} has been closed")
+        self._lib = lib = model.lib
+        self.model = model
+        params = _params(lib, options, model.path)
+        with native_log.collect_errors() as errors:
+            handle = lib.llama_init_from_model(model.handle, params)
+        if not handle:
+            raise ModelLoadError(f"cannot create a context for {model.path}: {explain(errors)}")
+        self.handle: Any = handle
+        self._memory = lib.llama_get_memory(handle)
+        self.n_ctx: int = lib.llama_n_ctx(handle)
+        self.n_ctx_seq: int = lib.llama_n_ctx_seq(handle)
+        self.n_batch: int = lib.llama_n_batch(handle)
+        self.n_ubatch: int = lib.llama_n_ubatch(handle)
+        self.n_seqs = options.n_seq_max
+        self.kv_unified = options.kv_unified
+        self.can_shift = bool(self._memory) and bool(lib.llama_memory_can_shift(self._memory))
+        self._n_vocab = model.vocab.n_vocab
+        self._row_type = ctypes.c_float * self._n_vocab
+        self._logits_lock = threading.Lock()
+        self._abort = AbortFlag(lib, handle)
+        model.register(self)
+
+    def new_batch(self) -> Batch:
+        """An empty batch of this context's size."""
+        return Batch(self._lib, self.n_batch, self.n_seqs)
+
+    def decode(self, batch: Batch) -> int:
+        """Compute a batch: 0 done, 1 no room in the KV cache (nothing changed), 2 aborted (whole ubatches remain).
+
+        Raises ValueError for a batch that is empty, too large or has tokens outside the vocabulary, NativeError when
+        the library fails.
+        """
+        handle = self._open()
+        if not 0 < len(batch) <= self.n_batch:
+            raise ValueError(f"a decode takes 1 to {self.n_batch} tokens, not {len(batch)}")
+        if batch.lowest_token() < 0 or batch.highest_token() >= self._n_vocab:
+            raise ValueError(f"a token is not in the vocabulary (0 to {self._n_vocab - 1})")
+        with native_log.collect_errors() as errors:
+            status: int = self._lib.llama_decode(handle, batch.native)
+        if status not in (0, 1, 2):
+            raise NativeError(f"llama_decode failed with {status}: {explain(errors)}")
+        return status
+
+    def warmup(self, tokens: list[int]) -> None:
+        """Run ``tokens`` once so that weights are loaded and caches filled; the KV cache is empty afterwards."""
+        handle = self._open()
+        self._lib.llama_set_warmup(handle, True)
+        try:
+            batch = self.new_batch()
+            batch.add_run(0, 0, tokens[: self.n_batch], logits=True)
+            self.decode(batch)
+        finally:
+            self.clear_memory()
+            self._lib.llama_synchronize(handle)
+            self._lib.llama_set_warmup(handle, False)
+
+    def logits_row(self, index: int) -> NDArray[np.float32]:
+        """Logits of batch index ``index`` of the last decode, float32[n_vocab].
+
+        A view of the library's memory: it must not be written, and the next decode overwrites it. May be called by
+        several threads at once between two decodes. Raises ValueError when no logits were asked for there.
+        """
+        handle = self._open()
+        # The first reader after a decode makes the library sort its rows, and that must not run twice at once.
+        with self._logits_lock:
+            pointer = self._lib.llama_get_logits_ith(handle, index) if index >= 0 else None
+        if not pointer:
+            raise ValueError(f"batch index {index} has no logits")
+        return np.frombuffer(self._row_type.from_address(ctypes.addressof(pointer.contents)), np.float32)
+
+    def clear_memory(self) -> None:
+        """Empty the KV cache."""
+        self._open()
+        self._lib.llama_memory_clear(self._memory, True)
+
+    def copy(self, src: int, dst: int, p0: int, p1: int) -> None:
+        """Let ``dst`` share the cells of ``src`` at positions [p0, p1).
+
+        Raises ValueError out of range, and for a part of a sequence when the cache is not unified.
+        """
+        self._check_range(src, p0, p1)
+        self._check_seq(dst)
+        if src == dst or p0 == p1:
+            return
+        if not self.kv_unified:
+            first, last = self.span(src)
+            if p0 > first or p1 <= last:
+                raise ValueError("only a whole sequence can be copied between streams")
+            p0, p1 = _END, _END
+        self._lib.llama_memory_seq_cp(self._memory, src, dst, p0, p1)
+
+    def remove(self, seq: int, p0: int, p1: int | None) -> None:
+        """Take positions [p0, p1) out of ``seq``. Raises NativeError when the model's memory cannot be cut there."""
+        self._check_range(seq, p0, p1)
+        if p0 == p1:
+            return
+        if not self._lib.llama_memory_seq_rm(self._memory, seq, p0, _END if p1 is None else p1):
+            raise NativeError(f"positions {p0} to {p1} of sequence {seq} cannot be removed from this model's memory")
+
+    def shift(self, seq: int, p0: int, p1: int | None, delta: int) -> None:
+        """Move positions [p0, p1) of ``seq`` by ``delta``. Cells shared with other sequences move for them too.
+
+        Raises ValueError when positions would become negative, NativeError when the model cannot shift.
+        """
+        self._check_range(seq, p0, p1)
+        if not self.can_shift:
+            raise NativeError("this model's positions cannot be shifted")
+        first = max(p0, self.span(seq)[0])
+        if first + delta < 0:
+            raise ValueError(f"position {first} cannot move by {delta}")
+        if p0 == p1 or delta == 0:
+            return
+        self._lib.llama_memory_seq_add(self._memory, seq, p0, _END if p1 is None else p1, delta)
+
+    def span(self, seq: int) -> tuple[int, int]:
+        """(first, last) position that ``seq`` holds, (-1, -1) when empty."""
+        self._open()
+        self._check_seq(seq)
+        return (
+            self._lib.llama_memory_seq_pos_min(self._memory, seq),
+            self._lib.llama_memory_seq_pos_max(self._memory, seq),
+        )
+
+    def abort(self) -> None:
+        """Make a running decode stop soon with status 2. Any thread; stays set until ``clear_abort``."""
+        self._abort.set()
+
+    def clear_abort(self) -> None:
+        """Let decodes run again. Any thread."""
+        self._abort.clear()
+
+    def close(self) -> None:
+        """Free the context. Idempotent."""
+        if self.handle is None:
+            return
+        handle, self.handle, self._memory = self.handle, None, None
+        self._lib.llama_free(handle)
+
+    def _open(self) -> Any:
+        if self.handle is None:
+            raise NativeError("the context has been closed")
+        return self.handle
+
+    def _check_seq(self, seq: int) -> None:
+        if not 0 <= seq < self.n_seqs:
+            raise ValueError(f"sequence {seq} is out of range (0 to {self.n_seqs - 1})")
+
+    def _check_range(self, seq: int, p0: int, p1: int | None) -> None:
+        self._open()
+        self._check_seq(seq)
+        if p0 < 0 or (p1 is not None and p1 < p0):
+            raise ValueError(f"[{p0}, {p1}) is no range of positions")
+
+
+def _params(lib: Any, options: ContextOptions, path: str) -> Any:
+    most = lib.llama_max_parallel_sequences()
+    if not 1 <= options.n_seq_max <= most:
+        raise ModelLoadError(f"cannot create a context for {path}: {options.n_seq_max} sequences, 1 to {most} fit")
+    if options.rope_scaling not in _ROPE_SCALING:
+        raise ModelLoadError(f"cannot create a context for {path}: unknown RoPE scaling {options.rope_scaling}")
+    if min(options.n_ctx, options.n_batch - 1, options.n_ubatch - 1) < 0:
+        raise ModelLoadError(f"cannot create a context for {path}: context and batch sizes must be positive")
+    params = lib.llama_context_default_params()
+    params.n_ctx = options.n_ctx
+    params.n_batch = options.n_batch
+    params.n_ubatch = options.n_ubatch
+    params.n_seq_max = options.n_seq_max
+    params.n_threads = options.n_threads
+    params.n_threads_batch = options.n_threads_batch
+    params.flash_attn_type = _FLASH_ATTENTION[options.flash_attention]
+    params.type_k = getattr(lib, _CACHE_TYPES[options.cache_type_k])
+    params.type_v = getattr(lib, _CACHE_TYPES[options.cache_type_v])
+    params.offload_kqv = options.offload_kqv
+    params.kv_unified = options.kv_unified
+    params.swa_full = options.swa_full
+    params.no_perf = True
+    params.rope_scaling_type = _ROPE_SCALING[options.rope_scaling]
+    params.rope_freq_base = options.rope_freq_base or 0.0  # 0: the model's
+    params.rope_freq_scale = options.rope_freq_scale or 0.0
+    params.yarn_orig_ctx = options.yarn_orig_ctx
+    params.yarn_ext_factor = options.yarn_ext_factor
+    params.yarn_attn_factor = options.yarn_attn_factor
+    params.yarn_beta_fast = options.yarn_beta_fast
+    params.yarn_beta_slow = options.yarn_beta_slow
+    return params

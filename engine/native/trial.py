@@ -1,0 +1,104 @@
+"""Tries in a child process what might kill this one, and remembers how it ended."""
+
+import contextlib
+import logging
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+import attrs
+import platformdirs
+
+logger: Final = logging.getLogger(__name__)
+
+_TIMEOUT: Final = 120.0  # seconds; the trials need less than one
+_SOURCE_PATH: Final = re.compile(r"^\S*/(?=[^/\s]+:\d+: )")  # the build machine's directories in an assertion
+
+
+@attrs.frozen
+class Outcome:
+    """How a child ended. ``status`` is its exit status, or minus the signal; None if it did not start or end."""
+
+    status: int | None
+    complaint: str = ""  # the last line that it wrote to stderr
+
+    @property
+    def killed_by(self) -> str | None:
+        """The name of the signal that ended it."""
+        if self.status is None or self.status >= 0:
+            return None
+        try:
+            return signal.Signals(-self.status).name
+        except ValueError:
+            return f"signal {-self.status}"
+
+
+def module_command(name: str) -> tuple[str, ...]:
+    """The command that runs a module of this package in a child."""
+    return (sys.executable, "-m", name)
+
+
+def run_child(command: Sequence[str], argument: str) -> Outcome:
+    """Run ``command`` with ``argument`` appended; blocks until it has ended, two minutes at most."""
+    root = Path(__file__).parents[2]  # the child must find this package wherever the parent found it
+    path = os.pathsep.join(filter(None, (str(root), os.environ.get("PYTHONPATH"))))
+    try:
+        done = subprocess.run(  # noqa: S603  # our own interpreter and module
+            (*command, argument),
+            env={**os.environ, "PYTHONPATH": path},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=_TIMEOUT,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return Outcome(None, "it did not end")
+    except OSError as error:
+        return Outcome(None, str(error))
+    complaint = done.stderr.decode("utf-8", "replace").strip().rpartition("\n")[2]
+    return Outcome(done.returncode, _SOURCE_PATH.sub("", complaint))
+
+
+def no_core_dump() -> None:
+    """For the child: dying is expected of it and leaves nothing behind."""
+    try:
+        import resource  # absent on Windows
+    except ImportError:
+        return
+    with contextlib.suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+@attrs.frozen
+class Memory:
+    """Texts by name in ``directory``, None: the user's cache. A memory that cannot be written forgets."""
+
+    directory: Path | None = None
+
+    def _path(self, name: str) -> Path:
+        directory = Path(platformdirs.user_cache_dir("llama-box")) if self.directory is None else self.directory
+        return directory / f"{name}.txt"
+
+    def recall(self, name: str) -> str | None:
+        """What was remembered, None if nothing was."""
+        try:
+            return self._path(name).read_text(encoding="utf-8").strip() or None
+        except (OSError, UnicodeDecodeError):
+            return None
+
+    def remember(self, name: str, text: str) -> None:
+        """Keep a text that is not empty; whole or not at all."""
+        path = self._path(name)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=path.parent, delete=False) as file:
+                file.write(text + "\n")
+            Path(file.name).replace(path)
+        except OSError as error:
+            logger.debug("the outcome of %s is not remembered: %s", name, error)

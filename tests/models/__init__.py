@@ -1,0 +1,1 @@
+"""Tiny models, written when the tests run."""

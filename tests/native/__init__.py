@@ -1,0 +1,1 @@
+"""Tests of engine.native and the llama.cpp backend, on a tiny model."""
