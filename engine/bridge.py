@@ -1,21 +1,37 @@
-"""The text engine as Trio code sees it (interface; the body follows)."""
+"""The text engine as Trio code sees it: one worker thread, one door. The only module of the engine that knows Trio.
 
-from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager
+Requests go to the thread through its command queue; all events of a step come back in one ``run_sync_soon``.
+"""
+
+import logging
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from typing import Protocol
 
+import trio
+
+from engine.errors import EngineError, EngineUnavailable, InvalidRequest
 from engine.text.backend import Vocab
-from engine.text.events import Event
+from engine.text.commands import Cancel, Mailbox, Resume, Stop, Submit
+from engine.text.events import Event, Failed, Finished
 from engine.text.info import EngineStats, ModelInfo, SlotState
+from engine.text.loop import Publish, Started
 from engine.text.requests import GenerationRequest
+from engine.text.sequence import Sequence
+
+log = logging.getLogger("engine.bridge")
 
 
 class TextEngine(Protocol):
     """A running text engine. Tests use a fake of this protocol."""
 
     info: ModelInfo
-    vocab: Vocab
     measured_rate: float | None  # tokens/s of one sequence, when options.measure_rate
+
+    @property
+    def vocab(self) -> Vocab:
+        """The model's vocabulary."""
 
     def generate(self, request: GenerationRequest) -> AbstractAsyncContextManager[AsyncIterator[Event]]:
         """Run a request: ``async with engine.generate(r) as events: async for event in events: …``
@@ -30,3 +46,247 @@ class TextEngine(Protocol):
 
     def stats(self) -> EngineStats:
         """Running totals and gauges."""
+
+
+type Starter = Callable[[Publish], Started]
+
+
+class EventStream:
+    """The unread events of one request. An async iterator for one task; ends after the terminal event.
+
+    It never refuses an event; a client that does not read is noticed by ``full`` and its sequence pauses.
+    """
+
+    def __init__(self, capacity: int, wake_engine: Callable[[], None]) -> None:
+        self._capacity = capacity
+        self._wake_engine = wake_engine
+        self._events: deque[Event] = deque()
+        self._lot = trio.lowlevel.ParkingLot()
+        self._pausing = False
+        self._posted = 0  # events on their way or here; only the engine thread counts
+        self._read = 0  # only the reader counts
+        self.ended = False  # the terminal event has arrived
+
+    def full(self) -> bool:
+        """Called by the engine thread. See ``engine.text.commands.Mailbox``."""
+        # The flag goes up before the count is looked at: a reader that drains in between sees it and wakes us.
+        self._pausing = True
+        if self._posted - self._read < self._capacity:
+            self._pausing = False
+            return False
+        return True
+
+    def posted(self) -> None:
+        """Called by the engine thread: one more event is on its way."""
+        self._posted += 1
+
+    def put(self, event: Event) -> None:
+        """Called in the loop: an event has arrived."""
+        if self.ended:
+            return
+        self._events.append(event)
+        self.ended = isinstance(event, Finished | Failed)
+        self._lot.unpark_all()
+
+    def __aiter__(self) -> "EventStream":
+        return self
+
+    async def __anext__(self) -> Event:
+        if not self._events:
+            if self.ended:
+                raise StopAsyncIteration
+            await self._lot.park()
+        else:
+            await trio.lowlevel.checkpoint_if_cancelled()
+        event = self._events.popleft()
+        self._read += 1
+        if self._pausing and len(self._events) <= self._capacity // 2:
+            self._pausing = False
+            self._wake_engine()
+        return event
+
+
+class BridgedEngine:
+    """The TextEngine over a started loop. Made by ``open_text_engine``."""
+
+    def __init__(self, started: Started, event_buffer: int) -> None:
+        self.info = started.backend.info
+        self.vocab = started.backend.vocab
+        self.measured_rate = started.measured_rate
+        self._backend = started.backend
+        self._loop = started.loop
+        self._event_buffer = event_buffer
+        self._streams: dict[str, EventStream] = {}
+        self.died = trio.Event()  # the thread ended by itself
+        self._closed: str | None = None  # why no more requests are taken
+
+    @asynccontextmanager
+    async def generate(self, request: GenerationRequest) -> AsyncIterator[AsyncIterator[Event]]:
+        """See TextEngine.generate."""
+        if self._closed is not None:
+            raise EngineUnavailable(self._closed)
+        self._loop.scheduler.validate(request)
+        if request.id in self._streams:
+            raise InvalidRequest(f"a request with the id {request.id} is running")
+        stream = EventStream(self._event_buffer, self._wake)
+        self._streams[request.id] = stream
+        self._loop.commands.put(Submit(request, stream))
+        try:
+            yield stream
+        finally:
+            del self._streams[request.id]
+            if not stream.ended:
+                self._cancel(request.id)
+
+    def slots(self) -> tuple[SlotState, ...]:
+        """See TextEngine.slots."""
+        scheduler = self._loop.scheduler
+        limits = scheduler.limits
+        return tuple(_slot_state(i, scheduler.slot(i), limits.n_ctx_slot) for i in range(limits.n_slots))
+
+    def stats(self) -> EngineStats:
+        """See TextEngine.stats."""
+        return self._loop.stats
+
+    def close(self, reason: str) -> None:
+        """Take no more requests and end the thread; what is running fails with ``reason``."""
+        if self._closed is None:
+            self._closed = reason
+            self._loop.commands.put(Stop())
+            self._backend.abort()
+
+    def thread_ended(self, reason: str) -> None:
+        """The thread is gone: whoever still waits for an event of it must not wait for ever."""
+        self._closed = self._closed or reason
+        self.died.set()
+        for stream in self._streams.values():
+            stream.put(Failed(error=EngineUnavailable(reason)))
+
+    def _cancel(self, request_id: str) -> None:
+        self._loop.commands.put(Cancel(request_id))
+        if request_id in self._loop.prefilling:
+            self._backend.abort()
+
+    def _wake(self) -> None:
+        self._loop.commands.put(Resume())
+
+
+class _Thread:
+    """The engine thread and what came of it."""
+
+    def __init__(self, start: Starter) -> None:
+        self._start = start
+        self._trio_token = trio.lowlevel.current_trio_token()
+        self._ready = trio.Event()
+        self._started: Started | None = None
+        self.start_error: BaseException | None = None
+        self.death: EngineError | None = None
+        self.engine: BridgedEngine | None = None  # to be told of the death
+
+    async def run(self) -> None:
+        """Run the engine until its loop ends. Never raises: errors are kept for ``open_text_engine``."""
+        try:
+            await trio.to_thread.run_sync(
+                self._body, limiter=trio.CapacityLimiter(1), thread_name="llama-box text engine"
+            )
+        except Exception:
+            log.exception("the text engine died")
+            self.death = EngineUnavailable("the text engine died; the log says why")
+            if self.engine is not None:
+                self.engine.thread_ended("the engine failed")
+        finally:
+            self._ready.set()  # nobody waits for a thread that was cancelled before it began
+
+    async def started(self) -> Started | None:
+        """Wait until the engine has started; None if it could not. Not to be cancelled: a thread cannot be."""
+        with trio.CancelScope(shield=True):
+            await self._ready.wait()
+        if self._started is None and self.start_error is None:
+            await trio.sleep_forever()  # cancelled before it began
+        return self._started
+
+    def _body(self) -> None:
+        try:
+            self._started = self._start(self._publish)
+        except BaseException as error:
+            self.start_error = error
+            return
+        try:
+            trio.from_thread.run_sync(self._ready.set)
+            self._started.loop.run()
+        finally:
+            self._started.backend.close()
+
+    def _publish(self, batch: list[tuple[Mailbox, Event]]) -> None:
+        for mailbox, _ in batch:
+            if isinstance(mailbox, EventStream):
+                mailbox.posted()
+        try:
+            self._trio_token.run_sync_soon(_deliver, batch)
+        except trio.RunFinishedError:
+            log.debug("%d events came after the end", len(batch))
+
+
+@asynccontextmanager
+async def open_text_engine(start: Starter, *, event_buffer: int = 64) -> AsyncIterator[BridgedEngine]:
+    """Run an engine on a thread of its own for the length of the block.
+
+    ``start`` runs on that thread (it loads the model) and gets the publish function for its loop; what it raises is
+    raised here. Leaving the block fails what still runs with EngineUnavailable and joins the thread. If the thread
+    dies meanwhile, requests fail with EngineUnavailable and leaving the block raises the error.
+    """
+    thread = _Thread(start)
+    with _unwrapped():
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(thread.run)
+            started = await thread.started()
+            if started is not None:
+                engine = thread.engine = BridgedEngine(started, event_buffer)
+                if thread.death is not None:  # before there was an engine to tell
+                    engine.thread_ended("the engine failed")
+                try:
+                    yield engine
+                finally:
+                    engine.close("the server is shutting down")
+    if thread.start_error is not None:
+        raise thread.start_error
+    if thread.death is not None:
+        raise thread.death
+
+
+@contextmanager
+def _unwrapped() -> Iterator[None]:
+    """The nursery is an inner matter: the one error of the block leaves it as itself, not as a group."""
+    try:
+        yield
+    except BaseExceptionGroup as group:
+        if len(group.exceptions) == 1:
+            raise group.exceptions[0] from group.exceptions[0].__cause__
+        raise
+
+
+def _deliver(batch: list[tuple[Mailbox, Event]]) -> None:
+    """On the loop's side of the door. Must never raise: an error here would end the whole run."""
+    for mailbox, event in batch:
+        if isinstance(mailbox, EventStream):
+            mailbox.put(event)
+
+
+def _slot_state(index: int, sequence: Sequence | None, n_ctx: int) -> SlotState:
+    if sequence is None:
+        return SlotState(
+            id=index, request_id=None, n_ctx=n_ctx, n_past=0, n_prompt=0, n_cached=0, n_decoded=0, n_remain=None,
+            is_prefilling=False,
+        )  # fmt: skip
+    return SlotState(
+        id=index,
+        request_id=sequence.request.id,
+        n_ctx=n_ctx,
+        n_past=sequence.n_past,
+        n_prompt=len(sequence.request.prompt),
+        n_cached=sequence.n_cached,
+        n_decoded=sequence.n_generated,
+        n_remain=sequence.n_remaining,
+        is_prefilling=sequence.is_prefilling,
+        prompt=tuple(sequence.request.prompt),
+    )

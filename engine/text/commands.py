@@ -1,19 +1,25 @@
 """What the loop asks of the engine thread."""
 
-from collections.abc import Callable
+from typing import Protocol
 
 import attrs
 
-from engine.text.events import Event
 from engine.text.requests import GenerationRequest
+
+
+class Mailbox(Protocol):
+    """Where the events of one request go. The thread only asks whether there is room; the bridge delivers."""
+
+    def full(self) -> bool:
+        """Whether the client has so much unread that its sequence should pause. A Resume follows when it has read."""
 
 
 @attrs.frozen
 class Submit:
-    """Run the request. ``deliver`` gets its events on the engine thread, in order; it must not block or raise."""
+    """Run the request; its events go to ``mailbox``."""
 
     request: GenerationRequest
-    deliver: Callable[[Event], None]
+    mailbox: Mailbox
 
 
 @attrs.frozen
@@ -25,9 +31,7 @@ class Cancel:
 
 @attrs.frozen
 class Resume:
-    """The client has read: the request's sequence may run again."""
-
-    request_id: str
+    """A client has read: its sequence may run again. Only wakes the thread, mailboxes know the rest."""
 
 
 @attrs.frozen

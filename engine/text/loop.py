@@ -1,0 +1,314 @@
+"""The body of the engine thread: drain, plan, decode, sample, publish."""
+
+import logging
+import queue
+from collections.abc import Callable
+from time import monotonic
+
+import attrs
+
+from engine.errors import EngineError, EngineUnavailable, NativeError
+from engine.text.backend import Backend, DecodeStatus
+from engine.text.commands import Cancel, Command, Mailbox, Resume, Stop, Submit
+from engine.text.events import Event, Failed, FinishReason
+from engine.text.generation import Generation
+from engine.text.info import EngineStats
+from engine.text.plan import StepPlan
+from engine.text.scheduler import Scheduler
+from engine.text.step_cost import StepCost
+
+log = logging.getLogger("engine.text")
+
+# A prefill of fewer tokens is over before an abort would have spared anything.
+ABORT_WORTH = 64
+LEAST_PREFILL = 16
+
+type Publish = Callable[[list[tuple[Mailbox, Event]]], None]
+
+
+@attrs.frozen
+class Started:
+    """An engine that is ready to run: what a starter makes on the engine thread."""
+
+    backend: Backend
+    loop: "EngineLoop"
+    measured_rate: float | None = None  # tokens/s of one sequence
+
+
+class EngineLoop:
+    """Runs requests on a backend until it is stopped. One thread; ``commands`` and ``prefilling`` are for others.
+
+    ``publish`` gets all events of a step at once; it must neither block nor raise.
+    """
+
+    def __init__(
+        self,
+        backend: Backend,
+        scheduler: Scheduler,
+        publish: Publish,
+        *,
+        step_target: float = 0.150,
+        debug: bool = False,
+        clock: Callable[[], float] = monotonic,
+    ) -> None:
+        self.commands: queue.SimpleQueue[Command] = queue.SimpleQueue()
+        self.prefilling: frozenset[str] = frozenset()  # requests whose long prefill is being computed right now
+        self.stats = EngineStats(kv_cells=scheduler.limits.n_cells)
+        self.scheduler = scheduler
+        self._backend = backend
+        self._publish = publish
+        self._target = step_target
+        self._debug = debug
+        self._clock = clock
+        self._cost = StepCost()
+        self._generations: dict[str, Generation] = {}
+        self._outbox: list[tuple[Mailbox, Event]] = []
+        self._stopping = False
+
+    def run(self) -> None:
+        """Serve until Stop. Every request that is left gets EngineUnavailable, also when the loop itself fails."""
+        reason = "the server is shutting down"
+        try:
+            while not self._stopping:
+                self.step()
+        except BaseException as error:
+            reason = f"the engine failed: {error}"
+            raise
+        finally:
+            for generation in self._generations.values():
+                self._post(generation, Failed(error=EngineUnavailable(reason)))
+            self._flush()
+            self._forget_all()
+
+    def step(self) -> None:
+        """One turn; waits for a command when there is nothing to compute."""
+        self._backend.clear_abort()
+        self._drain()
+        if self._stopping:
+            return
+        plan = self._plan()
+        if not plan.runs:
+            self._flush()
+            self._wait(plan.wake_at)
+            return
+        self.prefilling = frozenset(p.sequence.request.id for p in plan.runs if len(p.run.tokens) >= ABORT_WORTH)
+        # The events of the last step go out now and not earlier: from here on the thread needs no Python for a while,
+        # so the loop that writes them does not compete with it for the interpreter.
+        self._flush()
+        # A Cancel that came before `prefilling` was set could not know that it should abort: look once more.
+        if self.commands.empty() or not self.prefilling:
+            self._compute(plan)
+        self.prefilling = frozenset()
+
+    # --- commands ---
+
+    def _drain(self) -> None:
+        while not self.commands.empty():
+            self._obey(self.commands.get())
+
+    def _wait(self, wake_at: float | None) -> None:
+        self._update_gauges()
+        if self._debug and not self.scheduler.running:
+            self.check_books()
+        try:
+            timeout = None if wake_at is None else max(0.0, wake_at - self._clock())
+            self._obey(self.commands.get(timeout=timeout))
+        except queue.Empty:
+            return
+
+    def _obey(self, command: Command) -> None:
+        match command:
+            case Submit():
+                self._submit(command)
+            case Cancel(request_id):
+                generation = self._generations.get(request_id)
+                if generation is not None:
+                    log.debug("cancelled after %d tokens", generation.sequence.n_generated, extra=_tag(generation))
+                    self._forget(generation)
+            case Resume():
+                pass
+            case Stop():
+                self._stopping = True
+            case _:
+                raise AssertionError(f"not a command: {command!r}")
+
+    def _submit(self, command: Submit) -> None:
+        request, mailbox = command.request, command.mailbox
+        try:
+            sampler = self._backend.create_sampler(request.sampling)
+            try:
+                sampler.accept(request.prompt)
+                sequence = self.scheduler.submit(request, self._clock())
+            except BaseException:
+                sampler.close()
+                raise
+        except EngineError as error:
+            self._outbox.append((mailbox, Failed(error=error)))
+            return
+        self._generations[request.id] = Generation(sequence, mailbox, sampler)
+
+    # --- a step ---
+
+    def _plan(self) -> StepPlan:
+        blocked = {key for key, generation in self._generations.items() if generation.mailbox.full()}
+        limits = self.scheduler.limits
+        prefill_limit = self._cost.prefill_limit(self._target, LEAST_PREFILL, limits.n_batch)
+        plan = self.scheduler.plan(self._clock(), prefill_limit, blocked)
+        if plan.preempted:
+            self._count(preemptions_total=len(plan.preempted))
+            log.debug("KV cache full: preempted %d", len(plan.preempted))
+        return plan
+
+    def _compute(self, plan: StepPlan) -> None:
+        began = self._clock()
+        try:
+            status = self._backend.decode([planned.run for planned in plan.runs])
+        except NativeError as error:
+            self._decode_failed(plan, error)
+            return
+        match status:
+            case DecodeStatus.OK:
+                self._decoded(plan)
+                # Sampling and publishing count too: it is the whole step that must meet the target.
+                self._cost.measured(plan.n_decode, plan.n_prefill, self._clock() - began)
+            case DecodeStatus.ABORTED:
+                self._aborted(plan)
+            case DecodeStatus.NO_ROOM:
+                self._no_room(plan)
+            case _:
+                raise AssertionError(f"not a status: {status!r}")
+
+    def _decoded(self, plan: StepPlan) -> None:
+        index = -1
+        busy = len(plan.runs)
+        computed_prompt = 0
+        for planned in plan.runs:
+            sequence, run = planned.sequence, planned.run
+            index += len(run.tokens)
+            computed_prompt += len(run.tokens) if sequence.is_prefilling else 0
+            self.scheduler.computed(sequence, len(run.tokens))
+            generation = self._generations[sequence.request.id]
+            if run.logits and sequence.request.max_tokens == 0:
+                self._finish(generation, FinishReason.LIMIT)  # only the prompt was to be computed
+            elif run.logits:
+                self._sample(generation, index)
+            elif sequence.request.report_progress:
+                self._post(generation, generation.progress_event(self._clock()))
+        self._count(decode_total=1, busy_slots_total=busy, prompt_tokens_total=computed_prompt)
+        self._update_gauges()
+
+    def _sample(self, generation: Generation, index: int) -> None:
+        sequence, sampler = generation.sequence, generation.sampler
+        try:
+            token, info = sampler.sample(index)
+        except EngineError as error:
+            self._fail(generation, error)
+            return
+        now = self._clock()
+        first = sequence.n_generated == 0
+        if first and sequence.request.report_progress:
+            self._post(generation, generation.progress_event(now))
+        self.scheduler.append(sequence, token, now)
+        vocab = self._backend.vocab
+        piece = vocab.piece(token, special=sequence.request.special)
+        reason = generation.take(token, info, piece, vocab.is_eog(token), now)
+        if first:
+            self._count(prompt_seconds_total=generation.prompt_seconds, prompt_cached_tokens_total=sequence.n_cached)
+        if reason is None and self.scheduler.must_end(sequence):
+            sequence.truncated = True
+            reason = FinishReason.LIMIT
+        if reason is None:
+            event = generation.tokens_event()
+            if event is not None:
+                self._post(generation, event)
+            return
+        self._finish(generation, reason)
+
+    def _aborted(self, plan: StepPlan) -> None:
+        """Whole ubatches are computed: ask the library how far each sequence came."""
+        for planned in plan.runs:
+            sequence, run = planned.sequence, planned.run
+            _, last = self._backend.span(run.seq)
+            done = max(0, min(len(run.tokens), last + 1 - run.start))
+            self.scheduler.computed(sequence, done)
+            if sequence.n_pending == 0:
+                self.scheduler.step_back(sequence)
+
+    def _no_room(self, plan: StepPlan) -> None:
+        hopeless = self.scheduler.no_room(planned.sequence for planned in plan.runs)
+        if hopeless is not None:
+            generation = self._generations[hopeless.request.id]
+            self._fail(generation, NativeError("the KV cache has no room for this request"))
+
+    def _decode_failed(self, plan: StepPlan, error: NativeError) -> None:
+        log.error("decode failed: %s", error)
+        for planned in plan.runs:
+            planned.sequence.shifted = True  # what it computed in this step is unknown: nothing of it may be shared
+            self._fail(self._generations[planned.sequence.request.id], error)
+
+    # --- ends ---
+
+    def _finish(self, generation: Generation, reason: FinishReason) -> None:
+        self._post(generation, generation.finished_event(reason))
+        self._forget(generation)
+
+    def _fail(self, generation: Generation, error: EngineError) -> None:
+        self._post(generation, Failed(error=error))
+        self._forget(generation)
+
+    def _forget(self, generation: Generation) -> None:
+        self._count(
+            tokens_predicted_total=generation.sequence.n_generated,
+            tokens_predicted_seconds_total=generation.predicted_seconds,
+        )
+        self.scheduler.end(generation.sequence)
+        generation.sampler.close()
+        del self._generations[generation.sequence.request.id]
+
+    def _forget_all(self) -> None:
+        """At the end; goes on where the backend, which may be what failed, refuses to tidy up."""
+        for generation in list(self._generations.values()):
+            try:
+                self._forget(generation)
+            except Exception:
+                log.debug("the backend refused at the end", exc_info=True)
+                generation.sampler.close()
+
+    def _post(self, generation: Generation, event: Event) -> None:
+        self._outbox.append((generation.mailbox, event))
+
+    def _flush(self) -> None:
+        if self._outbox:
+            outbox, self._outbox = self._outbox, []
+            self._publish(outbox)
+
+    # --- figures ---
+
+    def _count(self, **increments: float) -> None:
+        """Replace the published figures by higher ones, in one assignment: readers never see half of it."""
+        totals = {name: getattr(self.stats, name) + value for name, value in increments.items()}
+        self.stats = attrs.evolve(self.stats, **totals)
+
+    def _update_gauges(self) -> None:
+        scheduler = self.scheduler
+        self.stats = attrs.evolve(
+            self.stats,
+            kv_cells_used=scheduler.cells_used,
+            kv_cells_active=scheduler.cells_active,
+            requests_processing=len(scheduler.running),
+            requests_deferred=len(scheduler.waiting),
+        )
+
+    def check_books(self) -> None:
+        """Compare the books with the library's. Raises AssertionError where they differ."""
+        self.scheduler.check_integrity()
+        spans = self.scheduler.spans()
+        for seq in range(self.scheduler.limits.n_seqs):
+            length = spans.get(seq, 0)
+            expected = (0, length - 1) if length else (-1, -1)
+            actual = self._backend.span(seq)
+            assert actual == expected, f"sequence {seq}: the library holds {actual}, the books say {expected}"
+
+
+def _tag(generation: Generation) -> dict[str, str]:
+    return {"request_id": generation.sequence.request.id}

@@ -1,0 +1,71 @@
+"""What the scheduler is given and what it decides: the limits, a step's plan, and the batch while it is filled."""
+
+from typing import Protocol
+
+import attrs
+
+from engine.text.backend import Run
+from engine.text.sequence import Sequence
+
+
+class SchedulerMemory(Protocol):
+    """The KV cache operations that the scheduler orders (see ``engine.text.backend.Memory``)."""
+
+    def copy(self, src: int, dst: int, p0: int, p1: int) -> None: ...
+
+    def remove(self, seq: int, p0: int, p1: int | None) -> None: ...
+
+    def shift(self, seq: int, p0: int, p1: int | None, delta: int) -> None: ...
+
+
+@attrs.frozen(kw_only=True)
+class Limits:
+    """What the model and the options allow. Tokens, unless said otherwise."""
+
+    n_slots: int
+    n_cells: int  # cells of the KV cache
+    n_ctx_slot: int  # most tokens of one sequence in the KV cache
+    n_batch: int
+    n_seqs: int  # ids of the KV cache
+    n_vocab: int
+    can_reuse: bool = True  # prefixes may be shared and kept
+    can_shift: bool = True
+    continuous_batching: bool = True
+    tile: int = 1  # mixed batches are filled to a multiple of this many tokens
+    n_keep_always: int = 0  # the BOS token that a shift must not drop
+
+
+@attrs.frozen
+class PlannedRun:
+    sequence: Sequence
+    run: Run
+
+
+@attrs.frozen
+class StepPlan:
+    """The batch, decodes before prefills; ``wake_at``: when the next paced sequence is due, if nothing runs now."""
+
+    runs: tuple[PlannedRun, ...] = ()
+    wake_at: float | None = None
+    preempted: tuple[Sequence, ...] = ()
+
+    @property
+    def n_decode(self) -> int:
+        return sum(1 for planned in self.runs if len(planned.run.tokens) == 1)
+
+    @property
+    def n_prefill(self) -> int:
+        return sum(len(planned.run.tokens) for planned in self.runs if len(planned.run.tokens) > 1)
+
+
+@attrs.define
+class Batch:
+    """A batch in the making; ``room``: free cells that no run of it has claimed."""
+
+    room: int
+    runs: list[PlannedRun] = attrs.field(factory=list)
+    preempted: list[Sequence] = attrs.field(factory=list)
+
+    def add(self, planned: PlannedRun) -> None:
+        self.runs.append(planned)
+        self.room -= len(planned.run.tokens)

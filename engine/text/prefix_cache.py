@@ -1,0 +1,373 @@
+"""Which cells hold which prefix: a radix tree over the tokens in the KV cache.
+
+Every token in the tree stands for exactly one cell. A sequence id *ends* at a node: it holds the cells of all tokens
+from the root to that node's end. Ids are *active* (a running request computes on them) or *idle* (what an ended
+request left behind, kept for reuse). Sharing costs no cells: the library lets one cell belong to several sequences.
+
+Radix-tree prefix sharing follows SGLang's RadixAttention (Zheng et al., 2024, arXiv:2312.07104); here a node is kept
+alive by sequence ids, because that is how llama.cpp names cells.
+
+Tokens that a running request generates are its own ("private") and no part of the tree until it gives them away with
+``extend``. Pure bookkeeping: the ``Memory`` is told what to do, never asked.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Protocol
+
+import attrs
+
+
+class SharedMemory(Protocol):
+    """The two operations of the KV cache that sharing needs (see ``engine.text.backend.Memory``)."""
+
+    def copy(self, src: int, dst: int, p0: int, p1: int) -> None: ...
+
+    def remove(self, seq: int, p0: int, p1: int | None) -> None: ...
+
+
+def common_prefix(a: Sequence[int], b: Sequence[int]) -> int:
+    """Length of the common prefix; compares slices, so it runs at memcmp-like speed instead of token by token."""
+    if type(a) is not type(b):
+        a, b = list(a), list(b)  # a list never equals a tuple
+    limit = min(len(a), len(b))
+    low = 0  # a[:low] == b[:low] holds
+    step = 32
+    while low < limit:
+        high = min(low + step, limit)
+        if a[low:high] == b[low:high]:
+            low = high
+            step *= 2
+        elif step == 1:
+            return low
+        else:
+            limit = high
+            step = max(1, (high - low) // 2)
+    return low
+
+
+@attrs.define(eq=False)
+class Node:
+    """One edge of the tree with the node at its end. ``tokens`` are at positions ``start`` … ``end - 1``."""
+
+    tokens: list[int]
+    start: int
+    parent: "Node | None"
+    children: dict[int, "Node"] = attrs.field(factory=dict)  # by first token
+    ends: set[int] = attrs.field(factory=set)  # ids whose cells in the tree end here
+    last_used: int = 0
+
+    @property
+    def end(self) -> int:
+        return self.start + len(self.tokens)
+
+    def subtree(self) -> "Iterator[Node]":
+        yield self
+        for child in self.children.values():
+            yield from child.subtree()
+
+    def holder(self) -> int:
+        """Some id that holds all of this node."""
+        node = self
+        while not node.ends:
+            node = next(iter(node.children.values()))
+        return min(node.ends)
+
+
+class PrefixCache:
+    """The tree, the ids and their states. ``n_seqs`` ids exist, 0 … n_seqs - 1."""
+
+    def __init__(self, n_seqs: int, memory: SharedMemory) -> None:
+        self._memory = memory
+        self._root = Node([], 0, None)
+        self._free = list(range(n_seqs - 1, -1, -1))  # a stack; the smallest id is taken first
+        self._end: dict[int, Node] = {}  # id → node where it ends
+        self._active: set[int] = set()
+        self._tick = 0
+        self.cells = 0  # tokens in the tree
+
+    # --- asking ---
+
+    def match(self, tokens: Sequence[int]) -> int:
+        """Length of the longest cached prefix of ``tokens``."""
+        node, offset = self._walk(tokens)
+        return node.start + offset
+
+    def length(self, seq: int) -> int:
+        """Tokens of the tree that the id holds."""
+        return self._end[seq].end
+
+    @property
+    def idle_cells(self) -> int:
+        """Cells that ``evict`` could free at most."""
+        return self.cells - sum(len(node.tokens) for node in self._active_nodes())
+
+    def idle_in_prefix(self, tokens: Sequence[int], length: int) -> int:
+        """How many of the cells of a cached prefix no active id holds."""
+        node: Node | None
+        node, _ = self._walk(tokens[:length])
+        active = set(map(id, self._active_nodes()))
+        while node is not None and id(node) not in active:
+            node = node.parent
+        return length - min(length, node.end if node is not None else 0)
+
+    # --- using ---
+
+    def attach(self, tokens: Sequence[int], length: int) -> int:
+        """Take an id for a running request and let it share the first ``length`` tokens, which must be cached.
+
+        The caller makes sure that fewer ids are active than exist.
+        """
+        node = self._cut_at(tokens, length)
+        while not self._free:
+            leaf = self._oldest_idle_leaf()
+            assert leaf is not None, "more requests run than there are ids"
+            if leaf is node:  # nothing else is idle: take over the id that holds just this prefix
+                (seq,) = node.ends
+                self._active.add(seq)
+                self._touch(node)
+                return seq
+            self._trim(leaf, len(leaf.tokens))
+            node = self._cut_at(tokens, length)
+        seq = self._free.pop()
+        if length:
+            self._memory.copy(node.holder(), seq, 0, length)
+        self._end[seq] = node
+        self._active.add(seq)
+        node.ends.add(seq)
+        self._touch(node)
+        self._drop_redundant(node)
+        return seq
+
+    def extend(self, seq: int, tokens: Sequence[int]) -> None:
+        """The active id has computed ``tokens`` behind what it holds: from now on they can be shared.
+
+        Where the tree has the same tokens already, the id gives up its own cells and shares those.
+        """
+        node = self._end[seq]
+        if not tokens:
+            return
+        node.ends.discard(seq)
+        done = 0
+        while done < len(tokens):
+            child = node.children.get(tokens[done])
+            if child is None:
+                node = self._grow(node, tokens[done:])
+                break
+            shared = common_prefix(child.tokens, tokens[done : done + len(child.tokens)])
+            if shared < len(child.tokens):
+                child = self._split(child, shared)
+            position = child.start
+            self._memory.remove(seq, position, position + shared)
+            self._memory.copy(child.holder(), seq, position, position + shared)
+            done += shared
+            node = child
+        self._end[seq] = node
+        node.ends.add(seq)
+        self._touch(node)
+        self._drop_redundant(node)
+
+    def release(self, seq: int) -> None:
+        """The request is over; what the id holds of the tree stays as idle, unless others hold all of it anyway."""
+        self._active.discard(seq)
+        node = self._end[seq]
+        if node is self._root:
+            self._forget(seq)
+            return
+        self._touch(node)
+        self._drop_redundant(node)
+        self._merge(node)
+
+    def make_private(self, seq: int, keep: int) -> bool:
+        """Take all tokens behind position ``keep`` that this active id holds out of the tree, for a context shift.
+
+        Idle ids that share them are dropped. False (and nothing changed) when another active id shares them.
+        """
+        node = self._end[seq]
+        if node.end <= keep:
+            return True
+        while node.start > keep:
+            parent = node.parent
+            assert parent is not None, "only the root starts at 0 and has no parent"
+            node = parent
+        # `node` is on the path and holds position `keep`, so everybody in its subtree shares what lies behind.
+        others = [s for n in node.subtree() for s in n.ends if s != seq]
+        if any(s in self._active for s in others):
+            return False
+        if node.start < keep:
+            node = self._split(node, keep - node.start)
+            top = node
+            (lower,) = node.children.values()
+        else:
+            lower = node
+            assert node.parent is not None, "keep is behind the root"
+            top = node.parent
+        for other in sorted(others):
+            self._forget(other)
+        self.cells -= sum(len(n.tokens) for n in lower.subtree())
+        del top.children[lower.tokens[0]]
+        self._end[seq] = top
+        top.ends.add(seq)
+        self._drop_redundant(top)
+        return True
+
+    def evict(self, n_cells: int) -> int:
+        """Free up to ``n_cells`` cells of idle ids, least recently used first, from the end. Returns what was freed."""
+        freed = 0
+        while freed < n_cells:
+            leaf = self._oldest_idle_leaf()
+            if leaf is None:
+                break
+            freed += self._trim(leaf, n_cells - freed)
+        return freed
+
+    def clear(self) -> None:
+        """Drop everything idle."""
+        self.evict(self.cells)
+
+    # --- checking ---
+
+    def check_integrity(self) -> None:
+        """Raise AssertionError where the books contradict themselves."""
+        cells = 0
+        ends: dict[int, Node] = {}
+        for node in self._root.subtree():
+            cells += len(node.tokens)
+            for seq in node.ends:
+                assert seq not in ends, f"id {seq} ends twice"
+                ends[seq] = node
+            for first, child in node.children.items():
+                assert child.parent is node, "a child knows another parent"
+                assert child.start == node.end, "a child does not start where its parent ends"
+                assert child.tokens[0] == first, "a child is filed under another token"
+            if node is not self._root:
+                assert node.tokens, "an empty edge"
+                assert node.children or node.ends, "cells that nobody holds"
+                idle = node.ends - self._active
+                assert not idle or (not node.children and len(node.ends) == 1), "an idle id that adds nothing"
+        assert cells == self.cells, f"{cells} tokens in the tree, {self.cells} in the books"
+        assert ends == self._end, "ids and nodes disagree"
+        assert self._active <= set(ends), "an active id without a node"
+        assert not set(self._free) & set(ends), "a free id that holds cells"
+
+    def spans(self) -> dict[int, int]:
+        """Id → number of tokens that it holds of the tree."""
+        return {seq: node.end for seq, node in self._end.items()}
+
+    def is_active(self, seq: int) -> bool:
+        return seq in self._active
+
+    # --- inside ---
+
+    def _active_nodes(self) -> list[Node]:
+        """The nodes that active ids hold, each once."""
+        seen: set[int] = set()
+        nodes: list[Node] = []
+        for seq in self._active:
+            node: Node | None = self._end[seq]
+            while node is not None and id(node) not in seen:
+                seen.add(id(node))
+                nodes.append(node)
+                node = node.parent
+        return nodes
+
+    def _walk(self, tokens: Sequence[int]) -> tuple[Node, int]:
+        """The node where matching ends, and how many of its tokens match."""
+        node, done = self._root, 0
+        while done < len(tokens):
+            child = node.children.get(tokens[done])
+            if child is None:
+                break
+            shared = common_prefix(child.tokens, tokens[done : done + len(child.tokens)])
+            done += shared
+            node = child
+            if shared < len(child.tokens):
+                return node, shared
+        return node, len(node.tokens)
+
+    def _cut_at(self, tokens: Sequence[int], length: int) -> Node:
+        """The node that ends exactly behind the first ``length`` tokens, which must be cached."""
+        node, offset = self._walk(tokens[:length])
+        assert node.start + offset == length, "attach asks for more than is cached"
+        return node if offset == len(node.tokens) else self._split(node, offset)
+
+    def _split(self, node: Node, at: int) -> Node:
+        """Cut the edge after ``at`` tokens; returns the new upper node. The lower one keeps its identity."""
+        parent = node.parent
+        assert parent is not None, "the root has nothing to split"
+        upper = Node(node.tokens[:at], node.start, parent, {}, set(), node.last_used)
+        parent.children[upper.tokens[0]] = upper
+        node.tokens = node.tokens[at:]
+        node.start += at
+        node.parent = upper
+        upper.children[node.tokens[0]] = node
+        return upper
+
+    def _grow(self, node: Node, tokens: Sequence[int]) -> Node:
+        self.cells += len(tokens)
+        if node is not self._root and not node.children and not node.ends:
+            node.tokens.extend(tokens)
+            return node
+        child = Node(list(tokens), node.end, node)
+        node.children[tokens[0]] = child
+        self._drop_redundant(node)
+        return child
+
+    def _touch(self, node: Node | None) -> None:
+        self._tick += 1
+        while node is not None:
+            node.last_used = self._tick
+            node = node.parent
+
+    def _drop_redundant(self, node: Node) -> None:
+        """Idle ids at a node that others hold anyway add nothing."""
+        for seq in sorted(node.ends - self._active):
+            if node.children or len(node.ends) > 1:
+                self._forget(seq)
+
+    def _forget(self, seq: int) -> None:
+        """Drop an id and all its cell references; what only it held must have left the tree already."""
+        self._memory.remove(seq, 0, None)
+        self._end.pop(seq).ends.discard(seq)
+        self._free.append(seq)
+        self._free.sort(reverse=True)
+
+    def _oldest_idle_leaf(self) -> Node | None:
+        # An idle id always ends at a leaf that it alone ends at (see check_integrity).
+        idle = (node for seq, node in self._end.items() if seq not in self._active)
+        return min(idle, key=lambda node: (node.last_used, node.start), default=None)
+
+    def _trim(self, leaf: Node, n_cells: int) -> int:
+        """Cut up to ``n_cells`` tokens off an idle leaf's end."""
+        (seq,) = leaf.ends
+        cut = min(n_cells, len(leaf.tokens))
+        self.cells -= cut
+        if cut < len(leaf.tokens):
+            self._memory.remove(seq, leaf.end - cut, None)
+            del leaf.tokens[-cut:]
+            return cut
+        parent = leaf.parent
+        assert parent is not None, "the root is never idle"
+        del parent.children[leaf.tokens[0]]
+        leaf.ends.discard(seq)
+        self._end[seq] = parent
+        parent.ends.add(seq)
+        if parent is self._root or parent.children or len(parent.ends) > 1:
+            self._forget(seq)
+        else:
+            self._memory.remove(seq, parent.end, None)
+        self._merge(parent)
+        return cut
+
+    def _merge(self, node: Node) -> None:
+        """Join a node with its only child where nobody ends in between."""
+        if node is self._root or node.ends or len(node.children) != 1:
+            return
+        (child,) = node.children.values()
+        node.tokens.extend(child.tokens)
+        node.children = child.children
+        for grandchild in node.children.values():
+            grandchild.parent = node
+        node.ends = child.ends
+        node.last_used = max(node.last_used, child.last_used)
+        for seq in node.ends:
+            self._end[seq] = node

@@ -1,0 +1,71 @@
+"""The state of one running or waiting request, as the scheduler sees it."""
+
+import enum
+
+import attrs
+
+from engine.text.requests import GenerationRequest
+
+
+class Status(enum.Enum):
+    """WAITING → RUNNING → ENDED; a preempted sequence goes back to WAITING; a waiting one may end at once."""
+
+    WAITING = "waiting"
+    RUNNING = "running"
+    ENDED = "ended"
+
+
+_LEGAL = {
+    (Status.WAITING, Status.RUNNING),
+    (Status.RUNNING, Status.WAITING),
+    (Status.RUNNING, Status.ENDED),
+    (Status.WAITING, Status.ENDED),
+}
+
+
+@attrs.define(eq=False)
+class Sequence:
+    """``tokens`` is the prompt and what was generated; the first ``n_past`` of them are in the KV cache."""
+
+    request: GenerationRequest
+    arrival: int  # order of submission
+    submitted_at: float
+    tokens: list[int]
+    status: Status = Status.WAITING
+    slot: int | None = None
+    seq: int | None = None  # id in the KV cache while running
+    n_past: int = 0
+    n_prefill: int = 0  # leading tokens that are prompt, or are computed again after a preemption
+    n_generated: int = 0
+    n_cached: int = 0  # prompt tokens that came from the cache when it was first admitted
+    admitted_at: float | None = None
+    next_due: float = 0.0  # pacing: not in a batch before this time
+    shifted: bool = False  # its cells no longer are what its tokens alone would give
+    truncated: bool = False  # some of its context was dropped
+    # Common prefix with a running sequence, by that sequence's arrival: both token lists only grow at their ends.
+    shared_prefix: dict[int, int] = attrs.field(factory=dict)
+
+    @classmethod
+    def of(cls, request: GenerationRequest, arrival: int, now: float) -> "Sequence":
+        tokens = list(request.prompt)
+        return cls(request, arrival, now, tokens, n_prefill=len(tokens))
+
+    def become(self, status: Status) -> None:
+        if (self.status, status) not in _LEGAL:
+            raise AssertionError(f"request {self.request.id}: {self.status} cannot become {status}")
+        self.status = status
+
+    @property
+    def n_pending(self) -> int:
+        """Tokens that are not in the KV cache yet. One while decoding."""
+        return len(self.tokens) - self.n_past
+
+    @property
+    def is_prefilling(self) -> bool:
+        return self.n_past < self.n_prefill
+
+    @property
+    def n_remaining(self) -> int | None:
+        """Tokens that it may still generate; None without a limit."""
+        limit = self.request.max_tokens
+        return None if limit is None else max(0, limit - self.n_generated)

@@ -1,0 +1,246 @@
+"""A backend without a model: the next token is a function of the tokens that the KV cache really holds.
+
+Wrong books therefore give wrong text. Every misuse that would corrupt a real KV cache is an AssertionError here.
+"""
+
+import zlib
+from collections.abc import Callable, Sequence
+
+import attrs
+
+from engine.errors import NativeError
+from engine.text.backend import DecodeStatus, Run
+from engine.text.info import ModelInfo
+from engine.text.requests import SamplingParams, TokenInfo
+
+EOG = 256
+
+
+def next_token(history: Sequence[int]) -> int:
+    """The fake model: a letter that depends on every token before it."""
+    return 97 + zlib.crc32(b"".join(t.to_bytes(2) for t in history)) % 26
+
+
+def continuation(prompt: Sequence[int], count: int) -> list[int]:
+    """What the fake model generates for a prompt when it runs alone."""
+    tokens = list(prompt)
+    for _ in range(count):
+        tokens.append(next_token(tokens))
+    return tokens[len(prompt) :]
+
+
+class FakeVocab:
+    """One token a byte; ``pieces`` gives single tokens another text."""
+
+    n_vocab = 257
+
+    def __init__(self) -> None:
+        self.pieces: dict[int, bytes] = {}
+
+    def tokenize(self, text: str, *, add_special: bool, parse_special: bool) -> list[int]:
+        return list(text.encode())
+
+    def piece(self, token: int, *, special: bool) -> bytes:
+        if token == EOG:
+            return b"<end>" if special else b""
+        return self.pieces.get(token, bytes([token]))
+
+    def is_eog(self, token: int) -> bool:
+        return token == EOG
+
+    def control_tokens(self) -> tuple[int, ...]:
+        return (EOG,)
+
+
+@attrs.define(eq=False)
+class Cell:
+    token: int
+    position: int
+    seqs: set[int]
+
+
+class FakeKv:
+    """Cells as llama.cpp has them in unified mode."""
+
+    def __init__(self, n_cells: int) -> None:
+        self.n_cells = n_cells
+        self.cells: list[Cell] = []
+
+    def of(self, seq: int, p0: int = 0, p1: int | None = None) -> list[Cell]:
+        return [c for c in self.cells if seq in c.seqs and p0 <= c.position and (p1 is None or c.position < p1)]
+
+    def copy(self, src: int, dst: int, p0: int, p1: int) -> None:
+        held = {c.position for c in self.of(dst)}
+        moved = self.of(src, p0, p1)
+        assert [c.position for c in sorted(moved, key=lambda c: c.position)] == list(range(p0, p1)), "source has holes"
+        for cell in moved:
+            assert cell.position not in held, "the target holds that position already"
+            cell.seqs.add(dst)
+
+    def remove(self, seq: int, p0: int, p1: int | None) -> None:
+        for cell in self.of(seq, p0, p1):
+            cell.seqs.discard(seq)
+        self.cells = [c for c in self.cells if c.seqs]
+
+    def shift(self, seq: int, p0: int, p1: int | None, delta: int) -> None:
+        for cell in self.of(seq, p0, p1):
+            assert cell.seqs == {seq}, "a shared cell would move for others too"
+            cell.position += delta
+
+    def span(self, seq: int) -> tuple[int, int]:
+        positions = [c.position for c in self.of(seq)]
+        return (min(positions), max(positions)) if positions else (-1, -1)
+
+    def tokens(self, seq: int) -> list[int]:
+        cells = sorted(self.of(seq), key=lambda c: c.position)
+        assert [c.position for c in cells] == list(range(len(cells))), f"sequence {seq} has holes or doubles"
+        return [c.token for c in cells]
+
+
+class FakeSampler:
+    def __init__(self, backend: "FakeBackend", params: SamplingParams) -> None:
+        self._backend = backend
+        self.params = params
+        self.closed = False
+        self.seen: list[int] = []
+
+    def accept(self, tokens: Sequence[int]) -> None:
+        self.seen.extend(tokens)
+
+    def sample(self, index: int) -> tuple[int, TokenInfo | None]:
+        assert not self.closed, "a closed sampler is used"
+        token = self._backend.choose(self._backend.histories[index])
+        self.seen.append(token)
+        info = TokenInfo(token=token, piece=bytes([token % 256]), logprob=0.0) if self.params.logprobs else None
+        return token, info
+
+    def close(self) -> None:
+        self.closed = True
+
+
+class FakeBackend:
+    """Satisfies engine.text.backend.Backend. ``script`` may answer for a decode: a status, an error, or None."""
+
+    def __init__(
+        self,
+        *,
+        n_cells: int = 256,
+        n_ctx_slot: int | None = None,
+        n_slots: int = 4,
+        n_seqs: int = 16,
+        n_batch: int = 64,
+        can_shift: bool = True,
+    ) -> None:
+        self.kv = FakeKv(n_cells)
+        self.vocab = FakeVocab()
+        self.n_seqs = n_seqs
+        self.info = model_info(n_cells, n_ctx_slot or n_cells // n_slots, n_slots, n_batch, can_shift=can_shift)
+        self.histories: dict[int, list[int]] = {}
+        self.samplers: list[FakeSampler] = []
+        self.choose: Callable[[Sequence[int]], int] = next_token
+        self.script: Callable[[Sequence[Run]], DecodeStatus | Exception | None] = lambda runs: None
+        self.before_decode: Callable[[Sequence[Run]], None] = lambda runs: None
+        self.aborting = False
+        self.abort_after: int | None = None  # tokens that an aborted decode has computed; None: half of the batch
+        self.fail_after = 0  # tokens that a failing decode has computed
+        self.closed = False
+        self.n_decodes = 0
+        self.computed = 0
+        self.copy = self.kv.copy
+        self.remove = self.kv.remove
+        self.shift = self.kv.shift
+        self.span = self.kv.span
+
+    def decode(self, runs: Sequence[Run]) -> DecodeStatus:
+        self.n_decodes += 1
+        self.before_decode(runs)
+        answer = DecodeStatus.ABORTED if self.aborting else self.script(runs)
+        if isinstance(answer, Exception):
+            self._compute(_first(runs, self.fail_after))
+            raise answer
+        if answer is not None and answer is not DecodeStatus.OK:
+            if answer is DecodeStatus.ABORTED:
+                total = sum(len(run.tokens) for run in runs)
+                self._compute(_first(runs, total // 2 if self.abort_after is None else self.abort_after))
+            return answer
+        total = sum(len(run.tokens) for run in runs)
+        assert 0 < total <= self.info.n_batch, "a batch of the wrong size"
+        self._compute(runs)
+        return DecodeStatus.OK
+
+    def _compute(self, runs: Sequence[Run]) -> None:
+        index = -1
+        self.histories = {}
+        for run in runs:
+            assert 0 <= run.seq < self.n_seqs, "an id that does not exist"
+            assert self.kv.span(run.seq)[1] + 1 == run.start, "positions must follow on"
+            for offset, token in enumerate(run.tokens):
+                self.kv.cells.append(Cell(token, run.start + offset, {run.seq}))
+            assert len(self.kv.cells) <= self.kv.n_cells, "more cells than there are"
+            self.computed += len(run.tokens)
+            index += len(run.tokens)
+            if run.logits:
+                self.histories[index] = self.kv.tokens(run.seq)
+
+    def create_sampler(self, params: SamplingParams) -> FakeSampler:
+        sampler = FakeSampler(self, params)
+        self.samplers.append(sampler)
+        return sampler
+
+    def say(self, n_prompt: int, pieces: Sequence[bytes], *, end: bool = True) -> None:
+        """Let each generation after a prompt of ``n_prompt`` tokens be these pieces, one token each."""
+        assert len(pieces) < 97, "the tokens must not meet those of prompts"
+        self.vocab.pieces = dict(enumerate(pieces))
+        script = [*range(len(pieces)), *([EOG] if end else [])]
+        self.choose = lambda history: script[len(history) - n_prompt]
+
+    def abort(self) -> None:
+        self.aborting = True
+
+    def clear_abort(self) -> None:
+        self.aborting = False
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def _first(runs: Sequence[Run], count: int) -> list[Run]:
+    """What the first ``count`` tokens of a batch are: an abort may cut a run in two."""
+    first: list[Run] = []
+    for run in runs:
+        part = run.tokens[:count]
+        if part:
+            first.append(Run(run.seq, run.start, part, run.logits and len(part) == len(run.tokens)))
+        count -= len(part)
+    return first
+
+
+def model_info(n_ctx: int, n_ctx_slot: int, n_slots: int, n_batch: int, *, can_shift: bool = True) -> ModelInfo:
+    return ModelInfo(
+        path="fake.gguf",
+        description="fake",
+        architecture="fake",
+        vocab_type=1,
+        n_vocab=257,
+        n_ctx_train=4096,
+        n_embd=8,
+        n_params=1000,
+        size=4000,
+        n_ctx=n_ctx,
+        n_ctx_slot=n_ctx_slot,
+        n_slots=n_slots,
+        n_batch=n_batch,
+        n_ubatch=n_batch,
+        bos=None,
+        eos=EOG,
+        add_bos=False,
+        can_shift=can_shift,
+        is_recurrent=False,
+        has_encoder=False,
+        n_swa=0,
+        chat_template=None,
+        tool_template=None,
+    )
+
+
+__all__ = ["EOG", "FakeBackend", "FakeKv", "NativeError", "continuation", "model_info", "next_token"]

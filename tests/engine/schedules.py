@@ -1,0 +1,200 @@
+"""Random schedules for the scheduler, and a harness that plays them and checks every plan."""
+
+import attrs
+from hypothesis import strategies as st
+
+from engine.text.plan import StepPlan
+from engine.text.requests import GenerationRequest
+from engine.text.scheduler import Scheduler
+from engine.text.sequence import Sequence
+from tests.engine.driver import check_cells, limits_of
+from tests.engine.fake_backend import FakeBackend
+
+
+@attrs.frozen(kw_only=True)
+class Guest:
+    """A request and what happens to it: ``cancel_at`` and ``blocked`` are step numbers."""
+
+    request: GenerationRequest
+    arrives_at: int
+    cancel_at: int | None
+    blocked: range
+
+
+@attrs.frozen(kw_only=True)
+class Schedule:
+    n_slots: int
+    n_cells: int
+    n_ctx_slot: int
+    n_batch: int
+    n_seqs: int
+    can_shift: bool
+    can_reuse: bool
+    continuous: bool
+    prefill_limit: int
+    guests: tuple[Guest, ...]
+
+
+@st.composite
+def guests(draw: st.DrawFn, index: int, n_slots: int, most: int, *, events: bool) -> Guest:
+    length = draw(st.integers(1, most))
+    shared = draw(st.integers(0, length))
+    prompt = [97 + i % 5 for i in range(shared)] + [107 + (index + i) % 3 for i in range(length - shared)]
+    cancel_at = draw(st.none() | st.integers(0, 60)) if events else None
+    blocked_from = draw(st.integers(0, 40)) if events else 0
+    return Guest(
+        request=GenerationRequest(
+            id=str(index),
+            prompt=prompt,
+            max_tokens=draw(st.integers(1, 40)),
+            cache_prompt=draw(st.sampled_from([True, True, True, False])),
+            until_context_full=draw(st.booleans()),
+            n_keep=draw(st.integers(-1, 6)),
+            n_discard=draw(st.sampled_from([0, 0, 3])),
+            slot=draw(st.none() | st.integers(0, n_slots - 1)),
+            tokens_per_second=draw(st.sampled_from([0.0, 0.0, 0.3])) if events else 0.0,
+        ),
+        arrives_at=draw(st.integers(0, 20)),
+        cancel_at=cancel_at,
+        blocked=range(blocked_from, blocked_from + draw(st.sampled_from([0, 0, 5, 30])) if events else blocked_from),
+    )
+
+
+@st.composite
+def schedules(draw: st.DrawFn, *, events: bool = True) -> Schedule:
+    n_slots = draw(st.integers(1, 4))
+    n_cells = draw(st.sampled_from([24, 40, 64, 128]))
+    n_ctx_slot = draw(st.sampled_from([n_cells, n_cells // n_slots, n_cells * 2 // (n_slots + 1)]))
+    return Schedule(
+        n_slots=n_slots,
+        n_cells=n_cells,
+        n_ctx_slot=n_ctx_slot,
+        n_batch=draw(st.sampled_from([4, 8, 16, 64])),
+        n_seqs=n_slots + draw(st.sampled_from([0, 1, 6])),
+        can_shift=draw(st.booleans()),
+        can_reuse=draw(st.sampled_from([True, True, True, False])),
+        continuous=draw(st.sampled_from([True, True, True, False])),
+        prefill_limit=draw(st.sampled_from([0, 1, 3, 16, 64])),
+        guests=tuple(
+            draw(guests(i, n_slots, min(40, n_ctx_slot - 1), events=events)) for i in range(draw(st.integers(1, 8)))
+        ),
+    )
+
+
+class Play:
+    """Plays a schedule, one step a second, as the engine loop would; ``trace`` says what each plan was."""
+
+    def __init__(self, schedule: Schedule) -> None:
+        self.schedule = schedule
+        self.backend = FakeBackend(
+            n_cells=schedule.n_cells,
+            n_ctx_slot=schedule.n_ctx_slot,
+            n_slots=schedule.n_slots,
+            n_seqs=schedule.n_seqs,
+            n_batch=schedule.n_batch,
+            can_shift=schedule.can_shift,
+        )
+        self.scheduler = Scheduler(
+            limits_of(self.backend, can_reuse=schedule.can_reuse, continuous_batching=schedule.continuous), self.backend
+        )
+        self.sequences: dict[str, Sequence] = {}
+        self.generated: dict[str, list[int]] = {}
+        self.over: set[str] = set()
+        self.cancelled: set[str] = set()
+        self.trace: list[object] = []
+        self.now = 0
+
+    def play(self, most: int = 3000) -> None:
+        while len(self.over) < len(self.schedule.guests):
+            assert self.now < most, "somebody starves"
+            self._come_and_go()
+            self._step()
+            self.now += 1
+
+    def _come_and_go(self) -> None:
+        for guest in self.schedule.guests:
+            key = guest.request.id
+            if guest.arrives_at == self.now:
+                self.sequences[key] = self.scheduler.submit(guest.request, self.now)
+                self.generated[key] = []
+            is_here = key in self.sequences and key not in self.over
+            if is_here and guest.cancel_at is not None and self.now >= guest.cancel_at:
+                self.cancelled.add(key)
+                self._end(self.sequences[key])
+
+    def _end(self, sequence: Sequence) -> None:
+        self.scheduler.end(sequence)
+        self.over.add(sequence.request.id)
+
+    def _blocked(self) -> set[str]:
+        return {g.request.id for g in self.schedule.guests if self.now in g.blocked}
+
+    def _step(self) -> None:
+        blocked = self._blocked()
+        running = list(self.scheduler.running)
+        plan = self.scheduler.plan(self.now, self.schedule.prefill_limit, blocked)
+        self.trace.append([(p.sequence.request.id, p.run) for p in plan.runs])
+        self._check_plan(plan, blocked)
+        if not self.schedule.continuous and running:
+            assert set(self.scheduler.running) <= set(running), "admitted while others run"
+        if not plan.runs:
+            again = self.scheduler.plan(self.now, self.schedule.prefill_limit, blocked)
+            assert not again.runs, "the loop would have waited although there was something to compute"
+            return
+        self.backend.decode([p.run for p in plan.runs])
+        index = -1
+        for planned in plan.runs:
+            index += len(planned.run.tokens)
+            self.scheduler.computed(planned.sequence, len(planned.run.tokens))
+            if planned.run.logits:
+                self._sample(planned.sequence, self.backend.choose(self.backend.histories[index]))
+        self._check_books()
+
+    def _sample(self, sequence: Sequence, token: int) -> None:
+        self.generated[sequence.request.id].append(token)
+        self.scheduler.append(sequence, token, self.now)
+        if sequence.n_remaining == 0:
+            self._end(sequence)
+        elif self.scheduler.must_end(sequence):
+            sequence.truncated = True
+            self._end(sequence)
+
+    def _check_plan(self, plan: StepPlan, blocked: set[str]) -> None:
+        self._check_books()
+        runs = plan.runs
+        assert sum(len(p.run.tokens) for p in runs) <= self.schedule.n_batch
+        assert len({p.sequence.request.id for p in runs}) == len(runs), "a sequence twice in a batch"
+        for sequence, run in ((p.sequence, p.run) for p in runs):
+            assert sequence in self.scheduler.running
+            assert run.seq == sequence.seq
+            assert run.start == sequence.n_past
+            assert list(run.tokens) == sequence.tokens[run.start : run.start + len(run.tokens)]
+            assert run.logits == (run.start + len(run.tokens) == len(sequence.tokens))
+        decodes = [p.sequence for p in runs if is_decoding(p.sequence)]
+        prefills = [p for p in runs if not is_decoding(p.sequence)]
+        assert [p.sequence for p in runs[: len(decodes)]] == decodes, "a prefill before a decode"
+        for sequence in self.scheduler.running:
+            may = is_decoding(sequence) and sequence.next_due <= self.now and sequence.request.id not in blocked
+            if is_decoding(sequence):
+                assert (sequence in decodes) == may, "every stream that may go on is in the batch, and no other"
+        if decodes:
+            assert sum(len(p.run.tokens) for p in prefills) <= max(1, self.schedule.prefill_limit)
+        unfinished = [p for p in prefills[:-1] if not p.run.logits and p.sequence.next_due <= self.now]
+        assert not unfinished, "a prefill overtakes an unfinished one"
+        if runs:
+            assert plan.wake_at is None
+        elif plan.wake_at is not None:
+            assert plan.wake_at > self.now
+
+    def _check_books(self) -> None:
+        self.scheduler.check_integrity()
+        check_cells(self.backend, self.scheduler)
+        spans = self.scheduler.spans()
+        for seq in range(self.schedule.n_seqs):
+            length = spans.get(seq, 0)
+            assert self.backend.span(seq) == ((0, length - 1) if length else (-1, -1))
+
+
+def is_decoding(sequence: Sequence) -> bool:
+    """Only one token is missing: the newest, or the last of a prompt that the cache has nearly all of."""
+    return sequence.n_pending == 1

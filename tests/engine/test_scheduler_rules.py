@@ -1,0 +1,369 @@
+"""Each rule of the scheduler by itself, on schedules small enough to follow by hand."""
+
+from collections.abc import Callable
+from itertools import pairwise
+
+import pytest
+
+from engine.errors import ContextExceeded, InvalidRequest
+from engine.text.plan import StepPlan
+from engine.text.requests import GenerationRequest
+from engine.text.scheduler import MIN_SHARED_PREFILL, Scheduler
+from engine.text.sequence import Sequence, Status
+from tests.engine.driver import check_cells, limits_of, reference
+from tests.engine.fake_backend import FakeBackend, continuation
+
+
+class Table:
+    """A scheduler on the fake backend that is stepped with a clock of one second a step."""
+
+    def __init__(self, backend: FakeBackend | None = None, **limits: object) -> None:
+        self.backend = backend or FakeBackend()
+        self.limits = limits_of(self.backend, **limits)
+        self.scheduler = Scheduler(self.limits, self.backend)
+        self.generated: dict[str, list[int]] = {}
+        self.now = 0.0
+        self.n_preempted = 0
+
+    def ask(self, request_id: str, prompt: str, max_tokens: int | None = 8, **fields: object) -> Sequence:
+        request = GenerationRequest(id=request_id, prompt=list(prompt.encode()), max_tokens=max_tokens, **fields)
+        self.generated[request_id] = []
+        return self.scheduler.submit(request, self.now)
+
+    def step(self, blocked: set[str] = frozenset(), prefill_limit: int = 64, tick: float = 1.0) -> StepPlan:
+        plan = self.scheduler.plan(self.now, prefill_limit, blocked)
+        self.n_preempted += len(plan.preempted)
+        self.scheduler.check_integrity()
+        if plan.runs:
+            self.backend.decode([p.run for p in plan.runs])
+        index = -1
+        for planned in plan.runs:
+            sequence, run = planned.sequence, planned.run
+            index += len(run.tokens)
+            self.scheduler.computed(sequence, len(run.tokens))
+            if run.logits:
+                token = self.backend.choose(self.backend.histories[index])
+                self.scheduler.append(sequence, token, self.now)
+                self.generated[sequence.request.id].append(token)
+                if sequence.n_remaining == 0 or self.scheduler.must_end(sequence):
+                    self.scheduler.end(sequence)
+        self.scheduler.check_integrity()
+        check_cells(self.backend, self.scheduler)
+        self.now += tick
+        return plan
+
+    @property
+    def busy(self) -> bool:
+        return bool(self.scheduler.running or self.scheduler.waiting)
+
+    def until(self, condition: Callable[[], bool], blocked: set[str] = frozenset()) -> list[str]:
+        """Step until the condition holds. Returns the ids of those that were preempted, in order."""
+        preempted: list[str] = []
+        for _ in range(500):
+            if condition():
+                return preempted
+            preempted += [s.request.id for s in self.step(blocked).preempted]
+        raise AssertionError("it never happens")
+
+    def finish(self) -> list[str]:
+        return self.until(lambda: not self.busy)
+
+    def until_preempted(self) -> None:
+        self.until(lambda: self.n_preempted > 0)
+
+    @property
+    def running(self) -> list[str]:
+        return [s.request.id for s in self.scheduler.running]
+
+    @property
+    def waiting(self) -> list[str]:
+        return [s.request.id for s in self.scheduler.waiting]
+
+
+def sizes(plan: StepPlan) -> list[tuple[str, int]]:
+    return [(p.sequence.request.id, len(p.run.tokens)) for p in plan.runs]
+
+
+# --- the batch ---
+
+
+def test_decodes_go_first_and_prefill_fills_what_is_left_of_the_batch() -> None:
+    table = Table(FakeBackend(n_batch=10))
+    table.ask("a", "abc")
+    table.ask("b", "bcd")
+    table.step()
+    table.ask("c", "c" * 20)
+    assert sizes(table.step()) == [("a", 1), ("b", 1), ("c", 8)]
+    assert sizes(table.step()) == [("a", 1), ("b", 1), ("c", 8)]
+    assert sizes(table.step()) == [("a", 1), ("b", 1), ("c", 4)]
+    assert sizes(table.step()) == [("a", 1), ("b", 1), ("c", 1)]
+
+
+def test_the_prefill_limit_holds_while_streams_run_and_only_then() -> None:
+    table = Table(FakeBackend(n_batch=16))
+    table.ask("a", "a" * 20)
+    assert sizes(table.step(prefill_limit=3)) == [("a", 16)]
+    table.step(prefill_limit=3)
+    table.ask("b", "b" * 20)
+    assert sizes(table.step(prefill_limit=3)) == [("a", 1), ("b", 3)]
+    assert sizes(table.step(prefill_limit=0)) == [("a", 1), ("b", 1)]
+    assert sizes(table.step(prefill_limit=3, blocked={"a"})) == [("b", 16)]
+
+
+def test_prefills_go_one_after_the_other_in_order_of_arrival() -> None:
+    table = Table(FakeBackend(n_batch=8))
+    for name in "abc":
+        table.ask(name, name * 6)
+    assert sizes(table.step()) == [("a", 6), ("b", 2)]
+    assert sizes(table.step()) == [("a", 1), ("b", 4), ("c", 3)]
+
+
+def test_more_requests_than_slots_wait_for_their_turn() -> None:
+    table = Table(FakeBackend(n_slots=2))
+    for name in "abcd":
+        table.ask(name, name * 3, 2)
+    table.step()
+    assert (table.running, table.waiting) == (["a", "b"], ["c", "d"])
+    table.step()
+    assert sizes(table.step()) == [("c", 3), ("d", 3)]
+
+
+def test_a_large_prompt_is_not_overtaken_for_ever() -> None:
+    table = Table(FakeBackend(n_cells=40, n_ctx_slot=40, n_slots=4))
+    table.ask("a", "a" * 20, 10)
+    table.step()
+    table.ask("large", "l" * 30, 2)
+    for name in "cdefg":
+        table.ask(name, name * 2, 2)
+    table.step()
+    assert table.running == ["a"], "room for the small ones, but the large one came first"
+    table.finish()
+    assert table.generated["large"] == continuation([108] * 30, 2)
+
+
+def test_without_continuous_batching_a_round_ends_before_the_next_begins() -> None:
+    table = Table(FakeBackend(n_slots=2), continuous_batching=False)
+    table.ask("a", "aaa", 2)
+    table.ask("b", "bbb", 4)
+    table.ask("c", "ccc", 1)
+    assert sizes(table.step()) == [("a", 3), ("b", 3)]
+    for _ in range(3):
+        table.step()
+        assert "c" not in table.running
+    assert sizes(table.step()) == [("c", 3)]
+
+
+# --- prefixes ---
+
+
+def test_a_prefix_that_several_bring_at_once_is_computed_once() -> None:
+    table = Table(FakeBackend(n_batch=16))
+    prefix = "abcdefghijklmnop" * 2
+    for name in "wxyz":
+        table.ask(name, prefix + name * 3, 2)
+    table.finish()
+    assert table.backend.computed == 32 + 4 * 3 + 4 * 1
+    assert [len(t) for t in table.generated.values()] == [2, 2, 2, 2]
+
+
+def test_n_equal_prompts_are_computed_once_but_for_their_last_token() -> None:
+    table = Table()
+    for name in "wxyz":
+        table.ask(name, "p" * 40, 1)
+    table.finish()
+    assert table.backend.computed == 40 + 3
+
+
+def test_a_short_common_prefix_is_not_waited_for() -> None:
+    table = Table()
+    table.ask("a", "p" * (MIN_SHARED_PREFILL - 1) + "a")
+    table.ask("b", "p" * (MIN_SHARED_PREFILL - 1) + "b")
+    table.step()
+    assert table.running == ["a", "b"]
+
+
+def test_who_waits_for_a_prefix_does_not_hold_up_others() -> None:
+    table = Table(FakeBackend(n_batch=8))
+    table.ask("a", "p" * 30)
+    table.ask("b", "p" * 30)
+    table.ask("c", "other")
+    table.step()
+    assert (table.running, table.waiting) == (["a", "c"], ["b"])
+
+
+def test_cached_prompts_are_reused_but_not_where_the_request_forbids_it() -> None:
+    table = Table()
+    table.ask("a", "p" * 30, 1)
+    table.finish()
+    assert table.ask("b", "p" * 30 + "b", 1).n_cached == 0, "not known before admission"
+    again = table.scheduler.find("b")
+    assert again is not None
+    table.finish()
+    assert again.n_cached == 30
+    before = table.backend.computed
+    private = table.ask("c", "p" * 30 + "c", 1, cache_prompt=False)
+    table.finish()
+    assert private.n_cached == 0
+    assert table.backend.computed == before + 31
+    assert table.scheduler.cache.match(list(b"p" * 30 + b"c")) == 30, "it leaves nothing behind"
+
+
+def test_what_was_generated_is_cached_too() -> None:
+    table = Table()
+    first = table.ask("a", "hello", 6)
+    table.finish()
+    follow_up = "hello" + bytes(first.tokens[5:]).decode() + " and"
+    second = table.ask("b", follow_up, 1)
+    table.finish()
+    assert second.n_cached == 10, "all but the last token, which was never computed"
+
+
+def test_a_prefix_that_a_running_request_holds_needs_no_room_of_its_own() -> None:
+    table = Table(FakeBackend(n_cells=64, n_ctx_slot=64))
+    table.ask("a", "p" * 40, 8)
+    table.step()
+    table.ask("b", "p" * 40 + "b", 8)
+    table.step()
+    assert table.running == ["a", "b"], "23 cells are free and 1 is needed"
+
+
+# --- pace ---
+
+
+def test_a_paced_request_gets_an_even_pace_and_others_are_not_slowed_down() -> None:
+    table = Table()
+    table.ask("slow", "abc", 5, tokens_per_second=0.25)
+    table.ask("fast", "bcd", 20)
+    times: dict[str, list[float]] = {"slow": [], "fast": []}
+    for _ in range(20):
+        now = table.now
+        for planned in table.step().runs:
+            if planned.run.logits:
+                times[planned.sequence.request.id].append(now)
+    assert times["slow"] == [0, 4, 8, 12, 16]
+    assert times["fast"] == list(range(20))
+
+
+def test_a_pace_that_was_missed_is_not_caught_up_with() -> None:
+    table = Table()
+    table.ask("slow", "abc", 9, tokens_per_second=0.5)
+    table.step()
+    table.now = 100.0
+    times = []
+    for _ in range(8):
+        now = table.now
+        if table.step().runs:
+            times.append(now)
+    assert times[0] == 100
+    assert all(later - earlier >= 2 for earlier, later in pairwise(times))
+
+
+def test_nothing_due_says_when_to_come_back() -> None:
+    table = Table()
+    table.ask("slow", "abc", 5, tokens_per_second=0.1)
+    table.ask("slower", "bcd", 5, tokens_per_second=0.05)
+    table.step()
+    plan = table.step()
+    assert (plan.runs, plan.wake_at) == ((), 10.0)
+    assert table.step(blocked={"slow"}).wake_at == 20.0
+
+
+def test_preemption_does_not_let_a_paced_request_run_ahead_of_its_pace() -> None:
+    table = Table(FakeBackend(n_cells=24, n_ctx_slot=24, n_slots=2))
+    table.ask("old", "abcdefgh", 12)
+    table.ask("slow", "tuvwxyz", 5, tokens_per_second=0.01)
+    for _ in range(60):
+        table.step()
+    assert table.n_preempted
+    assert len(table.generated["slow"]) == 1, "the second token is due after 100 s"
+
+
+# --- clients that do not read ---
+
+
+def test_a_paused_request_is_skipped_and_goes_on_later() -> None:
+    table = Table()
+    table.ask("a", "abc", 4)
+    table.ask("b", "bcd", 4)
+    table.step()
+    assert sizes(table.step(blocked={"a"})) == [("b", 1)]
+    assert sizes(table.step()) == [("a", 1), ("b", 1)]
+
+
+def test_a_paused_request_is_skipped_while_its_prompt_is_computed_too() -> None:
+    table = Table(FakeBackend(n_batch=8))
+    table.ask("a", "a" * 30, 4, report_progress=True)
+    table.ask("b", "b" * 30, 4)
+    table.step()
+    assert sizes(table.step(blocked={"a"})) == [("b", 8)], "each chunk is one more unread event"
+
+
+# --- refusals ---
+
+
+def test_refusals_come_with_the_numbers() -> None:
+    table = Table(FakeBackend(n_cells=64, n_slots=2))
+    table.ask("fits", "a" * 31, 1)
+    with pytest.raises(ContextExceeded) as caught:
+        table.ask("large", "a" * 32)
+    assert (caught.value.n_prompt_tokens, caught.value.n_ctx) == (32, 32)
+    with pytest.raises(InvalidRequest, match="no tokens"):
+        table.ask("empty", "")
+    for slot in (-1, 2):
+        with pytest.raises(InvalidRequest, match="slots 0 to 1") as refused:
+            table.ask("slot", "a", slot=slot)
+        assert refused.value.param == "id_slot"
+    for token in (-1, 257):
+        with pytest.raises(InvalidRequest, match="0 to 256"):
+            table.scheduler.validate(GenerationRequest(id="foreign", prompt=[97, token]))
+    with pytest.raises(InvalidRequest, match="fits"):
+        table.ask("fits", "b")
+    assert table.waiting == ["fits"]
+    table.finish()
+
+
+# --- slots ---
+
+
+def test_a_request_gets_the_slot_that_it_asks_for_or_waits_for_it() -> None:
+    table = Table(FakeBackend(n_slots=3))
+    first = table.ask("a", "abc", 3, slot=2)
+    second = table.ask("b", "bcd", 3, slot=2)
+    third = table.ask("c", "cde", 3)
+    table.step()
+    assert (first.slot, second.slot, third.slot) == (2, None, 0)
+    table.step()
+    table.step()
+    table.step()
+    assert second.slot == 2
+
+
+def test_the_slot_that_was_unused_longest_is_taken() -> None:
+    table = Table(FakeBackend(n_slots=3))
+    slots = []
+    for name in "abcd":
+        sequence = table.ask(name, name * 3, 1)
+        table.scheduler.plan(0.0, 64)
+        slots.append(sequence.slot)
+        table.scheduler.end(sequence)
+    assert slots == [0, 1, 2, 0]
+
+
+# --- life cycle ---
+
+
+def test_an_illegal_transition_says_what_it_was() -> None:
+    table = Table()
+    sequence = table.ask("a", "abc")
+    table.scheduler.end(sequence)
+    assert sequence.status is Status.ENDED
+    assert table.scheduler.find("a") is None
+    with pytest.raises(AssertionError, match=r"request a: .*ENDED cannot become .*RUNNING"):
+        sequence.become(Status.RUNNING)
+
+
+def test_the_reference_is_the_fake_model_itself() -> None:
+    table = Table()
+    sequence = table.ask("a", "abc", 7)
+    table.finish()
+    assert table.generated["a"] == reference(sequence.request, table.limits).tokens == continuation([97, 98, 99], 7)
