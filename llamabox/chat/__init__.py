@@ -1,0 +1,1 @@
+"""Chat messages to prompt text: templates, what they can do, and the messages that suit them."""

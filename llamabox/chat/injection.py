@@ -1,0 +1,106 @@
+"""Control tokens in what a user writes: they stay text and never steer the model.
+
+Text of a template and text of its users become one string, in which the tokenizer would take ``<|im_end|>`` for the
+token, whoever wrote it. So each spelling of a control token in the input is swapped for a placeholder before
+rendering; afterwards the pieces are tokenized apart: placeholders as plain text, the rest with control tokens. Input
+without such a spelling, which is nearly all, is rendered and tokenized as one, exactly as it is.
+"""
+
+import re
+import secrets
+from typing import Any, Final
+
+import attrs
+
+from engine.text.backend import Vocab
+from llamabox.chat.prefill import REASONING_MARKS
+
+# What an assistant said before may hold the marks of its reasoning, which templates look for.
+_ALLOWED_OF_ASSISTANT: Final = frozenset(mark for marks in REASONING_MARKS for mark in marks)
+
+
+@attrs.frozen
+class Piece:
+    """A stretch of a prompt; ``trusted`` text may hold control tokens."""
+
+    text: str
+    trusted: bool
+
+
+def control_spellings(vocab: Vocab) -> frozenset[str]:
+    """The texts of all control tokens. Not for the loop: asks for every token of the vocabulary."""
+    pieces = (vocab.piece(token, special=True) for token in vocab.control_tokens())
+    return frozenset(piece.decode("utf-8", "replace") for piece in pieces) - {""}
+
+
+class ControlTokens:
+    """Finds the spellings of control tokens. Cheap where there are none."""
+
+    def __init__(self, spellings: frozenset[str]) -> None:
+        self._spellings = spellings
+        self._lengths = sorted({len(spelling) for spelling in spellings}, reverse=True)
+        initials = "".join(re.escape(initial) for initial in sorted({spelling[0] for spelling in spellings}))
+        # An alternation of thousands of spellings would try each of them at every "<".
+        self._initial = re.compile(f"[{initials}]") if initials else None
+
+    def find(self, text: str, start: int) -> tuple[int, str] | None:
+        """(position, spelling) of the first one at or after ``start``, the longest that begins there."""
+        if self._initial is None:
+            return None
+        for match in self._initial.finditer(text, start):
+            at = match.start()
+            for length in self._lengths:
+                if text[at : at + length] in self._spellings:
+                    return at, text[at : at + length]
+        return None
+
+
+class Shield:
+    """The placeholders of one prompt."""
+
+    def __init__(self, tokens: ControlTokens) -> None:
+        self._tokens = tokens
+        # Letters and digits only: neither JSON nor trimming changes them, and case is ignored when reading back.
+        self._key = "q" + secrets.token_hex(8)
+        self._hidden: list[str] = []
+
+    def hide(self, value: Any) -> Any:
+        """JSON-like data with each spelling in its strings, keys included, replaced."""
+        if isinstance(value, str):
+            return self._hide_text(value, frozenset())
+        if isinstance(value, dict):
+            return {self.hide(key): self.hide(item) for key, item in value.items()}
+        if isinstance(value, list | tuple):
+            return [self.hide(item) for item in value]
+        return value
+
+    def hide_message(self, message: dict[str, Any]) -> dict[str, Any]:
+        """The same for a message; an assistant may have reasoned."""
+        hidden: dict[str, Any] = self.hide({key: item for key, item in message.items() if key != "content"})
+        allowed = _ALLOWED_OF_ASSISTANT if message.get("role") == "assistant" else frozenset()
+        return {**hidden, "content": self._hide_text(message["content"], allowed)}
+
+    def _hide_text(self, text: str, allowed: frozenset[str]) -> str:
+        parts: list[str] = []
+        done = start = 0
+        while (found := self._tokens.find(text, start)) is not None:
+            at, spelling = found
+            start = at + len(spelling)
+            if spelling in allowed:
+                continue
+            parts += (text[done:at], f"{self._key}x{len(self._hidden)}z")
+            self._hidden.append(spelling)
+            done = start
+        return "".join([*parts, text[done:]]) if parts else text
+
+    def pieces(self, prompt: str) -> list[Piece]:
+        """The rendered prompt, cut where placeholders stand for control tokens. Joined it is the text as written."""
+        if not self._hidden:
+            return [Piece(prompt, trusted=True)]
+        pieces: list[Piece] = []
+        # re.split with a group alternates between what lies around the placeholders and their numbers.
+        for n, part in enumerate(re.split(rf"{self._key}x(\d+)z", prompt, flags=re.IGNORECASE)):
+            text = self._hidden[int(part)] if n % 2 else part
+            if text:
+                pieces.append(Piece(text, trusted=n % 2 == 0))
+        return pieces
