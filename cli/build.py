@@ -1,0 +1,126 @@
+"""From option values to the settings of a run."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import attrs
+
+from cli.cores import physical_cores
+from cli.errors import UsageError
+from cli.escapes import unescape
+from cli.files import check_readable, check_tls, read_keys
+from cli.parse import Given
+from engine.native.options import ContextOptions, ModelOptions
+from engine.text.options import EngineOptions
+from llamabox.models import demo
+from llamabox.models.join import ModelFileError
+from llamabox.settings import GenerationDefaults, ServerSettings, Settings
+
+_NO_BREAKERS: Final = "none"
+_THREADS: Final = ("engine.context.n_threads", "engine.context.n_threads_batch")
+_BREAKERS: Final = "defaults.sampling.dry_sequence_breakers"
+
+
+def build_settings(values: Mapping[str, Given]) -> Settings:
+    """The settings that the values ask for. UsageError when values or the files that they name do not fit together.
+
+    Without a model file the demo model is prepared, which takes a while the first time.
+    """
+    settings = Settings(engine=EngineOptions(model=ModelOptions(path="")))
+    for given in values.values():
+        # "As many as there are" is resolved below; the other values of the context are taken as they are.
+        if given.option.setting is not None and given.option.setting not in _THREADS:
+            settings = _with(settings, given.option.setting.split("."), given.value)
+    settings = attrs.evolve(
+        settings,
+        engine=_engine(settings, values),
+        server=_server(settings.server, values),
+        defaults=_defaults(settings, values),
+    )
+    # Last: nothing is written to the cache for a command line that is wrong.
+    return _with_model(settings)
+
+
+def _with(node: Any, path: list[str], value: Any) -> Any:
+    """``node`` with the attribute at ``path`` replaced."""
+    head, *rest = path
+    return attrs.evolve(node, **{head: _with(getattr(node, head), rest, value) if rest else value})
+
+
+def _engine(settings: Settings, values: Mapping[str, Given]) -> EngineOptions:
+    return attrs.evolve(
+        settings.engine,
+        context=_context(settings.engine.context, values),
+        measure_rate=settings.server.tokens_per_second < 0,
+    )
+
+
+def _context(context: ContextOptions, values: Mapping[str, Given]) -> ContextOptions:
+    threads, threads_batch = (values[key].value if key in values else None for key in _THREADS)
+    n_threads = threads or physical_cores()
+    n_ubatch = context.n_ubatch
+    if n_ubatch > context.n_batch:
+        if given := values.get("engine.context.n_ubatch"):
+            raise UsageError(f"{given.spelling}: {n_ubatch} is more than the batch size {context.n_batch}")
+        n_ubatch = context.n_batch
+    return attrs.evolve(context, n_threads=n_threads, n_threads_batch=threads_batch or n_threads, n_ubatch=n_ubatch)
+
+
+def _server(server: ServerSettings, values: Mapping[str, Given]) -> ServerSettings:
+    _check_tls_pair(server, values)
+    if key_file := values.get("--api-key-file"):
+        server = attrs.evolve(server, api_keys=(*server.api_keys, *read_keys(key_file.value, key_file.spelling)))
+    return server
+
+
+def _check_tls_pair(server: ServerSettings, values: Mapping[str, Given]) -> None:
+    key, certificate = values.get("server.ssl_key_file"), values.get("server.ssl_cert_file")
+    if key and certificate:
+        check_tls(key=key.value, certificate=certificate.value)
+    elif key or certificate:
+        only = key or certificate
+        assert only is not None, "one of the two was given"
+        other = "--ssl-cert-file" if key else "--ssl-key-file"
+        raise UsageError(f"{only.spelling}: needs {other} too")
+
+
+def _defaults(settings: Settings, values: Mapping[str, Given]) -> GenerationDefaults:
+    """The defaults with the escape sequences in texts resolved (unless --no-escape) and dropped breakers gone."""
+    escape = values.get("--escape")
+    defaults = settings.defaults
+    if escape is None or escape.value:
+        if stop := values.get("defaults.stop"):
+            defaults = attrs.evolve(defaults, stop=_unescaped(stop))
+        if breakers := values.get(_BREAKERS):
+            defaults = _with(defaults, ["sampling", "dry_sequence_breakers"], _unescaped(breakers))
+    if _BREAKERS in values:
+        kept = tuple(_after_last(_NO_BREAKERS, defaults.sampling.dry_sequence_breakers))
+        defaults = _with(defaults, ["sampling", "dry_sequence_breakers"], kept)
+    return defaults
+
+
+def _unescaped(given: Given) -> tuple[str, ...]:
+    try:
+        return tuple(unescape(text) for text in given.value)
+    except ValueError as error:
+        raise UsageError(f"{given.spelling}: {error}") from None
+
+
+def _after_last(word: str, texts: Sequence[str]) -> Sequence[str]:
+    """What follows the last ``word``; everything where it does not occur."""
+    return texts[len(texts) - list(reversed(texts)).index(word) :] if word in texts else texts
+
+
+def _with_model(settings: Settings) -> Settings:
+    """The settings with a model file that can be read: the given one, else the demo model."""
+    if settings.engine.model.path:
+        check_readable(settings.engine.model.path, "--model")
+        return settings
+    try:
+        path = demo.prepare()
+    except ModelFileError as error:
+        raise UsageError(str(error)) from None
+    settings = _with(settings, ["engine", "model", "path"], str(path))
+    if not settings.server.aliases:
+        settings = _with(settings, ["server", "aliases"], (demo.ALIAS,))
+    return settings

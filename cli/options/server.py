@@ -1,0 +1,243 @@
+"""Options about listening, access, the model file and where it runs."""
+
+from functools import partial
+from typing import Final
+
+from cli import forms
+from cli.kinds import FILE, POSITIVE, Form, Pairs, Real, Switch, Whole, names, on_off_auto, text, texts
+from cli.option import Option, Section
+from engine.native.options import FlashAttention
+
+_option = partial(Option, section=Section.SERVER)
+_later = partial(_option, available=False)
+
+_LISTENING = (
+    _option(
+        flags="--host",
+        kind=names("addresses or .sock paths by comma"),
+        metavar="ADDR,...",
+        env="HOST",
+        setting="server.hosts",
+        help="addresses to listen on; one that ends in .sock is a unix socket",
+    ),
+    _option(
+        flags="--port",
+        kind=Whole(minimum=0, maximum=65535),
+        metavar="N",
+        env="PORT",
+        setting="server.port",
+        help="port to listen on; 0 = any free one, which is logged",
+    ),
+    _option(
+        flags="-to --timeout",
+        kind=POSITIVE,
+        metavar="SECONDS",
+        env="TIMEOUT",
+        setting="server.timeout",
+        help="how long a read or a write may take",
+    ),
+    _option(
+        flags="--threads-http",
+        kind=Whole(minimum=1, also=(-1,)),
+        metavar="N",
+        env="THREADS_HTTP",
+        setting="server.prepare_threads",
+        help="workers that prepare requests (templates, schemas, images); -1 = one a core",
+    ),
+    _option(
+        flags="--conn-idle",
+        kind=POSITIVE,
+        metavar="SECONDS",
+        setting="server.idle_timeout",
+        help="how long a connection may be idle",
+    ),
+    _option(
+        flags="--conn-keepalive",
+        kind=POSITIVE,
+        metavar="SECONDS",
+        setting="server.keepalive_timeout",
+        help="how long a kept-alive connection may wait for its next request",
+    ),
+)
+
+_ACCESS = (
+    _option(
+        flags="--api-key",
+        kind=names("keys by comma"),
+        metavar="KEY,...",
+        env="LLAMA_API_KEY",
+        setting="server.api_keys",
+        repeat=True,
+        default="none",
+        help="keys of which a request must bear one; repeatable",
+    ),
+    _option(
+        flags="--api-key-file",
+        kind=FILE,
+        metavar="FILE",
+        help="more keys, one a line; # begins a comment",
+    ),
+    _option(
+        flags="--ssl-key-file",
+        kind=FILE,
+        metavar="FILE",
+        env="SSL_KEY_FILE",
+        setting="server.ssl_key_file",
+        help="private key in PEM form; needs --ssl-cert-file",
+    ),
+    _option(
+        flags="--ssl-cert-file",
+        kind=FILE,
+        metavar="FILE",
+        env="SSL_CERT_FILE",
+        setting="server.ssl_cert_file",
+        help="certificate in PEM form; needs --ssl-key-file",
+    ),
+    _option(
+        flags="--cors-origins",
+        kind=Form("* or origins (scheme://host[:port]) by comma", forms.origins),
+        metavar="ORIGIN,...",
+        setting="server.cors_origins",
+        default="none",
+        help="origins whose pages may call the server",
+    ),
+    _later(flags="--allow-private-urls", help="fetch images from private, loopback and link-local addresses too"),
+    _later(flags="--media-path", kind=FILE, metavar="DIR", help="directory below which file: URLs may point"),
+)
+
+_ROUTES = (
+    _option(
+        flags="--metrics",
+        env="METRICS ENDPOINT_METRICS",
+        setting="server.metrics",
+        help="serve GET /metrics",
+    ),
+    _option(flags="--slots", env="SLOTS", setting="server.slots", help="serve GET /slots"),
+    _later(flags="--infill", help="serve POST /infill"),
+    _later(flags="--embeddings --embedding", env="EMBEDDINGS", help="serve POST /v1/embeddings"),
+    _later(flags="--images", help="serve POST /v1/images/..."),
+    _later(flags="--rerank --reranking", help="serve POST /v1/rerank; implies --embeddings with rank pooling"),
+)
+
+_MODEL = (
+    _option(
+        flags="-m --model",
+        kind=FILE,
+        metavar="FILE",
+        env="MODEL",
+        setting="engine.model.path",
+        default="the demo model, where it is installed",
+        help="GGUF file, or the first part of a split one",
+    ),
+    _option(
+        flags="-a --alias",
+        kind=names("names by comma"),
+        metavar="NAME,...",
+        env="MODEL_ALIAS ALIAS",
+        setting="server.aliases",
+        default="the model file's name",
+        help="model ids",
+    ),
+    _later(flags="-mu --model-url", kind=text("a URL"), metavar="URL", env="MODEL_URL", help="download the model"),
+    _later(
+        flags="-hfr --hf-repo",
+        kind=text("USER/MODEL[:QUANT]"),
+        metavar="USER/MODEL[:QUANT]",
+        env="HF_REPO",
+        help="take the model from Hugging Face",
+    ),
+    _later(flags="-hff --hf-file", kind=FILE, metavar="FILE", env="HF_FILE", help="file of that repository"),
+    _later(flags="-hft --hf-token", kind=text("a token"), metavar="TOKEN", env="HF_TOKEN", help="token for it"),
+    _later(flags="--lora", kind=texts("a file"), metavar="FILE", repeat=True, help="apply a LoRA; repeatable"),
+    _later(
+        flags="--lora-scaled",
+        kind=Pairs(FILE, Real()),
+        metavar="FILE SCALE",
+        repeat=True,
+        help="apply a LoRA with this scale; repeatable",
+    ),
+    _later(flags="--lora-init-without-apply", help="load the LoRAs with all scales 0"),
+)
+
+_PLACEMENT = (
+    _option(
+        flags="-s --seed",
+        kind=Whole(minimum=-1, maximum=2**32 - 1, none=-1),
+        metavar="N",
+        setting="defaults.sampling.seed",
+        default="-1",
+        help="seed of the sampling; -1 = random",
+    ),
+    _option(
+        flags="-fa --flash-attn",
+        kind=on_off_auto(FlashAttention.ON, FlashAttention.OFF, FlashAttention.AUTO),
+        metavar="[on|off|auto]",
+        if_alone="on",
+        env="FLASH_ATTN",
+        setting="engine.context.flash_attention",
+        help="flash attention",
+    ),
+    _option(
+        off="--no-flash-attn",
+        kind=Switch(off=FlashAttention.OFF),
+        setting="engine.context.flash_attention",
+        help="the same as --flash-attn off",
+    ),
+    _option(
+        flags="--swa-full",
+        env="SWA_FULL",
+        setting="engine.context.swa_full",
+        help="full-size cache for sliding-window models: more memory, prompts reusable",
+    ),
+    _option(
+        flags="-kvu --kv-unified",
+        env="KV_UNIFIED",
+        setting="engine.slot_may_use_all",
+        help="a slot may use the whole context instead of its share",
+    ),
+    _option(
+        flags="-ngl --gpu-layers --n-gpu-layers",
+        kind=Whole(minimum=-1),
+        metavar="N",
+        env="N_GPU_LAYERS",
+        setting="engine.model.n_gpu_layers",
+        help="layers to place on devices; -1 = all that fit, 0 = none",
+    ),
+    _option(
+        flags="-ts --tensor-split",
+        kind=Form("numbers by , or /, none negative, not all zero", forms.tensor_split),
+        metavar="N,...",
+        setting="engine.model.tensor_split",
+        default="even",
+        help="share of the model that each device gets",
+    ),
+    _option(
+        flags="--warmup",
+        off="--no-warmup",
+        setting="engine.warmup",
+        help="one empty run before the server is ready",
+    ),
+    _later(
+        flags="--rpc",
+        kind=names("HOST:PORT by comma"),
+        metavar="HOST:PORT,...",
+        env="RPC",
+        help="devices of RPC servers",
+    ),
+    _later(
+        flags="-ot --override-tensor",
+        kind=names("PATTERN=BUFFER_TYPE by comma"),
+        metavar="PATTERN=TYPE,...",
+        repeat=True,
+        help="place matching tensors in a buffer type",
+    ),
+    _later(
+        flags="-otd --override-tensor-draft",
+        kind=names("PATTERN=BUFFER_TYPE by comma"),
+        metavar="PATTERN=TYPE,...",
+        repeat=True,
+        help="the same for the draft model",
+    ),
+)
+
+SERVER: Final = (*_LISTENING, *_ACCESS, *_ROUTES, *_MODEL, *_PLACEMENT)

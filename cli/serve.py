@@ -1,0 +1,218 @@
+"""The composition root: puts server, interpreter pool, engine and HTTP layer together and runs them."""
+
+import logging
+import os
+import signal
+import socket
+import sys
+import threading
+from pathlib import Path
+from time import monotonic
+from typing import TYPE_CHECKING, Final
+
+import trio
+
+from api.listen import BindError, address_of, bind_sockets
+from engine.bridge import BridgedEngine, open_text_engine
+from engine.errors import EngineError, ModelLoadError
+from engine.text.start import start_text_engine
+from llamabox import logs
+from llamabox.chat.errors import TEMPLATE_ERRORS, TemplateError
+from llamabox.interpreters import InterpreterPool, open_interpreter_pool, pool_size
+from llamabox.metrics import Metrics
+from llamabox.prompts import create_prompt_builder
+from llamabox.services import Phase, Services
+from llamabox.settings import Settings
+from llamabox.subinterpreter import SubInterpreterError
+
+if TYPE_CHECKING:
+    from api.server import HttpServer
+
+log = logging.getLogger("cli.serve")
+
+FAILURE: Final = 1
+# The engine thread must not wait 5 ms for the interpreter lock when a step's results are there.
+_SWITCH_INTERVAL: Final = 0.0005
+
+
+def run(settings: Settings) -> int:
+    """Serve until SIGINT or SIGTERM; the process's exit status."""
+    logs.configure(settings.log)
+    sys.setswitchinterval(_SWITCH_INTERVAL)
+    try:
+        listening = bind_sockets(settings.server)
+    except BindError as error:
+        log.error("%s", error)
+        return FAILURE
+    server = _Run(settings)
+    try:
+        status = trio.run(server.serve, listening.sockets)
+    finally:
+        listening.close()
+    if server.stuck:
+        # Finalizing Python would wait for ever for a native function inside that interpreter.
+        logging.shutdown()
+        os._exit(status)
+    return status
+
+
+class _Run:
+    """One run of the server, from the bound sockets to the end."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._began = monotonic()
+        self._stop = trio.Event()  # first signal, or a failure: end gracefully
+        self._hurry = trio.Event()  # second signal: end at once
+        self._serving = trio.Event()  # the HTTP side answers
+        self._engine_ended = trio.Event()
+        self._stop_loading = threading.Event()
+        self._status = 0
+        self.stuck = False  # an interpreter never ended its job
+
+    async def serve(self, sockets: list[socket.socket]) -> int:
+        tls = self._settings.server.ssl_key_file is not None
+        services = Services(settings=self._settings, metrics=Metrics(), model_ids=_model_ids(self._settings))
+        async with trio.open_nursery() as nursery:
+            await nursery.start(self._watch_signals)
+            for sock in sockets:
+                log.info("listening on %s", address_of(sock, tls=tls))
+            nursery.start_soon(self._guard_engine, services)
+            server = await trio.to_thread.run_sync(_make_server, services, sockets)
+            await nursery.start(server.run)
+            self._serving.set()
+            await self._engine_ended.wait()
+            server.stop()
+            await server.ended.wait()
+            nursery.cancel_scope.cancel()
+        log.info("stopped")
+        return self._status
+
+    async def _guard_engine(self, services: Services) -> None:
+        try:
+            await self._run_engine(services)
+        except* (EngineError, TemplateError, SubInterpreterError) as group:
+            self._fail(services, group)
+        finally:
+            if services.phase is not Phase.STOPPING:
+                services.enter(Phase.STOPPING)
+            self._engine_ended.set()
+
+    async def _run_engine(self, services: Services) -> None:
+        """Load the model while the interpreters start, serve, and end when asked to."""
+        engine_settings = self._settings.engine
+        send, receive = trio.open_memory_channel[InterpreterPool](1)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._hold_pool, send)
+            async with open_text_engine(
+                lambda publish: start_text_engine(engine_settings, publish, self._may_load),
+                event_buffer=engine_settings.event_buffer,
+            ) as engine:
+                pool = await receive.receive()
+                services.prompts = await create_prompt_builder(engine.info, engine.vocab, pool)
+                services.text = engine
+                services.metrics.use_engine(engine.stats)
+                await self._serving.wait()
+                if not self._stop.is_set():
+                    services.enter(Phase.READY)
+                    _report(engine, self._settings, monotonic() - self._began)
+                    await self._until_stopped(engine)
+                services.enter(Phase.STOPPING)
+                await self._grace(services)
+            nursery.cancel_scope.cancel()
+
+    async def _hold_pool(self, send: trio.MemorySendChannel[InterpreterPool]) -> None:
+        # Not before: starting it takes both cores of a small machine, which the load and the imports need first.
+        await self._serving.wait()
+        size = pool_size(self._settings.server.prepare_threads)
+        warm = ("llamabox.chat.worker:warm_up",)
+        async with open_interpreter_pool(size, warm=warm, known=TEMPLATE_ERRORS) as pool:
+            await send.send(pool)
+            try:
+                await trio.sleep_forever()
+            finally:
+                self.stuck = pool.stuck > 0
+
+    async def _until_stopped(self, engine: BridgedEngine) -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._watch_engine, engine)
+            await self._stop.wait()
+            nursery.cancel_scope.cancel()
+
+    def _may_load(self, share: float) -> bool:
+        return not self._stop_loading.is_set()
+
+    async def _watch_signals(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+            task_status.started()
+            async for number in signals:
+                if self._stop.is_set():
+                    log.warning("%s again: stopping at once", signal.Signals(number).name)
+                    self._hurry.set()
+                else:
+                    log.info("%s: stopping", signal.Signals(number).name)
+                    self._stop_loading.set()
+                    self._stop.set()
+
+    async def _watch_engine(self, engine: BridgedEngine) -> None:
+        await engine.died.wait()
+        self._status = FAILURE
+        self._stop.set()
+
+    async def _grace(self, services: Services) -> None:
+        """Let running requests finish, for a while."""
+        if not services.running:
+            return
+        grace = self._settings.server.grace
+        log.info("waiting up to %g s for %d running requests", grace, len(services.running))
+        with trio.move_on_after(grace):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._watch_running, services, nursery.cancel_scope)
+                await self._hurry.wait()
+                nursery.cancel_scope.cancel()
+
+    async def _watch_running(self, services: Services, scope: trio.CancelScope) -> None:
+        await services.running.wait_until_none()
+        scope.cancel()
+
+    def _fail(self, services: Services, group: BaseExceptionGroup[Exception]) -> None:
+        if group.subgroup(ModelLoadError) and self._stop_loading.is_set():
+            return  # asked to stop while loading
+        log.error("%s", _first(group))
+        self._status = FAILURE
+        if services.phase is not Phase.STOPPING:
+            services.enter(Phase.FAILED)
+
+
+def _make_server(services: Services, sockets: list[socket.socket]) -> "HttpServer":
+    """The HTTP side. Its libraries take a second to import, which passes while the engine loads the model."""
+    from api.app import create_app
+    from api.server import HttpServer
+
+    return HttpServer(create_app(services), sockets, services.settings.server)
+
+
+def _first(error: BaseException) -> BaseException:
+    """The first error in a group of groups."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
+def _model_ids(settings: Settings) -> tuple[str, ...]:
+    return settings.server.aliases or (Path(settings.engine.model.path).stem,)
+
+
+def _report(engine: BridgedEngine, settings: Settings, seconds: float) -> None:
+    info = engine.info
+    log.info(
+        "model %s: %s, %.2f GiB, trained for %d tokens", Path(info.path).name, info.description, info.size / 2**30,
+        info.n_ctx_train,
+    )  # fmt: skip
+    log.info(
+        "%d slots of %d tokens (%d in the KV cache), %d threads of %d cores",
+        info.n_slots, info.n_ctx_slot, info.n_ctx, settings.engine.context.n_threads, os.process_cpu_count() or 1,
+    )  # fmt: skip
+    if engine.measured_rate is not None:
+        log.info("measured %.1f tokens/s: the cap for X-Request-Tokens-Per-Second", engine.measured_rate)
+    log.info("ready after %.1f s", seconds)

@@ -1,0 +1,339 @@
+"""Every available option reaches the settings; files are checked; defaults are the contract's."""
+
+import os
+from pathlib import Path
+
+import pytest
+import trustme
+from cryptography.hazmat.primitives import serialization
+
+from cli import cores
+from cli.build import build_settings
+from cli.errors import UsageError
+from cli.option import Option
+from cli.options import OPTIONS
+from cli.parse import read_arguments, read_environment
+from cli.placement import check_placement
+from engine.native.options import CacheType, FlashAttention, Numa, SplitMode
+from llamabox.models import demo
+from llamabox.models.join import ModelFileError
+from llamabox.settings import LogFormat, Settings
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> str:
+    path = tmp_path / "tiny.gguf"
+    path.write_bytes(b"GGUF")
+    return str(path)
+
+
+@pytest.fixture
+def pair(tmp_path: Path) -> tuple[str, str]:
+    """A private key's and a certificate's file."""
+    issued = trustme.CA().issue_cert("localhost")
+    key, certificate = tmp_path / "key.pem", tmp_path / "cert.pem"
+    issued.private_key_pem.write_to_path(key)
+    issued.cert_chain_pems[0].write_to_path(certificate)
+    return str(key), str(certificate)
+
+
+def build(model: str, *arguments: str) -> Settings:
+    return build_settings(read_arguments(["-m", model, *arguments]))
+
+
+def at(settings: Settings, path: str):
+    found = settings
+    for name in path.split("."):
+        found = getattr(found, name)
+    return found
+
+
+SAMPLES = {
+    "log.verbosity": {"-v": 1, "-lv=2": 2},
+    "log.colors": {"--log-colors": True, "--log-colors off": False},
+    "log.format": {"--log-format=json": LogFormat.JSON},
+    "server.hosts": {"--host ::1,/run/x.sock": ("::1", "/run/x.sock")},
+    "server.port": {"--port 0": 0},
+    "server.timeout": {"-to 1.5": 1.5},
+    "server.prepare_threads": {"--threads-http 3": 3},
+    "server.idle_timeout": {"--conn-idle 5": 5.0},
+    "server.keepalive_timeout": {"--conn-keepalive 5": 5.0},
+    "server.api_keys": {"--api-key k": ("k",)},
+    "server.cors_origins": {"--cors-origins https://a.example/,*": ("https://a.example", "*")},
+    "server.metrics": {"--metrics": True},
+    "server.slots": {"--slots": True},
+    "server.aliases": {"-a x,y": ("x", "y")},
+    "server.tokens_per_second": {"-tps 12.5": 12.5, "-tps -1": -1.0},
+    "defaults.sampling.seed": {"-s 4": 4},
+    "defaults.sampling.samplers": {
+        "--samplers dry;top_k": ("dry", "top_k"),
+        "--sampling-seq ek": ("penalties", "top_k"),
+    },
+    "defaults.sampling.temperature": {"--temp 0": 0.0},
+    "defaults.sampling.top_k": {"--top-k 0": 0},
+    "defaults.sampling.top_p": {"--top-p 1": 1.0},
+    "defaults.sampling.min_p": {"--min-p 0": 0.0},
+    "defaults.sampling.top_n_sigma": {"--top-nsigma 2": 2.0},
+    "defaults.sampling.typical_p": {"--typical 0.5": 0.5},
+    "defaults.sampling.xtc_probability": {"--xtc-probability 0.5": 0.5},
+    "defaults.sampling.xtc_threshold": {"--xtc-threshold 0.5": 0.5},
+    "defaults.sampling.repeat_last_n": {"--repeat-last-n -1": -1},
+    "defaults.sampling.repeat_penalty": {"--repeat-penalty 1.1": 1.1},
+    "defaults.sampling.presence_penalty": {"--presence-penalty -0.5": -0.5},
+    "defaults.sampling.frequency_penalty": {"--frequency-penalty 0.5": 0.5},
+    "defaults.sampling.dry_multiplier": {"--dry-multiplier 0.8": 0.8},
+    "defaults.sampling.dry_base": {"--dry-base 2": 2.0},
+    "defaults.sampling.dry_allowed_length": {"--dry-allowed-length 3": 3},
+    "defaults.sampling.dry_penalty_last_n": {"--dry-penalty-last-n 0": 0},
+    "defaults.sampling.dry_sequence_breakers": {
+        r"--dry-sequence-breaker \n --dry-sequence-breaker ;": ("\n", ";"),
+        r"--no-escape --dry-sequence-breaker \n": (r"\n",),
+        "--dry-sequence-breaker none": (),
+        "--dry-sequence-breaker a --dry-sequence-breaker none --dry-sequence-breaker b": ("b",),
+    },
+    "defaults.sampling.dynatemp_range": {"--dynatemp-range 0.5": 0.5},
+    "defaults.sampling.dynatemp_exponent": {"--dynatemp-exp 2": 2.0},
+    "defaults.sampling.mirostat": {"--mirostat 2": 2},
+    "defaults.sampling.mirostat_eta": {"--mirostat-lr 0.2": 0.2},
+    "defaults.sampling.mirostat_tau": {"--mirostat-ent 4": 4.0},
+    "defaults.sampling.logit_bias": {"-l 3-1": ((3, -1.0),)},
+    "defaults.n_predict": {"-n -2": -2},
+    "defaults.n_keep": {"--keep -1": -1},
+    "defaults.stop": {r"-r a\tb -r \x41": ("a\tb", "A"), r"-r a\tb -e --no-escape": (r"a\tb",)},
+    "defaults.special": {"-sp": True},
+    "defaults.cache_prompt": {"--no-cache-prompt": False},
+    "engine.model.devices": {"-dev none": (), "-dev A,B": ("A", "B")},
+    "engine.model.split_mode": {"-sm row": SplitMode.ROW},
+    "engine.model.main_gpu": {"-mg 1": 1},
+    "engine.model.tensor_split": {"-ts 3,1": (3.0, 1.0)},
+    "engine.model.n_gpu_layers": {"-ngl 0": 0},
+    "engine.model.metadata_overrides": {"--override-kv a=float:1": (("a", 1.0),)},
+    "engine.model.use_mmap": {"--no-mmap": False, "--mmap --no-mmap": False},
+    "engine.model.use_mlock": {"--mlock": True},
+    "engine.model.extra_buffers": {"-nr": False},
+    "engine.numa": {"--numa isolate": Numa.ISOLATE},
+    "engine.warmup": {"--no-warmup": False},
+    "engine.context_shift": {"--no-context-shift": False},
+    "engine.continuous_batching": {"-nocb": False},
+    "engine.n_parallel": {"-np 8": 8},
+    "engine.slot_may_use_all": {"-kvu": True},
+    "engine.context.n_ctx": {"-c 0": 0},
+    "engine.context.n_batch": {"-b 1024": 1024},
+    "engine.context.n_ubatch": {"-ub 64": 64},
+    "engine.context.n_threads": {"-t 77": 77},
+    "engine.context.n_threads_batch": {"-tb 78": 78, "-t 77": 77, "-t 77 -tb -1": 77},
+    "engine.context.flash_attention": {"-fa": FlashAttention.ON, "--no-flash-attn": FlashAttention.OFF},
+    "engine.context.cache_type_k": {"-ctk q8_0": CacheType.Q8_0},
+    "engine.context.cache_type_v": {"-ctv iq4_nl": CacheType.IQ4_NL},
+    "engine.context.offload_kqv": {"-nkvo": False},
+    "engine.context.swa_full": {"--swa-full": True},
+    "engine.context.rope_scaling": {"--rope-scaling yarn": "yarn"},
+    "engine.context.rope_freq_base": {"--rope-freq-base 1e6": 1e6},
+    "engine.context.rope_freq_scale": {"--rope-freq-scale 0.5": 0.5, "--rope-scale 8": 0.125},
+    "engine.context.yarn_orig_ctx": {"--yarn-orig-ctx 32768": 32768},
+    "engine.context.yarn_ext_factor": {"--yarn-ext-factor 1": 1.0},
+    "engine.context.yarn_attn_factor": {"--yarn-attn-factor 2": 2.0},
+    "engine.context.yarn_beta_fast": {"--yarn-beta-fast 16": 16.0},
+    "engine.context.yarn_beta_slow": {"--yarn-beta-slow 2": 2.0},
+}  # fmt: skip
+# Tested on their own: they need files.
+WITH_FILES = {"engine.model.path", "server.ssl_key_file", "server.ssl_cert_file"}
+
+
+@pytest.mark.parametrize(
+    ("path", "arguments", "expected"), [(path, *case) for path, cases in SAMPLES.items() for case in cases.items()]
+)
+def test_available_options_reach_the_settings(model: str, path: str, arguments: str, expected):
+    assert at(build(model), path) != expected
+    assert at(build(model, *arguments.split()), path) == expected
+
+
+def test_every_available_option_with_a_setting_has_a_sample():
+    assert {o.setting for o in OPTIONS if o.available and o.setting} == SAMPLES.keys() | WITH_FILES
+
+
+def test_available_options_without_a_setting_are_known():
+    names = {o.name for o in OPTIONS if o.available and not o.setting}
+    assert names == {
+        "--help", "--version", "--system-info", "--list-devices", "--list-buffer-types",
+        "--api-key-file", "--defrag-thold", "--escape", "--jinja",
+    }  # fmt: skip
+
+
+CONTRACT = {
+    "--host": ("127.0.0.1",), "--port": 8080, "--timeout": 600, "--threads-http": -1, "--conn-idle": 60,
+    "--conn-keepalive": 15, "--seed": None, "--flash-attn": FlashAttention.AUTO, "--swa-full": False,
+    "--kv-unified": False, "--metrics": False, "--slots": False, "--gpu-layers": -1, "--warmup": True,
+    "--split-mode": SplitMode.LAYER, "--main-gpu": 0, "--tokens-per-second": 0, "--ctx-size": 4096,
+    "--context-shift": True, "--predict": -1, "--batch-size": 2048, "--ubatch-size": 512, "--keep": 0, "--temp": 0.8,
+    "--top-k": 40, "--top-p": 0.9, "--min-p": 0.1, "--top-nsigma": -1, "--typical": 1, "--xtc-probability": 0,
+    "--xtc-threshold": 0.1, "--repeat-last-n": 64, "--repeat-penalty": 1, "--dry-multiplier": 0, "--dry-base": 1.75,
+    "--dry-allowed-length": 2, "--dry-penalty-last-n": -1, "--dynatemp-range": 0, "--dynatemp-exp": 1, "--mirostat": 0,
+    "--mirostat-lr": 0.1, "--mirostat-ent": 5, "--yarn-orig-ctx": 0, "--yarn-ext-factor": -1, "--yarn-attn-factor": 1,
+    "--yarn-beta-fast": 32, "--yarn-beta-slow": 1, "--cache-type-k": CacheType.F16, "--parallel": 1, "--mmap": True,
+    "--no-cache-prompt": True, "--no-cont-batching": True, "--special": False,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "expected"), CONTRACT.items())
+def test_defaults_are_the_contracts(model: str, name: str, expected):
+    (option,) = [option for option in OPTIONS if option.name == name]
+    assert at(build(model), option.setting) == expected
+
+
+def test_a_flag_beats_its_variable_and_a_variable_the_default(model: str):
+    environment = read_environment({"LLAMA_ARG_PORT": "1", "LLAMA_ARG_CTX_SIZE": "256", "LLAMA_API_KEY": "old"})
+    settings = build_settings(environment | read_arguments(["-m", model, "--port", "2", "--api-key", "new"]))
+    assert (settings.server.port, settings.engine.context.n_ctx) == (2, 256)
+    assert settings.server.api_keys == ("new",)
+
+
+def test_measuring_the_rate_is_the_engines_task(model: str):
+    assert build(model, "-tps", "-1").engine.measure_rate
+    assert not build(model, "-tps", "5").engine.measure_rate
+
+
+def test_the_batch_limits_the_ubatch(model: str):
+    assert build(model, "-b", "100").engine.context.n_ubatch == 100
+    with pytest.raises(UsageError, match=r"^-ub: 200 is more than the batch size 100$"):
+        build(model, "-b", "100", "-ub", "200")
+
+
+def test_bad_escapes_name_the_flag(model: str):
+    with pytest.raises(UsageError, match=r"^-r: .*xff is not UTF-8 text$"):
+        build(model, "-r", r"\xff")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (r"a\\nb", r"a\nb"),
+        (r"\xc3\xa9\u00e9", "éé"),
+        (r"\q\n", "\\q\n"),
+        ("end\\", "end\\"),
+        (r"\x4", r"\x4"),
+    ],
+)
+def test_escapes(model: str, text: str, expected: str):
+    assert build(model, "-r", text).defaults.stop == (expected,)
+
+
+def test_default_threads_are_the_physical_cores_of_the_affinity_mask(tmp_path: Path, monkeypatch):
+    for number, siblings in enumerate(["0,2", "1,3", "0,2", "1,3"]):
+        directory = tmp_path / f"cpu{number}" / "topology"
+        directory.mkdir(parents=True)
+        (directory / "thread_siblings_list").write_text(siblings)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _pid: {0, 1, 2, 3}, raising=False)
+    assert cores.physical_cores(tmp_path) == 2
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _pid: {0, 2})
+    assert cores.physical_cores(tmp_path) == 1
+    assert cores.physical_cores(tmp_path / "absent") == 2
+    monkeypatch.delattr(os, "sched_getaffinity")
+    monkeypatch.setattr(os, "process_cpu_count", lambda: 7)
+    assert cores.physical_cores(tmp_path) == 7
+
+
+def test_keys_come_from_a_file_too(model: str, tmp_path: Path):
+    file = tmp_path / "keys"
+    file.write_text("# comment\n\n one \n  # another\ntwo#2\n")
+    assert build(model, "--api-key", "zero", "--api-key-file", str(file)).server.api_keys == ("zero", "one", "two#2")
+
+
+@pytest.mark.parametrize("content", [None, "# nothing\n", b"\xff\xfe"])
+def test_a_bad_key_file_is_refused(model: str, tmp_path: Path, content):
+    file = tmp_path / "keys"
+    if content is not None:
+        file.write_bytes(content.encode() if isinstance(content, str) else content)
+    with pytest.raises(UsageError) as caught:
+        build(model, "--api-key-file", str(file))
+    assert str(caught.value).startswith("--api-key-file: ")
+    assert str(file) in str(caught.value)
+
+
+def test_tls_needs_both_files(model: str, pair: tuple[str, str]):
+    key, certificate = pair
+    server = build(model, "--ssl-key-file", key, "--ssl-cert-file", certificate).server
+    assert (server.ssl_key_file, server.ssl_cert_file) == pair
+    with pytest.raises(UsageError, match=r"^--ssl-key-file: needs --ssl-cert-file too$"):
+        build(model, "--ssl-key-file", key)
+    with pytest.raises(UsageError, match=r"^LLAMA_ARG_SSL_CERT_FILE \(--ssl-cert-file\): needs --ssl-key-file too$"):
+        build_settings(read_environment({"LLAMA_ARG_SSL_CERT_FILE": certificate}))
+
+
+def test_unusable_tls_files_are_refused(model: str, pair: tuple[str, str], tmp_path: Path):
+    key, certificate = pair
+    with pytest.raises(UsageError, match=r"^--ssl-key-file: cannot read .*absent"):
+        build(model, "--ssl-key-file", str(tmp_path / "absent"), "--ssl-cert-file", certificate)
+    with pytest.raises(UsageError, match=r"^--ssl-cert-file: .*not a usable pair"):
+        build(model, "--ssl-key-file", key, "--ssl-cert-file", key)
+    private = serialization.load_pem_private_key(Path(key).read_bytes(), None)
+    Path(key).write_bytes(
+        private.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.BestAvailableEncryption(b"passphrase"),
+        )
+    )
+    with pytest.raises(UsageError, match=r"^--ssl-cert-file: .*not a usable pair"):
+        build(model, "--ssl-key-file", key, "--ssl-cert-file", certificate)
+
+
+@pytest.mark.parametrize("name", ["absent.gguf", "."])
+def test_a_model_that_cannot_be_read_is_refused(tmp_path: Path, name: str):
+    with pytest.raises(UsageError, match=r"^--model: cannot read "):
+        build(str(tmp_path / name))
+
+
+def test_without_a_model_the_demo_serves_under_its_name(monkeypatch, tmp_path: Path):
+    monkeypatch.setattr(demo, "prepare", lambda: tmp_path / "demo.gguf")
+    settings = build_settings({})
+    assert settings.engine.model.path == str(tmp_path / "demo.gguf")
+    assert settings.server.aliases == (demo.ALIAS,)
+    assert build_settings(read_arguments(["-a", "mine"])).server.aliases == ("mine",)
+
+
+def test_no_model_at_all_is_a_usage_error(monkeypatch):
+    def absent() -> Path:
+        raise ModelFileError("no model: give one")
+
+    monkeypatch.setattr(demo, "prepare", absent)
+    with pytest.raises(UsageError, match=r"^no model: give one$"):
+        build_settings({})
+
+
+def test_a_wrong_command_line_prepares_no_model(monkeypatch):
+    monkeypatch.setattr(demo, "prepare", lambda: pytest.fail("prepared"))
+    with pytest.raises(UsageError):
+        build_settings(read_arguments(["-b", "1", "-ub", "2"]))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "known", "message"),
+    [
+        ("-dev X", ["A", "B"], "-dev: unknown device 'X'; known: A, B"),
+        ("-dev X", [], "-dev: unknown device 'X'; known: none"),
+        ("-mg 2", ["A", "B"], "-mg: 2 is not below the number of devices, 2"),
+        ("-mg 1 -dev B", ["A", "B"], "-mg: 1 is not below the number of devices, 1"),
+        ("-mg 1", [], "-mg: 1 is not below the number of devices, 0"),
+        ("-ts 1,1,1", ["A", "B"], "-ts: 3 shares for 2 devices"),
+    ],
+)
+def test_absent_devices_are_refused(arguments: str, known: list[str], message: str):
+    with pytest.raises(UsageError) as caught:
+        check_placement(read_arguments(arguments.split()), lambda: known)
+    assert str(caught.value) == message
+
+
+@pytest.mark.parametrize("arguments", ["-dev none -mg 0 -ts 1", "-dev A,B -mg 1 -ts 1,2"])
+def test_present_devices_are_fine(arguments: str):
+    check_placement(read_arguments(arguments.split()), lambda: ["A", "B"])
+
+
+def test_nothing_native_is_asked_when_no_device_is_named():
+    check_placement(read_arguments(["--port", "1"]), lambda: pytest.fail("asked"))
+
+
+def test_option_names_are_unique():
+    names = [option.name for option in OPTIONS]
+    assert len(names) == len(set(names))
+    assert all(isinstance(option, Option) for option in OPTIONS)
