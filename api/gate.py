@@ -1,0 +1,83 @@
+"""What happens to every request before its route and to every response after it."""
+
+import hmac
+from collections.abc import Sequence
+from typing import Final
+
+from quart.wrappers import Request
+
+from api.errors import ApiError, not_supported
+from api.http import ApiRequest, Response
+from engine.bridge import TextEngine
+from llamabox.services import Phase, Prompts, Services
+
+_FREE: Final = frozenset({"/health", "/v1/health"})
+_REFUSALS: Final = {
+    Phase.LOADING: "Loading model",
+    Phase.STOPPING: "The server is stopping",
+    Phase.FAILED: "The model is not available",
+}
+_METHODS: Final = "GET, POST, OPTIONS"
+_EXPOSED: Final = "X-Request-ID, X-Response-Tokens-Per-Second"
+
+
+def check_key(request: Request, keys: Sequence[str]) -> None:
+    """Raises ApiError 401 unless the request may pass. Takes as long for a near miss as for a far one."""
+    if not keys or request.path in _FREE or request.method == "OPTIONS":
+        return
+    scheme, _, given = request.headers.get("Authorization", "").partition(" ")
+    matches = [hmac.compare_digest(given.strip().encode(), key.encode()) for key in keys]
+    if scheme.lower() != "bearer" or not any(matches):
+        raise ApiError(401, "Invalid API Key")
+
+
+def check_phase(request: Request, phase: Phase) -> None:
+    """Raises ApiError 503 while the server cannot answer."""
+    if phase is not Phase.READY and request.method != "OPTIONS":
+        raise ApiError(503, _REFUSALS[phase])
+
+
+def text_side(services: Services) -> tuple[TextEngine, Prompts]:
+    """The text engine and what prepares its prompts. Raises ApiError 501 where no text model is loaded."""
+    if services.text is None or services.prompts is None:
+        raise not_supported("The loaded model generates no text")
+    return services.text, services.prompts
+
+
+def model_name(services: Services, asked: str | None) -> str:
+    """The name to echo. Raises ApiError 404 for an unknown one where several are configured."""
+    if asked is None:
+        return services.model_ids[0]
+    if len(services.model_ids) > 1 and asked not in services.model_ids:
+        raise ApiError(404, f"The model {asked!r} does not exist", "model")
+    return asked
+
+
+def preflight(request: Request, origins: Sequence[str]) -> Response | None:
+    """The answer to a browser that asks before it sends; None for everything else."""
+    if request.method != "OPTIONS" or not _allowed(request, origins):
+        return None
+    wanted = request.headers.get("Access-Control-Request-Headers", "Authorization, Content-Type")
+    headers = {
+        "Access-Control-Allow-Methods": _METHODS,
+        "Access-Control-Allow-Headers": wanted,
+        "Access-Control-Max-Age": "600",
+    }
+    return Response(b"", 204, headers)
+
+
+def dress(request: ApiRequest, response: Response, version: str, origins: Sequence[str]) -> Response:
+    """The headers that every response has."""
+    response.headers["Server"] = f"llama-box/{version}"
+    response.headers["X-Request-ID"] = request.id
+    if origins:
+        response.headers.add("Vary", "Origin")
+    if _allowed(request, origins):
+        response.headers["Access-Control-Allow-Origin"] = request.headers["Origin"]
+        response.headers["Access-Control-Expose-Headers"] = _EXPOSED
+    return response
+
+
+def _allowed(request: Request, origins: Sequence[str]) -> bool:
+    origin = request.headers.get("Origin")
+    return origin is not None and ("*" in origins or origin in origins)

@@ -1,0 +1,80 @@
+"""POST /v1/completions and the native POST /completion."""
+
+from api.answer import answer
+from api.completion_reply import CompletionShape, whole_completion
+from api.decode import read
+from api.errors import bad_request, not_supported
+from api.gate import text_side
+from api.http import ApiRequest, Response
+from api.job import Job, build_job
+from api.native_reply import NativeStream, whole_native
+from api.openai_stream import OpenAiStream
+from api.pieces import detokenize
+from api.prompt_forms import TokenizedPrompt, tokenize_prompts
+from api.response_fields import refuse_selection
+from api.shapes import CompletionFields, NativeFields
+from engine.text.backend import Vocab
+from llamabox.services import Services
+
+
+async def completions(services: Services, request: ApiRequest) -> Response:
+    """OpenAI's older route: text goes on from a prompt."""
+    engine, builder = text_side(services)
+    fields = await read(request, CompletionFields)
+    _check(fields)
+    prompts = await tokenize_prompts(fields.prompt, builder, engine.info.n_vocab)
+    job = await build_job(
+        services,
+        request,
+        fields,
+        prompts,
+        prefix="cmpl",
+        n=fields.n or 1,
+        logprobs=fields.logprobs is not None,
+        n_probs=fields.logprobs,
+    )
+    echoes = await _texts(job, engine.vocab) if fields.echo else []
+    return await answer(
+        services,
+        request,
+        job,
+        lambda: OpenAiStream(job, CompletionShape(job, echoes)),
+        lambda choices: whole_completion(job, choices, echoes),
+    )
+
+
+async def native(services: Services, request: ApiRequest) -> Response:
+    """llama-server's route: text goes on from a prompt."""
+    engine, builder = text_side(services)
+    fields = await read(request, NativeFields)
+    prompts = await tokenize_prompts(fields.prompt, builder, engine.info.n_vocab)
+    n = fields.n_cmpl or fields.n or 1
+    job = await build_job(services, request, fields, prompts, prefix="native", n=n)
+    texts = await _texts(job, engine.vocab)
+    return await answer(
+        services,
+        request,
+        job,
+        lambda: NativeStream(job, texts),
+        lambda choices: whole_native(job, choices, texts),
+    )
+
+
+def _check(fields: CompletionFields) -> None:
+    refuse_selection(fields.response_fields)
+    if fields.suffix:
+        raise not_supported("suffix is not available in this release", "suffix")
+    if fields.echo and (fields.logprobs is not None or fields.n_probs):
+        raise not_supported("echo together with logprobs is not available in this release", "echo")
+    if fields.best_of is not None and fields.best_of != (fields.n or 1):
+        raise bad_request("best_of: only as many as n are computed", "best_of")
+
+
+async def _texts(job: Job, vocab: Vocab) -> list[str]:
+    """The prompt's text for each choice."""
+    texts = [await _text(prompt, vocab) for prompt in job.prompts]
+    return [texts[choice // job.n] for choice in range(len(job.requests))]
+
+
+async def _text(prompt: TokenizedPrompt, vocab: Vocab) -> str:
+    return prompt.text if prompt.text is not None else await detokenize(prompt.tokens, vocab)

@@ -1,0 +1,129 @@
+"""What the server tells about itself: health, models, props, slots, metrics."""
+
+from typing import Any
+
+from api.errors import ApiError, not_supported
+from api.gate import text_side
+from api.http import ApiRequest, Response, json_response, raw_response
+from api.openai_stream import FINGERPRINT
+from api.settings_json import generation_settings, sampling_json
+from engine.text.info import ModelInfo, SlotState
+from engine.text.requests import GenerationRequest
+from llamabox.metrics import CONTENT_TYPE
+from llamabox.services import Services
+
+
+async def health(services: Services, request: ApiRequest) -> Response:
+    """The phase was looked at on the way here."""
+    return json_response({"status": "ok"})
+
+
+async def models(services: Services, request: ApiRequest) -> Response:
+    """One entry for each name of the model."""
+    meta = _meta(services)
+    entry = {"object": "model", "created": services.created, "owned_by": "llama-box", "meta": meta}
+    return json_response({"object": "list", "data": [{"id": name, **entry} for name in services.model_ids]})
+
+
+async def props(services: Services, request: ApiRequest) -> Response:
+    """The model and what a request gets that says nothing."""
+    engine, prompts = text_side(services)
+    info = engine.info
+    body = {
+        "default_generation_settings": {"n_ctx": info.n_ctx_slot, "params": _default_settings(services)},
+        "total_slots": info.n_slots,
+        "build_info": FINGERPRINT,
+        "model_path": info.path,
+        "model_alias": services.model_ids[0],
+        "chat_template": prompts.source,
+        "modalities": {"vision": False, "audio": False},
+        "is_sleeping": False,
+    }
+    return json_response(body)
+
+
+async def slots(services: Services, request: ApiRequest) -> Response:
+    """What each slot does."""
+    if not services.settings.server.slots:
+        raise not_supported("This server does not show its slots: start it with --slots")
+    engine, _ = text_side(services)
+    states = engine.slots()
+    if request.args.get("fail_on_no_slot", "") not in {"", "0"} and all(s.request_id is not None for s in states):
+        raise ApiError(503, "No slot is idle")
+    return json_response([_slot(services, state) for state in states])
+
+
+async def metrics(services: Services, request: ApiRequest) -> Response:
+    """Prometheus text."""
+    if not services.settings.server.metrics:
+        raise not_supported("This server shows no metrics: start it with --metrics")
+    return raw_response(services.metrics.expose(), content_type=CONTENT_TYPE)
+
+
+def _meta(services: Services) -> dict[str, Any] | None:
+    if services.text is None:
+        return None
+    return {
+        **_facts(services.text.info),
+        "ctx_shift": services.settings.engine.context_shift and services.text.info.can_shift,
+        "support_vision": False,
+        "support_audio": False,
+        "support_speculative": False,
+        "support_tool_calls": False,
+        "support_reasoning": False,
+        **sampling_json(services.settings.defaults.sampling),
+    }
+
+
+def _facts(info: ModelInfo) -> dict[str, Any]:
+    return {
+        "vocab_type": info.vocab_type,
+        "n_vocab": info.n_vocab,
+        "n_ctx_train": info.n_ctx_train,
+        "n_embd": info.n_embd,
+        "n_params": info.n_params,
+        "size": info.size,
+        "n_ctx": info.n_ctx,
+        "n_slot": info.n_slots,
+        "n_slot_ctx": info.n_ctx_slot,
+    }
+
+
+def _default_settings(services: Services) -> dict[str, Any]:
+    defaults = services.settings.defaults
+    request = GenerationRequest(
+        id="",
+        prompt=(),
+        sampling=defaults.sampling,
+        max_tokens=defaults.n_predict if defaults.n_predict >= 0 else None,
+        until_context_full=defaults.n_predict == -2,
+        n_keep=defaults.n_keep,
+        stop=defaults.stop,
+        cache_prompt=defaults.cache_prompt,
+    )
+    return generation_settings(request, stream=False, timings_per_token=False)
+
+
+def _slot(services: Services, state: SlotState) -> dict[str, Any]:
+    busy = state.request_id is not None
+    request = services.running.get(state.request_id) if state.request_id is not None else None
+    settings = generation_settings(request, stream=False, timings_per_token=False) if request else {}
+    return {
+        "id": state.id,
+        "id_task": state.request_id if busy else -1,
+        "state": int(busy),
+        "is_processing": busy,
+        "is_prefilling": state.is_prefilling,
+        "speculative": False,
+        "n_ctx": state.n_ctx,
+        "n_past": state.n_past,
+        "n_prompt_tokens": state.n_prompt,
+        "n_prompt_tokens_cache": state.n_cached,
+        "params": settings,
+        "next_token": {
+            "has_next_token": busy,
+            "n_decoded": state.n_decoded,
+            "n_remain": -1 if state.n_remain is None else state.n_remain,
+            "stopping_word": "",
+        },
+    }

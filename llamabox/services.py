@@ -1,0 +1,115 @@
+"""What a request handler may use: the one object that the composition root fills and hands to the HTTP layer."""
+
+import enum
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, Final, Protocol
+
+import attrs
+import trio
+
+from engine.bridge import TextEngine
+from engine.text.requests import GenerationRequest
+from llamabox.metrics import Metrics
+from llamabox.settings import Settings
+
+
+class Phase(enum.Enum):
+    """Life of the server. FAILED: the model did not load, or its engine died; only an end follows."""
+
+    LOADING = "loading"
+    READY = "ready"
+    STOPPING = "stopping"
+    FAILED = "failed"
+
+
+_NEXT: Final[Mapping[Phase, frozenset[Phase]]] = {
+    Phase.LOADING: frozenset({Phase.READY, Phase.STOPPING, Phase.FAILED}),
+    Phase.READY: frozenset({Phase.STOPPING, Phase.FAILED}),
+    Phase.FAILED: frozenset({Phase.STOPPING}),
+    Phase.STOPPING: frozenset(),
+}
+
+
+class Prompts(Protocol):
+    """Messages to prompt text and text to tokens, off the event loop where that takes long."""
+
+    source: str  # text of the chat template
+
+    async def chat(
+        self,
+        messages: list[dict[str, Any]],
+        *,
+        add_generation_prompt: bool = True,
+        continue_final_message: bool = False,
+        variables: Mapping[str, Any] = ...,
+    ) -> str:
+        """The rendered prompt. Raises TemplateError where the template refuses the messages."""
+
+    async def chat_tokens(
+        self,
+        messages: list[dict[str, Any]],
+        *,
+        add_generation_prompt: bool = True,
+        continue_final_message: bool = False,
+        variables: Mapping[str, Any] = ...,
+    ) -> tuple[str, list[int]]:
+        """The rendered prompt and its tokens, with the model's start token where it wants one. Raises TemplateError."""
+
+    async def tokenize(self, text: str, *, add_special: bool, parse_special: bool) -> list[int]:
+        """Tokens of ``text``."""
+
+
+class Running:
+    """The generations that clients wait for, by id."""
+
+    def __init__(self) -> None:
+        self._requests: dict[str, GenerationRequest] = {}
+        self._lot = trio.lowlevel.ParkingLot()
+
+    def __len__(self) -> int:
+        return len(self._requests)
+
+    def get(self, request_id: str) -> GenerationRequest | None:
+        return self._requests.get(request_id)
+
+    @contextmanager
+    def added(self, request: GenerationRequest) -> Iterator[None]:
+        """The request counts for the length of the block."""
+        self._requests[request.id] = request
+        try:
+            yield
+        finally:
+            del self._requests[request.id]
+            if not self._requests:
+                self._lot.unpark_all()
+
+    async def wait_until_none(self) -> None:
+        """Return when no generation runs."""
+        while self._requests:
+            await self._lot.park()
+
+
+@attrs.define(kw_only=True)
+class Services:
+    """``text`` and ``prompts`` are there from READY on; ``model_ids`` are the names that the model answers to."""
+
+    settings: Settings
+    metrics: Metrics
+    model_ids: Sequence[str]
+    text: TextEngine | None = None
+    prompts: Prompts | None = None
+    created: int = attrs.field(factory=lambda: int(time.time()))  # Unix time of the start
+    running: Running = attrs.field(factory=Running, init=False)
+    _phase: Phase = attrs.field(default=Phase.LOADING, init=False)
+
+    @property
+    def phase(self) -> Phase:
+        return self._phase
+
+    def enter(self, phase: Phase) -> None:
+        """Go on to ``phase``. Raises RuntimeError where the life of a server knows no such step."""
+        if phase not in _NEXT[self._phase]:
+            raise RuntimeError(f"no way from {self._phase.value} to {phase.value}")
+        self._phase = phase

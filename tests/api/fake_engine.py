@@ -1,0 +1,185 @@
+"""A text engine that plays scripts, with a vocabulary of bytes: for tests of everything above the engine."""
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+
+import attrs
+import trio
+
+from engine.errors import EngineError
+from engine.text.events import Event, Failed, Finished, FinishReason, Timings, Tokens
+from engine.text.info import EngineStats, ModelInfo, SlotState
+from engine.text.requests import GenerationRequest, TokenInfo, TokenProb
+
+BOS, EOS, N_VOCAB = 256, 257, 258
+
+
+class ByteVocab:
+    """Token = byte; two control tokens behind them."""
+
+    n_vocab = N_VOCAB
+
+    def tokenize(self, text: str, *, add_special: bool, parse_special: bool) -> list[int]:
+        return [BOS] * add_special + list(text.encode())
+
+    def piece(self, token: int, *, special: bool) -> bytes:
+        if not 0 <= token < N_VOCAB:
+            raise ValueError(f"no token {token}")
+        return bytes([token]) if token < BOS else {BOS: b"<s>", EOS: b"</s>"}[token] * special
+
+    def is_eog(self, token: int) -> bool:
+        return token == EOS
+
+    def control_tokens(self) -> tuple[int, ...]:
+        return (BOS, EOS)
+
+
+def make_info(**changes: object) -> ModelInfo:
+    """Facts of a small model with two slots of 128 tokens."""
+    info = ModelInfo(
+        path="/models/tiny.gguf",
+        description="tiny",
+        architecture="llama",
+        vocab_type=1,
+        n_vocab=N_VOCAB,
+        n_ctx_train=512,
+        n_embd=32,
+        n_params=1000,
+        size=4000,
+        n_ctx=256,
+        n_ctx_slot=128,
+        n_slots=2,
+        n_batch=64,
+        n_ubatch=64,
+        bos=BOS,
+        eos=EOS,
+        add_bos=True,
+        can_shift=True,
+        is_recurrent=False,
+        has_encoder=False,
+        n_swa=0,
+        chat_template="{{ messages }}",
+        tool_template=None,
+    )
+    return attrs.evolve(info, **changes)
+
+
+# What a script may hold: an event to deliver, an error to raise, a gate to wait at.
+type Step = Event | Exception | trio.Event
+type Script = Callable[[GenerationRequest], Sequence[Step]]
+
+
+def info_of(byte: int, request: GenerationRequest) -> TokenInfo | None:
+    """Probability one half for the token, and alternatives that halve on."""
+    sampling = request.sampling
+    if not sampling.logprobs and sampling.n_probs == 0:
+        return None
+    top = tuple(TokenProb(token=65 + i, piece=bytes([65 + i]), logprob=-0.5 - i) for i in range(sampling.n_probs))
+    return TokenInfo(token=byte, piece=bytes([byte]), logprob=-0.5, top=top)
+
+
+def say(
+    *texts: str,
+    reason: FinishReason = FinishReason.EOS,
+    stopping_word: str = "",
+    held_back: str = "",
+    cache_n: int = 0,
+    truncated: bool = False,
+) -> Script:
+    """A script that generates ``texts``, one Tokens event each, ``held_back`` with the end; 10 ms a byte."""
+
+    def script(request: GenerationRequest) -> Sequence[Step]:
+        steps: list[Step] = []
+        count = 0
+
+        def parts(text: str) -> dict[str, object]:
+            nonlocal count
+            count += len(text.encode())
+            timings = Timings(
+                cache_n=cache_n,
+                prompt_n=len(request.prompt) - cache_n,
+                prompt_ms=20.0,
+                queue_ms=5.0,
+                predicted_n=count,
+                predicted_ms=10.0 * max(count - 1, 0),
+            )
+            infos = [info for byte in text.encode() if (info := info_of(byte, request))]
+            return {
+                "text": text,
+                "tokens": tuple(text.encode()),
+                "slot": 1,
+                "timings": timings,
+                "infos": tuple(infos),
+            }
+
+        for text in texts:
+            steps.append(Tokens(**parts(text)))
+        end = parts(held_back)
+        steps.append(Finished(**end, reason=reason, stopping_word=stopping_word, truncated=truncated))
+        return steps
+
+    return script
+
+
+def steps(*given: Step) -> Script:
+    """A script of just these steps."""
+    return lambda request: given
+
+
+@attrs.define
+class FakeEngine:
+    """Satisfies engine.bridge.TextEngine. Remembers what it was asked, and which streams were left."""
+
+    script: Script = attrs.field(factory=lambda: say("Hello", " world"))
+    info: ModelInfo = attrs.field(factory=make_info)
+    vocab: ByteVocab = attrs.field(factory=ByteVocab)
+    measured_rate: float | None = None
+    refuse: EngineError | None = None  # raised on entering
+    slot_states: tuple[SlotState, ...] = ()
+    totals: EngineStats = attrs.field(factory=EngineStats)
+    opened: list[GenerationRequest] = attrs.field(factory=list)
+    closed: list[str] = attrs.field(factory=list)
+    opened_event: trio.Event = attrs.field(factory=trio.Event)
+    closed_event: trio.Event = attrs.field(factory=trio.Event)
+
+    @asynccontextmanager
+    async def generate(self, request: GenerationRequest) -> AsyncIterator[AsyncIterator[Event]]:
+        if self.refuse is not None:
+            raise self.refuse
+        self.opened.append(request)
+        self.opened_event.set()
+        try:
+            yield _Play(self.script(request))
+        finally:
+            self.closed.append(request.id)
+            self.closed_event.set()
+
+    def slots(self) -> tuple[SlotState, ...]:
+        return self.slot_states
+
+    def stats(self) -> EngineStats:
+        return self.totals
+
+
+class _Play:
+    def __init__(self, script: Sequence[Step]) -> None:
+        self._steps = iter(script)
+        self._ended = False
+
+    def __aiter__(self) -> "_Play":
+        return self
+
+    async def __anext__(self) -> Event:
+        await trio.lowlevel.checkpoint()
+        while not self._ended:
+            step = next(self._steps, None)
+            if step is None:
+                break
+            if isinstance(step, trio.Event):
+                await step.wait()
+            elif isinstance(step, Exception):
+                raise step
+            else:
+                self._ended = isinstance(step, Finished | Failed)
+                return step
+        raise StopAsyncIteration

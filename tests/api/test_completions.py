@@ -1,0 +1,168 @@
+"""POST /v1/completions and the native POST /completion against a scripted engine."""
+
+import pytest
+
+from engine.text.events import FinishReason, PrefillProgress
+from tests.api.conftest import Client
+from tests.api.fake_engine import BOS, FakeEngine, say
+
+LEGACY = "/v1/completions"
+NATIVE = "/completion"
+
+
+async def test_legacy_whole(client: Client, engine: FakeEngine) -> None:
+    reply = await client.post(LEGACY, {"prompt": "hi"})
+    body = reply.json
+    assert body["id"].startswith("cmpl-")
+    assert body["object"] == "text_completion"
+    assert body["choices"] == [{"index": 0, "text": "Hello world", "logprobs": None, "finish_reason": "stop"}]
+    assert body["usage"]["prompt_tokens"] == 3
+    assert list(engine.opened[0].prompt) == [BOS, *b"hi"]
+
+
+async def test_legacy_stream_begins_with_text(client: Client) -> None:
+    *chunks, done = (await client.post(LEGACY, {"prompt": "hi", "stream": True})).events
+    assert done == "[DONE]"
+    assert [chunk["choices"][0]["text"] for chunk in chunks] == ["Hello", " world", ""]
+    assert [chunk["choices"][0]["finish_reason"] for chunk in chunks] == [None, None, "stop"]
+
+
+@pytest.mark.parametrize(
+    ("prompt", "expected"),
+    [
+        ("hi", [[BOS, *b"hi"]]),
+        ([1, 2], [[1, 2]]),
+        ([1, "hi", 2], [[1, *b"hi", 2]]),
+        (["hi", "ho"], [[BOS, *b"hi"], [BOS, *b"ho"]]),
+        (["hi", [1, 2], ["a", 3]], [[BOS, *b"hi"], [1, 2], [BOS, *b"a", 3]]),
+    ],
+)
+async def test_prompt_forms(client: Client, engine: FakeEngine, prompt: object, expected: list[list[int]]) -> None:
+    reply = await client.post(LEGACY, {"prompt": prompt})
+    assert reply.status == 200
+    assert [list(request.prompt) for request in engine.opened] == expected
+    assert [choice["index"] for choice in reply.json["choices"]] == list(range(len(expected)))
+
+
+async def test_choices_of_several_prompts_come_in_order(client: Client, engine: FakeEngine) -> None:
+    engine.script = lambda request: say(bytes(list(request.prompt)[1:]).decode() + str(request.sampling.seed))(request)
+    reply = await client.post(LEGACY, {"prompt": ["a", "b"], "n": 2, "seed": 7})
+    assert [choice["text"] for choice in reply.json["choices"]] == ["a7", "a8", "b7", "b8"]
+
+
+@pytest.mark.parametrize(("prompt", "echo"), [("hi", "hi"), ([104, 105, BOS], "hi<s>")])
+async def test_echo(client: Client, prompt: object, echo: str) -> None:
+    body = {"prompt": prompt, "echo": True}
+    assert (await client.post(LEGACY, body)).json["choices"][0]["text"] == echo + "Hello world"
+    *chunks, _ = (await client.post(LEGACY, {**body, "stream": True})).events
+    assert [chunk["choices"][0]["text"] for chunk in chunks] == [echo, "Hello", " world", ""]
+
+
+async def test_legacy_logprobs(client: Client, engine: FakeEngine) -> None:
+    engine.script = say("aé")
+    expected = {
+        "tokens": ["a", "\ufffd", "\ufffd"],
+        "token_logprobs": [-0.5] * 3,
+        "top_logprobs": [{"A": -0.5}] * 3,
+        "text_offset": [0, 1, 1],
+    }
+    reply = await client.post(LEGACY, {"prompt": "hi", "logprobs": 1})
+    assert reply.json["choices"][0]["logprobs"] == expected
+    engine.script = say("a", "é")
+    *chunks, _ = (await client.post(LEGACY, {"prompt": "hi", "logprobs": 1, "stream": True})).events
+    parts = [c["choices"][0]["logprobs"] for c in chunks if c["choices"][0]["logprobs"]]
+    assert [offset for part in parts for offset in part["text_offset"]] == [0, 1, 1]
+
+
+async def test_logprobs_zero_tells_the_chosen_token_alone(client: Client, engine: FakeEngine) -> None:
+    reply = await client.post(LEGACY, {"prompt": "hi", "logprobs": 0})
+    assert reply.json["choices"][0]["logprobs"]["top_logprobs"][0] == {}
+    assert engine.opened[0].sampling.logprobs
+
+
+async def test_native_whole(client: Client, engine: FakeEngine) -> None:
+    engine.script = say("one\n", "two", reason=FinishReason.WORD, stopping_word="END", cache_n=1, truncated=True)
+    body = (await client.post(NATIVE, {"prompt": "hi", "temperature": 0, "stop": "END", "n_predict": 9})).json
+    settings, timings = body.pop("generation_settings"), body.pop("timings")
+    assert body == {
+        "index": 0,
+        "content": "one\ntwo",
+        "tokens": [],
+        "id_slot": 1,
+        "stop": True,
+        "model": "tiny.gguf",
+        "tokens_predicted": 7,
+        "tokens_evaluated": 3,
+        "tokens_cached": 1,
+        "prompt": "hi",
+        "has_new_line": True,
+        "truncated": True,
+        "stop_type": "word",
+        "stopping_word": "END",
+    }
+    assert (settings["temperature"], settings["stop"], settings["n_predict"]) == (0, ["END"], 9)
+    assert timings == {
+        "cache_n": 1,
+        "prompt_n": 2,
+        "prompt_ms": 20.0,
+        "prompt_per_token_ms": 10.0,
+        "prompt_per_second": 100.0,
+        "predicted_n": 7,
+        "predicted_ms": 60.0,
+        "predicted_per_token_ms": 60.0 / 7,
+        "predicted_per_second": 7 / 60.0 * 1e3,
+    }
+
+
+async def test_native_stream_ends_with_the_final_object(client: Client, engine: FakeEngine) -> None:
+    engine.script = say("a\n", "b", held_back="c")
+    *parts, last = (await client.post("/completions", {"prompt": "hi", "stream": True})).events
+    assert [part["content"] for part in parts] == ["a\n", "b", "c"]
+    assert parts[0] == {
+        "index": 0,
+        "content": "a\n",
+        "tokens": [97, 10],
+        "stop": False,
+        "id_slot": 1,
+        "tokens_predicted": 2,
+        "tokens_evaluated": 3,
+    }
+    assert (last["stop"], last["content"], last["has_new_line"]) == (True, "", True)
+
+
+async def test_native_several_choices_are_a_list(client: Client) -> None:
+    body = (await client.post(NATIVE, {"prompt": ["a", "b"], "n_cmpl": 2, "return_tokens": True})).json
+    assert [result["index"] for result in body] == [0, 1, 2, 3]
+    assert [result["prompt"] for result in body] == ["a", "a", "b", "b"]
+    assert body[0]["tokens"] == list(b"Hello world")
+
+
+async def test_native_probabilities(client: Client, engine: FakeEngine) -> None:
+    engine.script = say("H")
+    body = (await client.post(NATIVE, {"prompt": "hi", "n_probs": 1})).json
+    top = {"id": 65, "token": "A", "bytes": [65], "logprob": -0.5}
+    expected = {"id": 72, "token": "H", "bytes": [72], "logprob": -0.5, "top_logprobs": [top]}
+    assert body["completion_probabilities"] == [expected]
+    part, last = (await client.post(NATIVE, {"prompt": "hi", "n_probs": 1, "stream": True})).events
+    assert part["completion_probabilities"] == [expected]
+    assert "completion_probabilities" not in last
+    body = (await client.post(NATIVE, {"prompt": "hi", "n_probs": 1, "post_sampling_probs": True})).json
+    (entry,) = body["completion_probabilities"]
+    assert 0.6 < entry["prob"] < 0.61
+    assert entry["top_probs"][0].keys() == {"id", "token", "bytes", "prob"}
+
+
+async def test_native_progress_timings_and_fields(client: Client, engine: FakeEngine) -> None:
+    progress = PrefillProgress(total=10, cache=2, processed=6, time_ms=1.5)
+    engine.script = lambda request: [progress, *say("x")(request)]
+    body = {
+        "prompt": "hi",
+        "stream": True,
+        "return_progress": True,
+        "timings_per_token": True,
+        "response_fields": ["content", "generation_settings/n_predict", "nothing/here"],
+    }
+    first, part, last = (await client.post(NATIVE, body)).events
+    assert first["prompt_progress"] == {"total": 10, "cache": 2, "processed": 6, "time_ms": 1.5}
+    assert part["timings"]["predicted_n"] == 1
+    assert last == {"content": "", "n_predict": -1}
