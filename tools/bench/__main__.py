@@ -1,0 +1,25 @@
+"""``python -m tools.bench COMMAND``: peer, compare, soak or overhead."""
+
+import sys
+from collections.abc import Callable, Sequence
+
+from tools.bench import compare, overhead, peer, soak
+
+COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
+    "peer": peer.main,
+    "compare": compare.main,
+    "soak": soak.main,
+    "overhead": overhead.main,
+}
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run the command named first. Returns the exit status."""
+    if not argv or argv[0] not in COMMANDS:
+        print(f"usage: python -m tools.bench {{{','.join(COMMANDS)}}} [--help]", file=sys.stderr)
+        return 2
+    return COMMANDS[argv[0]](argv[1:])
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
