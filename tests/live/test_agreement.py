@@ -1,0 +1,137 @@
+"""Greedy text does not depend on who else runs, on sharing, preemption or chunking, numeric ties excepted."""
+
+from pathlib import Path
+
+import attrs
+import pytest
+import trio
+
+from engine.bridge import BridgedEngine, open_text_engine
+from engine.native.options import ContextOptions, ModelOptions
+from engine.text.events import Failed, Finished, Tokens
+from engine.text.options import EngineOptions
+from engine.text.requests import GenerationRequest, SamplingParams, TokenInfo
+from engine.text.start import start_text_engine
+
+# Batches of other sizes move logits by this much (measured: 0.26 on Qwen); closer candidates may swap.
+TIE = 0.6
+GREEDY = SamplingParams(temperature=0.0, ignore_eos=True, n_probs=2)
+
+
+@attrs.frozen
+class Outcome:
+    tokens: list[int]
+    infos: list[TokenInfo]
+    finished: Finished
+
+
+@pytest.fixture(params=["tiny", "real"])
+def model(request: pytest.FixtureRequest) -> tuple[Path, int]:
+    """The file, and how many tokens to generate."""
+    name = {"tiny": "tiny_model", "real": "demo_model"}[request.param]
+    return request.getfixturevalue(name), {"tiny": 32, "real": 12}[request.param]
+
+
+def options(path: Path, **changes: object) -> EngineOptions:
+    context = ContextOptions(n_ctx=2048, n_batch=256, n_ubatch=256, n_threads=2, n_threads_batch=2)
+    base = EngineOptions(model=ModelOptions(path=str(path)), context=context, n_parallel=8, warmup=False, debug=True)
+    return attrs.evolve(base, **changes)
+
+
+async def generate(engine: BridgedEngine, key: str, prompt: list[int], count: int, **fields: object) -> Outcome:
+    request = GenerationRequest(id=key, prompt=prompt, sampling=GREEDY, max_tokens=count, **fields)
+    tokens: list[int] = []
+    infos: list[TokenInfo] = []
+    async with engine.generate(request) as events:
+        async for event in events:
+            assert not isinstance(event, Failed), event
+            if isinstance(event, Tokens | Finished):
+                tokens += event.tokens
+                infos += event.infos
+    assert isinstance(event, Finished)
+    return Outcome(tokens, infos, event)
+
+
+def assert_agree(alone: Outcome, other: Outcome) -> None:
+    """Equal token by token, up to the first place where the two best candidates were practically equal."""
+    for info, a, b in zip(alone.infos, alone.tokens, other.tokens, strict=False):
+        if a != b:
+            best, second = info.top[:2]
+            assert best.logprob - second.logprob < TIE, "the texts part where there was no tie"
+            assert b in (best.token, second.token)
+            return
+    assert len(alone.tokens) == len(other.tokens)
+
+
+def prompts(engine: BridgedEngine, shared: bool) -> list[list[int]]:
+    texts = [f"The {n}th letter of the alphabet, and a word that begins with it:" for n in range(3, 11)]
+    head = "This is a list of letters and words that are used in each of the lines below. " if shared else ""
+    return [engine.vocab.tokenize(head + text, add_special=True, parse_special=False) for text in texts]
+
+
+async def together(engine: BridgedEngine, jobs: list[list[int]], count: int, **fields: object) -> list[Outcome]:
+    outcomes: dict[int, Outcome] = {}
+
+    async def run(index: int, prompt: list[int]) -> None:
+        outcomes[index] = await generate(engine, f"together-{index}", prompt, count, **fields)
+
+    async with trio.open_nursery() as nursery:
+        for index, prompt in enumerate(jobs):
+            nursery.start_soon(run, index, prompt)
+    return [outcomes[index] for index in range(len(jobs))]
+
+
+@pytest.mark.parametrize("shared", [False, True], ids=["distinct", "shared"])
+async def test_eight_at_once_equal_their_solo_runs(model: tuple[Path, int], shared: bool) -> None:
+    path, count = model
+    async with open_text_engine(lambda publish: start_text_engine(options(path), publish)) as engine:
+        jobs = prompts(engine, shared)
+        alone = [
+            await generate(engine, f"alone-{i}", prompt, count, cache_prompt=False) for i, prompt in enumerate(jobs)
+        ]
+        at_once = await together(engine, jobs, count)
+        cached = await together(engine, jobs, count)
+    for a, b, c in zip(alone, at_once, cached, strict=True):
+        assert_agree(a, b)
+        assert_agree(a, c)
+    assert all(outcome.finished.timings.cache_n == 0 for outcome in alone)
+    assert all(c.finished.timings.prompt_n == 1 for c in cached)
+    if shared:
+        assert sum(outcome.finished.timings.prompt_n for outcome in at_once) < sum(map(len, jobs)) * 0.7
+
+
+async def test_preemption_changes_nothing(model: tuple[Path, int]) -> None:
+    """Eight sequences that may each use the whole context, which is too small for all of them."""
+    path, count = model
+    count *= 3
+    small = ContextOptions(n_ctx=256, n_batch=64, n_ubatch=64, n_threads=2, n_threads_batch=2)
+    tight = options(path, context=small, slot_may_use_all=True)
+    async with open_text_engine(lambda publish: start_text_engine(options(path), publish)) as engine:
+        jobs = prompts(engine, False)
+        alone = [await generate(engine, f"alone-{i}", prompt, count) for i, prompt in enumerate(jobs)]
+    async with open_text_engine(lambda publish: start_text_engine(tight, publish)) as engine:
+        squeezed = await together(engine, jobs, count)
+        preempted = engine.stats().preemptions_total
+    assert preempted > 0
+    for a, b in zip(alone, squeezed, strict=True):
+        assert_agree(a, b)
+
+
+async def test_shift_keeps_going(model: tuple[Path, int]) -> None:
+    """Up to the full context a shifting run equals one with room; behind it the text goes on."""
+    path, _ = model
+    small = ContextOptions(n_ctx=256, n_batch=64, n_ubatch=64, n_threads=2, n_threads_batch=2)
+    one = options(path, context=small, n_parallel=1)
+    async with open_text_engine(lambda publish: start_text_engine(options(path), publish)) as engine:
+        prompt = (prompts(engine, True)[0] * 30)[:220]
+        roomy = await generate(engine, "roomy", prompt, 34)
+    async with open_text_engine(lambda publish: start_text_engine(one, publish)) as engine:
+        shifted = await generate(engine, "shifted", prompt, 80, n_keep=4)
+        again = await generate(engine, "again", prompt, 34)
+        stopped = await generate(engine, "stopped", prompt, 80, until_context_full=True)
+    assert shifted.finished.truncated
+    assert len(shifted.tokens) == 80
+    assert_agree(roomy, attrs.evolve(shifted, tokens=shifted.tokens[:34]))
+    assert_agree(roomy, again)
+    assert stopped.finished.truncated
+    assert len(stopped.tokens) == 256 - len(prompt) + 1
