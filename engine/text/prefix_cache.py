@@ -55,6 +55,7 @@ class Node:
     children: dict[int, "Node"] = attrs.field(factory=dict)  # by first token
     ends: set[int] = attrs.field(factory=set)  # ids whose cells in the tree end here
     last_used: int = 0
+    used_at: int = 0  # the cache's clock then
 
     @property
     def end(self) -> int:
@@ -83,6 +84,7 @@ class PrefixCache:
         self._end: dict[int, Node] = {}  # id → node where it ends
         self._active: set[int] = set()
         self._tick = 0
+        self.clock = 0  # tokens computed so far; the caller counts
         self.cells = 0  # tokens in the tree
 
     # --- asking ---
@@ -220,6 +222,11 @@ class PrefixCache:
             freed += self._trim(leaf, n_cells - freed)
         return freed
 
+    def expire(self, age: int) -> None:
+        """Drop idle leaves that nobody has used while ``age`` tokens were computed."""
+        while (leaf := self._oldest_idle_leaf()) is not None and leaf.used_at < self.clock - age:
+            self._trim(leaf, len(leaf.tokens))
+
     def clear(self) -> None:
         """Drop everything idle."""
         self.evict(self.cells)
@@ -294,7 +301,7 @@ class PrefixCache:
         """Cut the edge after ``at`` tokens; returns the new upper node. The lower one keeps its identity."""
         parent = node.parent
         assert parent is not None, "the root has nothing to split"
-        upper = Node(node.tokens[:at], node.start, parent, {}, set(), node.last_used)
+        upper = Node(node.tokens[:at], node.start, parent, {}, set(), node.last_used, node.used_at)
         parent.children[upper.tokens[0]] = upper
         node.tokens = node.tokens[at:]
         node.start += at
@@ -315,7 +322,7 @@ class PrefixCache:
     def _touch(self, node: Node | None) -> None:
         self._tick += 1
         while node is not None:
-            node.last_used = self._tick
+            node.last_used, node.used_at = self._tick, self.clock
             node = node.parent
 
     def _drop_redundant(self, node: Node) -> None:
@@ -369,5 +376,6 @@ class PrefixCache:
             grandchild.parent = node
         node.ends = child.ends
         node.last_used = max(node.last_used, child.last_used)
+        node.used_at = max(node.used_at, child.used_at)
         for seq in node.ends:
             self._end[seq] = node

@@ -1,5 +1,7 @@
 """What the scheduler does when the KV cache or a slot's context is full."""
 
+import pytest
+
 from engine.text.sequence import Status
 from tests.engine.driver import reference
 from tests.engine.fake_backend import FakeBackend, continuation
@@ -238,3 +240,19 @@ def test_a_mixed_batch_is_filled_to_whole_tiles() -> None:
     table.ask("long", "x" * 60, 4)
     assert sizes(table.step(prefill_limit=16)) == [("stream", 1), ("long", 31)]
     assert sizes(table.step(prefill_limit=15)) == [("stream", 1), ("long", 15)]
+
+
+def test_idle_prefixes_are_given_up_once_they_have_cost_more_than_they_save(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("engine.text.scheduler.IDLE_AGE", 20)
+    table = Table(FakeBackend(n_cells=128))
+    table.ask("old", "o" * 10, 1)
+    table.finish()
+    table.ask("busy", "b" * 5, 30)
+    while table.scheduler.cache.clock < 10 + 20:
+        table.step()
+        assert table.scheduler.cache.match(list(b"o" * 10)) == 10
+    table.step()
+    table.step()
+    assert table.scheduler.cache.match(list(b"o" * 10)) == 0
+    assert table.running == ["busy"]
+    assert table.scheduler.cache.match(list(b"b" * 5)) == 5, "what is in use never expires"
