@@ -109,6 +109,11 @@ def main():
         print("install: uv is missing: python3 -m pip install uv", file=sys.stderr)
         return 2
     print("install: the first build of the native packages takes about 15 minutes on two cores", flush=True)
+    # What was built here before is taken as it is: asked online, uv builds a source package again whenever the index
+    # cannot confirm that it is still the same.
+    if subprocess.run([*command, "--offline"], cwd=ROOT, capture_output=True).returncode == 0:
+        print("install: done, with what is in uv's cache")
+        return 0
     return subprocess.run(command, cwd=ROOT).returncode
 
 
