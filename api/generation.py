@@ -1,22 +1,17 @@
-"""Runs a job: all its engine streams at once, merged into one channel that one reader turns into a reply."""
+"""Runs a job: all its engine streams at once, merged for the one reader that turns them into a reply."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
-from typing import Final
 
 import attrs
 import trio
 
 from api.errors import ApiError, as_api_error
 from api.job import Job
-from engine.bridge import TextEngine
-from engine.errors import EngineUnavailable
+from engine.bridge import EventStream, TextEngine
 from engine.text.events import Event, Failed, Finished, PrefillProgress, Timings, Tokens
 from engine.text.requests import TokenInfo
 from llamabox.services import Services
-
-_BUFFER: Final = 16  # events that may wait for the reader before the engine's own buffers fill
-_AT_ONCE: Final = 64  # events that one read takes together
 
 
 @attrs.frozen
@@ -31,10 +26,10 @@ type Item = tuple[int, Part]  # (choice, what it got)
 
 
 class Generation:
-    """The running choices of one job.
+    """The running choices of one job, read by one task.
 
-    They run in the request's own nursery, so a response that ends and a client that leaves cancel them alike; no
-    scope is held open across a response body.
+    They are open in a task of the request's own nursery, so a response that ends and a client that leaves cancel them
+    alike; no scope is held open across a response body.
     """
 
     def __init__(self, services: Services, engine: TextEngine, job: Job) -> None:
@@ -42,7 +37,11 @@ class Generation:
         self.timings = [Timings()] * len(job.requests)  # the latest of each choice
         self._services = services
         self._engine = engine
-        self._send, self._receive = trio.open_memory_channel[Item](_BUFFER)
+        self._streams: list[EventStream] = []
+        self._arrivals = trio.lowlevel.ParkingLot()
+        self._refused: Item | None = None
+        self._left = len(job.requests)
+        self._over = trio.Event()
 
     def start(self, nursery: trio.Nursery) -> None:
         """Open the streams. Never raises into the nursery: what goes wrong arrives as ``Broken``."""
@@ -56,49 +55,55 @@ class Generation:
 
     async def receive(self) -> list[Item]:
         """Wait for an item and take along what is ready with it. Empty after the last one."""
-        items: list[Item] = []
-        try:
-            items.append(await self._receive.receive())
-            while len(items) < _AT_ONCE:
-                items.append(self._receive.receive_nowait())
-        except (trio.EndOfChannel, trio.WouldBlock):
-            pass
-        return items
+        while True:
+            items = self._take()
+            if items or self._over.is_set():
+                return items
+            await self._arrivals.park()
 
     async def _run(self) -> None:
-        """Submit in order, so that the engine sees the choices as the request has them; then pump all at once."""
-        async with self._send, AsyncExitStack() as stack:
-            streams: list[AsyncIterator[Event]] = []
+        """Submit in order, so that the engine sees the choices as the request has them; then hold them open."""
+        async with AsyncExitStack() as stack:
             for choice, request in enumerate(self.job.requests):
                 try:
-                    streams.append(await stack.enter_async_context(self._engine.generate(request)))
+                    stream = await stack.enter_async_context(self._engine.generate(request, self._arrivals))
                 except Exception as error:
-                    await self._send.send((choice, Broken(as_api_error(error))))
-                    return
-            async with trio.open_nursery() as nursery:
-                for choice, events in enumerate(streams):
-                    nursery.start_soon(self._guard, choice, events, nursery.cancel_scope)
+                    self._refused = (choice, Broken(as_api_error(error)))
+                    self._arrivals.unpark_all()
+                    break
+                stack.enter_context(self._services.running.added(request))
+                self._streams.append(stream)
+            await self._over.wait()
 
-    async def _guard(self, choice: int, events: AsyncIterator[Event], all_choices: trio.CancelScope) -> None:
-        """One choice, with its failure as an item that ends the other choices too."""
-        with self._services.running.added(self.job.requests[choice]):
-            try:
-                await self._pump(choice, events)
-            except Exception as error:
-                await self._send.send((choice, Broken(as_api_error(error))))
-                all_choices.cancel()
+    def _take(self) -> list[Item]:
+        items: list[Item] = []
+        for choice, stream in enumerate(self._streams):
+            items += [(choice, self._part(choice, event)) for event in stream.take()]
+        if self._refused is not None:
+            items.append(self._refused)
+        for position, (_, part) in enumerate(items):
+            if isinstance(part, Broken):
+                self._end()
+                return items[: position + 1]
+        if self._left == 0:
+            self._end()
+        return items
 
-    async def _pump(self, choice: int, events: AsyncIterator[Event]) -> None:
-        async for event in events:
-            if isinstance(event, Failed):
-                raise event.error
-            if not isinstance(event, PrefillProgress):
-                self.timings[choice] = event.timings
-            await self._send.send((choice, event))
-            if isinstance(event, Finished):
-                self._services.metrics.count_generation(event.timings)
-                return
-        raise EngineUnavailable("The engine ended the generation without a result")
+    def _part(self, choice: int, event: Event) -> Part:
+        if isinstance(event, Failed):
+            return Broken(as_api_error(event.error))
+        if not isinstance(event, PrefillProgress):
+            self.timings[choice] = event.timings
+        if isinstance(event, Finished):
+            self._left -= 1
+            self._services.metrics.count_generation(event.timings)
+        return event
+
+    def _end(self) -> None:
+        """Nothing more is read: the streams may go, which cancels what still runs."""
+        self._streams = []
+        self._refused = None
+        self._over.set()
 
 
 @attrs.define

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from typing import Protocol
 
+import attrs
 import trio
 
 from engine.errors import EngineError, EngineUnavailable, InvalidRequest
@@ -33,12 +34,15 @@ class TextEngine(Protocol):
     def vocab(self) -> Vocab:
         """The model's vocabulary."""
 
-    def generate(self, request: GenerationRequest) -> AbstractAsyncContextManager[AsyncIterator[Event]]:
+    def generate(
+        self, request: GenerationRequest, arrivals: trio.lowlevel.ParkingLot | None = None
+    ) -> AbstractAsyncContextManager["EventStream"]:
         """Run a request: ``async with engine.generate(r) as events: async for event in events: …``
 
         The iterator ends after the terminal event (Finished or Failed is the last item). Leaving the block cancels:
         the sequence is gone within one engine step. Entering raises ContextExceeded, InvalidRequest or
-        EngineUnavailable for what is refused at once.
+        EngineUnavailable for what is refused at once. Who reads several streams gives them one lot to wait in, which
+        is emptied at each arrival.
         """
 
     def slots(self) -> tuple[SlotState, ...]:
@@ -57,11 +61,13 @@ class EventStream:
     It never refuses an event; a client that does not read is noticed by ``full`` and its sequence pauses.
     """
 
-    def __init__(self, capacity: int, wake_engine: Callable[[], None]) -> None:
+    def __init__(
+        self, capacity: int, wake_engine: Callable[[], None], arrivals: trio.lowlevel.ParkingLot | None = None
+    ) -> None:
         self._capacity = capacity
         self._wake_engine = wake_engine
         self._events: deque[Event] = deque()
-        self._lot = trio.lowlevel.ParkingLot()
+        self._lot = arrivals or trio.lowlevel.ParkingLot()
         self._pausing = False
         self._posted = 0  # events on their way or here; only the engine thread counts
         self._read = 0  # only the reader counts
@@ -92,18 +98,28 @@ class EventStream:
         return self
 
     async def __anext__(self) -> Event:
-        if not self._events:
+        if self._events:
+            await trio.lowlevel.checkpoint_if_cancelled()
+        while not self._events:
             if self.ended:
                 raise StopAsyncIteration
             await self._lot.park()
-        else:
-            await trio.lowlevel.checkpoint_if_cancelled()
         event = self._events.popleft()
-        self._read += 1
+        self._count_read(1)
+        return event
+
+    def take(self) -> list[Event]:
+        """All events that are here, without waiting."""
+        events = list(self._events)
+        self._events.clear()
+        self._count_read(len(events))
+        return events
+
+    def _count_read(self, count: int) -> None:
+        self._read += count
         if self._pausing and len(self._events) <= self._capacity // 2:
             self._pausing = False
             self._wake_engine()
-        return event
 
 
 class BridgedEngine:
@@ -121,14 +137,16 @@ class BridgedEngine:
         self._closed: str | None = None  # why no more requests are taken
 
     @asynccontextmanager
-    async def generate(self, request: GenerationRequest) -> AsyncIterator[AsyncIterator[Event]]:
+    async def generate(
+        self, request: GenerationRequest, arrivals: trio.lowlevel.ParkingLot | None = None
+    ) -> AsyncIterator[EventStream]:
         """See TextEngine.generate."""
         if self._closed is not None:
             raise EngineUnavailable(self._closed)
         self._loop.scheduler.validate(request)
         if request.id in self._streams:
             raise InvalidRequest(f"a request with the id {request.id} is running")
-        stream = EventStream(self._event_buffer, self._wake)
+        stream = EventStream(self._event_buffer, self._wake, arrivals)
         self._streams[request.id] = stream
         self._loop.commands.put(Submit(request, stream))
         try:
@@ -146,7 +164,7 @@ class BridgedEngine:
 
     def stats(self) -> EngineStats:
         """See TextEngine.stats."""
-        return self._loop.stats
+        return attrs.evolve(self._loop.stats)
 
     def close(self, reason: str) -> None:
         """Take no more requests and end the thread; what is running fails with ``reason``."""

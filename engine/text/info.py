@@ -49,9 +49,12 @@ class SlotState:
     prompt: tuple[int, ...] = ()
 
 
-@attrs.frozen(kw_only=True)
+@attrs.define(kw_only=True)
 class EngineStats:
-    """Running totals since start (counters), and the state after the last step (gauges)."""
+    """Running totals since start (counters), and the state after the last step (gauges).
+
+    The engine thread counts in one of them; others get copies, in which one figure may be a step ahead of another.
+    """
 
     prompt_tokens_total: int = 0  # computed
     prompt_cached_tokens_total: int = 0  # reused

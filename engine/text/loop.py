@@ -155,7 +155,7 @@ class EngineLoop:
         prefill_limit = self._cost.prefill_limit(self._target, LEAST_PREFILL, limits.n_batch)
         plan = self.scheduler.plan(self._clock(), prefill_limit, blocked)
         if plan.preempted:
-            self._count(preemptions_total=len(plan.preempted))
+            self.stats.preemptions_total += len(plan.preempted)
             log.debug("KV cache full: preempted %d", len(plan.preempted))
         return plan
 
@@ -180,7 +180,6 @@ class EngineLoop:
 
     def _decoded(self, plan: StepPlan) -> None:
         index = -1
-        busy = len(plan.runs)
         computed_prompt = 0
         for planned in plan.runs:
             sequence, run = planned.sequence, planned.run
@@ -194,7 +193,9 @@ class EngineLoop:
                 self._sample(generation, index)
             elif sequence.request.report_progress:
                 self._post(generation, generation.progress_event(self._clock()))
-        self._count(decode_total=1, busy_slots_total=busy, prompt_tokens_total=computed_prompt)
+        self.stats.decode_total += 1
+        self.stats.busy_slots_total += len(plan.runs)
+        self.stats.prompt_tokens_total += computed_prompt
         self._update_gauges()
 
     def _sample(self, generation: Generation, index: int) -> None:
@@ -213,7 +214,8 @@ class EngineLoop:
         piece = vocab.piece(token, special=sequence.request.special)
         reason = generation.take(token, info, piece, vocab.is_eog(token), now)
         if first:
-            self._count(prompt_seconds_total=generation.prompt_seconds, prompt_cached_tokens_total=sequence.n_cached)
+            self.stats.prompt_seconds_total += generation.prompt_seconds
+            self.stats.prompt_cached_tokens_total += sequence.n_cached
         if reason is None and self.scheduler.must_end(sequence):
             sequence.truncated = True
             reason = FinishReason.LIMIT
@@ -257,10 +259,8 @@ class EngineLoop:
         self._forget(generation)
 
     def _forget(self, generation: Generation) -> None:
-        self._count(
-            tokens_predicted_total=generation.sequence.n_generated,
-            tokens_predicted_seconds_total=generation.predicted_seconds,
-        )
+        self.stats.tokens_predicted_total += generation.sequence.n_generated
+        self.stats.tokens_predicted_seconds_total += generation.predicted_seconds
         self.scheduler.end(generation.sequence)
         generation.sampler.close()
         del self._generations[generation.sequence.request.id]
@@ -284,20 +284,12 @@ class EngineLoop:
 
     # --- figures ---
 
-    def _count(self, **increments: float) -> None:
-        """Replace the published figures by higher ones, in one assignment: readers never see half of it."""
-        totals = {name: getattr(self.stats, name) + value for name, value in increments.items()}
-        self.stats = attrs.evolve(self.stats, **totals)
-
     def _update_gauges(self) -> None:
-        scheduler = self.scheduler
-        self.stats = attrs.evolve(
-            self.stats,
-            kv_cells_used=scheduler.cells_used,
-            kv_cells_active=scheduler.cells_active,
-            requests_processing=len(scheduler.running),
-            requests_deferred=len(scheduler.waiting),
-        )
+        scheduler, stats = self.scheduler, self.stats
+        stats.kv_cells_used = scheduler.cells_used
+        stats.kv_cells_active = scheduler.cells_active
+        stats.requests_processing = len(scheduler.running)
+        stats.requests_deferred = len(scheduler.waiting)
 
     def check_books(self) -> None:
         """Compare the books with the library's. Raises AssertionError where they differ."""

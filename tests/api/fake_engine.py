@@ -6,8 +6,8 @@ from contextlib import asynccontextmanager
 import attrs
 import trio
 
-from engine.errors import EngineError
-from engine.text.events import Event, Failed, Finished, FinishReason, Timings, Tokens
+from engine.bridge import EventStream
+from engine.text.events import Event, Finished, FinishReason, Timings, Tokens
 from engine.text.info import EngineStats, ModelInfo, SlotState
 from engine.text.requests import GenerationRequest, TokenInfo, TokenProb
 
@@ -65,7 +65,7 @@ def make_info(**changes: object) -> ModelInfo:
 
 
 # What a script may hold: an event to deliver, an error to raise, a gate to wait at.
-type Step = Event | Exception | trio.Event
+type Step = Event | trio.Event
 type Script = Callable[[GenerationRequest], Sequence[Step]]
 
 
@@ -134,7 +134,7 @@ class FakeEngine:
     info: ModelInfo = attrs.field(factory=make_info)
     vocab: ByteVocab = attrs.field(factory=ByteVocab)
     measured_rate: float | None = None
-    refuse: EngineError | None = None  # raised on entering
+    refuse: Exception | None = None  # raised on entering
     slot_states: tuple[SlotState, ...] = ()
     totals: EngineStats = attrs.field(factory=EngineStats)
     opened: list[GenerationRequest] = attrs.field(factory=list)
@@ -143,13 +143,19 @@ class FakeEngine:
     closed_event: trio.Event = attrs.field(factory=trio.Event)
 
     @asynccontextmanager
-    async def generate(self, request: GenerationRequest) -> AsyncIterator[AsyncIterator[Event]]:
+    async def generate(
+        self, request: GenerationRequest, arrivals: trio.lowlevel.ParkingLot | None = None
+    ) -> AsyncIterator[EventStream]:
         if self.refuse is not None:
             raise self.refuse
         self.opened.append(request)
         self.opened_event.set()
+        stream = EventStream(64, lambda: None, arrivals)
         try:
-            yield _Play(self.script(request))
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(play, self.script(request), stream)
+                yield stream
+                nursery.cancel_scope.cancel()
         finally:
             self.closed.append(request.id)
             self.closed_event.set()
@@ -161,25 +167,11 @@ class FakeEngine:
         return self.totals
 
 
-class _Play:
-    def __init__(self, script: Sequence[Step]) -> None:
-        self._steps = iter(script)
-        self._ended = False
-
-    def __aiter__(self) -> "_Play":
-        return self
-
-    async def __anext__(self) -> Event:
+async def play(script: Sequence[Step], stream: EventStream) -> None:
+    """Put the events into the stream; a step that is a trio.Event is waited for."""
+    for step in script:
         await trio.lowlevel.checkpoint()
-        while not self._ended:
-            step = next(self._steps, None)
-            if step is None:
-                break
-            if isinstance(step, trio.Event):
-                await step.wait()
-            elif isinstance(step, Exception):
-                raise step
-            else:
-                self._ended = isinstance(step, Finished | Failed)
-                return step
-        raise StopAsyncIteration
+        if isinstance(step, trio.Event):
+            await step.wait()
+        else:
+            stream.put(step)
