@@ -1,7 +1,7 @@
 """What one generation is asked to do. Frozen: a request never changes once it is submitted."""
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, Protocol
 
 import attrs
 
@@ -47,6 +47,49 @@ class SamplingParams:
     post_sampling_probs: bool = False  # report probabilities after the sampler chain, not of the raw logits
 
 
+@attrs.frozen
+class Trigger:
+    """Text of the model that wakes a grammar; ``included``: the grammar begins with it, else right behind it."""
+
+    text: str
+    included: bool
+
+
+@attrs.frozen(kw_only=True)
+class GrammarSpec:
+    """A grammar in llguidance's Lark dialect. Without triggers it holds from the first token, else from one of them."""
+
+    source: str
+    triggers: tuple[Trigger, ...] = ()
+
+
+class Grammar(Protocol):
+    """A compiled GrammarSpec, for any number of requests at once. Made by ``TextEngine.grammars``."""
+
+    spec: GrammarSpec
+
+
+class Grammars(Protocol):
+    """Compiles grammars for one model."""
+
+    def compile(self, spec: GrammarSpec) -> Grammar:
+        """Takes milliseconds, or as long as the vocabulary is being prepared: not for the event loop. Thread-safe.
+
+        Raises InvalidRequest with the reason.
+        """
+
+
+@attrs.frozen(kw_only=True)
+class Thinking:
+    """A limit to the model's reasoning: after ``budget`` tokens of it the tokens ``end`` are put into its mouth."""
+
+    budget: int
+    open: bool  # the prompt has begun the reasoning already
+    start: str  # text that begins it, "" if only the prompt does
+    end_text: str  # text that ends it
+    end: tuple[int, ...]  # tokens that end it
+
+
 @attrs.frozen(kw_only=True)
 class GenerationRequest:
     """One prompt, one continuation. ``n`` choices are ``n`` requests: the prefix cache computes their prompt once."""
@@ -66,6 +109,9 @@ class GenerationRequest:
     tokens_per_second: float = 0.0  # even pace, 0: as fast as possible
     special: bool = False  # render control tokens as text
     report_progress: bool = False  # deliver PrefillProgress events
+    visible: frozenset[int] = frozenset()  # control tokens to be rendered as text even without ``special``
+    grammar: Grammar | None = None
+    thinking: Thinking | None = None
 
 
 @attrs.frozen(kw_only=True)

@@ -1,0 +1,70 @@
+"""A turn as all chat APIs see it: text, reasoning and tool calls, piece by piece or as a whole."""
+
+from collections.abc import Sequence
+from typing import Literal, Protocol
+
+import attrs
+
+from engine.text.events import PrefillProgress, Timings
+from engine.text.requests import TokenInfo
+from llamabox.chat.deltas import Delta
+
+# Why it ended. "stop": by itself or at a stop string; "length" wins wherever a limit ended it.
+type Ending = Literal["stop", "length", "tool_calls"]
+
+
+@attrs.frozen
+class ToolCall:
+    """``arguments``: the text of a JSON object, as the model wrote it."""
+
+    id: str
+    name: str
+    arguments: str
+
+
+@attrs.frozen(kw_only=True)
+class Part:
+    """What came together: never without anything in it."""
+
+    deltas: Sequence[Delta]
+    tokens: Sequence[int]
+    infos: Sequence[TokenInfo]
+    timings: Timings
+
+
+@attrs.frozen(kw_only=True)
+class TurnEnd:
+    """The figures of a turn that has ended."""
+
+    ending: Ending
+    stop_string: str  # "" unless one ended it
+    timings: Timings
+    reasoning_tokens: int
+
+
+@attrs.frozen(kw_only=True)
+class Turn:
+    """A whole turn."""
+
+    content: str
+    reasoning: str
+    calls: Sequence[ToolCall]
+    tokens: Sequence[int]
+    infos: Sequence[TokenInfo]
+    end: TurnEnd
+
+
+class TurnRenderer(Protocol):
+    """Writes turns as the server-sent events of one API. Every method gives whole events, or b""."""
+
+    def progress(self, choice: int, progress: PrefillProgress) -> bytes:
+        """A part of the prompt is computed."""
+
+    def part(self, choice: int, part: Part) -> bytes:
+        """More of a turn."""
+
+    def finish(self, choice: int, end: TurnEnd) -> bytes:
+        """A turn has ended."""
+
+    def end(self, ends: Sequence[TurnEnd]) -> bytes:
+        """All turns have ended; in the order of the choices."""

@@ -1,0 +1,137 @@
+"""What a format is to the rest: it reads a model's output, and writes the grammar of what the model may write."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+import attrs
+
+from llamabox.chat.deltas import CallArguments, CallStarted, Content, Delta, Reasoning
+from llamabox.chat.formats.reader import Parsing, Reader
+from llamabox.chat.grammar.lark import Lark
+
+
+@attrs.frozen(kw_only=True)
+class Tool:
+    """A function that the model may call; ``parameters`` is a JSON schema of an object."""
+
+    name: str
+    parameters: Mapping[str, Any] = attrs.field(factory=dict)
+    description: str = ""
+    strict: bool = False
+
+
+@attrs.frozen
+class Marks:
+    """What surrounds something. Either may be empty."""
+
+    start: str
+    end: str
+
+
+@attrs.frozen(kw_only=True)
+class Reading:
+    """What a request brings to the reading of its output."""
+
+    tools: Mapping[str, Tool] = attrs.field(factory=dict)  # none: what looks like a call is content
+    reasoning_open: bool = False  # the prompt has opened the reasoning
+    new_id: Callable[[], str] = attrs.field()  # ids for calls to which the model gives none
+
+
+class Writer:
+    """Collects what was read."""
+
+    def __init__(self, new_id: Callable[[], str]) -> None:
+        self._new_id = new_id
+        self._deltas: list[Delta] = []
+        self.calls = 0  # begun so far
+        self.reasoned = False  # anything but white space
+        self.answered = False  # content other than white space, or a call
+
+    def content(self, text: str) -> None:
+        """Text of the answer."""
+        self.answered = self.answered or bool(text.strip())
+        last = self._deltas[-1] if self._deltas else None
+        if isinstance(last, Content):
+            self._deltas[-1] = Content(last.text + text)
+        elif text:
+            self._deltas.append(Content(text))
+
+    def reasoning(self, text: str) -> None:
+        """Text of the reasoning."""
+        self.reasoned = self.reasoned or bool(text.strip())
+        last = self._deltas[-1] if self._deltas else None
+        if isinstance(last, Reasoning):
+            self._deltas[-1] = Reasoning(last.text + text)
+        elif text:
+            self._deltas.append(Reasoning(text))
+
+    def call(self, name: str, call_id: str | None = None) -> None:
+        """A tool call begins."""
+        self.answered = True
+        self._deltas.append(CallStarted(self.calls, call_id or self._new_id(), name))
+        self.calls += 1
+
+    def arguments(self, text: str) -> None:
+        """More of the JSON text of the arguments of the call begun last."""
+        assert self.calls, "arguments need a call"
+        last = self._deltas[-1] if self._deltas else None
+        if isinstance(last, CallArguments):
+            self._deltas[-1] = CallArguments(last.index, last.text + text)
+        elif text:
+            self._deltas.append(CallArguments(self.calls - 1, text))
+
+    def drain(self) -> list[Delta]:
+        """What was collected since the last time."""
+        deltas, self._deltas = self._deltas, []
+        return deltas
+
+
+class ToolSyntax(Protocol):
+    """How a family writes its tool calls."""
+
+    @property
+    def starts(self) -> tuple[str, ...]:
+        """What begins a section of calls, each without white space at its ends."""
+
+    @property
+    def only_first(self) -> bool:
+        """Whether calls are found at the beginning of the answer only: their start is too common a text."""
+
+    @property
+    def markers(self) -> tuple[str, ...]:
+        """Every fixed text of the format: what of it is a control token must be shown as text."""
+
+    def read(self, source: Reader, out: Writer, tools: Mapping[str, Tool]) -> Parsing[None]:
+        """Read one section, from one of ``starts`` (not read yet) to its end.
+
+        Raises Unparsable where the text is something else, before the first call has been begun if at all possible.
+        What was read of a call that failed is given back by ``source.recorded()``: record anew at each call.
+        """
+
+    def grammar(self, lark: Lark, tools: Sequence[Tool], *, parallel: bool) -> str:
+        """An expression that matches a section with one call (with ``parallel``: one or more) of these tools."""
+
+
+class ChatFormat(Protocol):
+    """How a model writes its turn."""
+
+    @property
+    def markers(self) -> tuple[str, ...]:
+        """See ``ToolSyntax.markers``; those of the reasoning too."""
+
+    @property
+    def call_starts(self) -> tuple[str, ...]:
+        """What begins tool calls; () if they have no sure beginning, so that "auto" cannot constrain them."""
+
+    @property
+    def reasoning(self) -> Marks | None:
+        """What surrounds reasoning. Its start is empty if only the prompt opens it."""
+
+    def read(self, source: Reader, out: Writer, reading: Reading) -> Parsing[None]:
+        """Read the whole turn. Never raises Unparsable."""
+
+    def answer(self, lark: Lark, body: str) -> str:
+        """An expression for a turn's answer (behind the reasoning) of the expression ``body``."""
+
+    def calls(self, lark: Lark, tools: Sequence[Tool], *, parallel: bool) -> str:
+        """An expression for a turn that is tool calls (behind the reasoning), from the call's start on."""

@@ -1,0 +1,259 @@
+"""Text that is still arriving, for parsers that are generators: they yield where they need more of it."""
+
+import re
+from collections.abc import Callable, Generator
+from functools import lru_cache
+from typing import Final
+
+type Parsing[T] = Generator[None, None, T]
+
+_STRUCTURE: Final = re.compile(r'["{}\[\]]')
+_IN_STRING: Final = re.compile(r'["\\]')
+_SCALAR_END: Final = re.compile(r"[\s,}\]<\[]")
+
+
+class Unparsable(Exception):
+    """The text is not what the format says; it is content, then."""
+
+
+class Reader:
+    """Each method that yields waits for text; after ``close`` none waits any more. Linear in the length of the text."""
+
+    def __init__(self) -> None:
+        self._buffer = ""
+        self._at = 0
+        self._record: list[str] = []
+        self._recording = False
+        self.ended = False
+
+    def push(self, text: str) -> None:
+        """More text has arrived."""
+        self._buffer = self._buffer[self._at :] + text
+        self._at = 0
+
+    def close(self) -> None:
+        """No more text will come."""
+        self.ended = True
+
+    def rest(self) -> str:
+        """Read all that has arrived."""
+        return self._read(self.pending)
+
+    # --- what was read, for those who have to give it back ---
+
+    def record(self) -> None:
+        """Remember what is read from here on."""
+        self._record = []
+        self._recording = True
+
+    def recorded(self) -> str:
+        """What was read since ``record``; ends the recording."""
+        self._recording = False
+        text, self._record = "".join(self._record), []
+        return text
+
+    # --- looking ---
+
+    @property
+    def pending(self) -> int:
+        """Characters that have arrived and are not read yet."""
+        return len(self._buffer) - self._at
+
+    def peek(self, count: int) -> Parsing[str]:
+        """The next ``count`` characters, fewer at the end of the text. Reads nothing."""
+        while self.pending < count and not self.ended:
+            yield
+        return self._buffer[self._at : self._at + count]
+
+    def at(self, *literals: str) -> Parsing[str | None]:
+        """Which of the literals comes next, the longest one; None if none does. Reads nothing."""
+        for literal in sorted(literals, key=len, reverse=True):
+            if (yield from self._comes(literal)):
+                return literal
+        return None
+
+    def at_end(self) -> Parsing[bool]:
+        """Whether there is no more text."""
+        return not (yield from self.peek(1))
+
+    # --- reading ---
+
+    def take(self, count: int) -> Parsing[str]:
+        """Read ``count`` characters. Raises Unparsable where the text ends before."""
+        text = yield from self.peek(count)
+        if len(text) < count:
+            raise Unparsable("the text ends too early")
+        return self._read(count)
+
+    def space(self) -> Parsing[str]:
+        """Read white space, also none."""
+        parts: list[str] = []
+        while True:
+            rest = self._buffer[self._at :]
+            parts.append(self._read(len(rest) - len(rest.lstrip())))
+            if self.pending or self.ended:
+                return "".join(parts)
+            yield
+
+    def accept(self, *literals: str) -> Parsing[str | None]:
+        """Read the literal that comes next, the longest one; None, and nothing is read, if none does."""
+        found = yield from self.at(*literals)
+        if found is not None:
+            self._read(len(found))
+        return found
+
+    def expect(self, *literals: str) -> Parsing[str]:
+        """Like ``accept``, but raises Unparsable if none comes."""
+        found = yield from self.accept(*literals)
+        if found is None:
+            raise Unparsable(f"expected {' or '.join(map(repr, literals))}")
+        return found
+
+    def expect_loose(self, literal: str) -> Parsing[None]:
+        """Read a literal whose white space, at its ends and inside, the model may have written otherwise."""
+        for word in literal.split():
+            yield from self.space()
+            yield from self.expect(word)
+        if literal[-1:].isspace():
+            yield from self.space()
+
+    def until(self, *ends: str, to: Callable[[str], None], trim: bool = False) -> Parsing[str | None]:
+        """Hand the text before the first of ``ends`` to ``to`` as it arrives. Returns that end, which is not read.
+
+        At the end of the text: None. ``trim`` leaves out white space right before an end.
+        """
+        search, prefixes, longest = _ends(ends)
+        spaces: list[str] = []
+
+        while True:
+            found = search.search(self._buffer, self._at)
+            if found is not None:
+                text = self._read(found.start() - self._at)
+                if trim:
+                    text = text.rstrip()
+                    if text:
+                        to("".join([*spaces, text]))
+                elif text:
+                    to(text)
+                return found.group()
+            if self.ended:
+                text = "".join([*spaces, self._read(self.pending)])
+                if text:
+                    to(text)
+                return None
+            text = self._read(self.pending - self._held(prefixes, longest))
+            if trim:
+                body = text.rstrip()
+                if body:
+                    to("".join([*spaces, body]))
+                    spaces = [text[len(body) :]] if len(body) < len(text) else []
+                elif text:
+                    spaces.append(text)
+            elif text:
+                to(text)
+            yield
+
+    def text_until(self, *ends: str) -> Parsing[str]:
+        """The text before the first of ``ends``, which is not read. Raises Unparsable where the text ends before."""
+        parts: list[str] = []
+        end = yield from self.until(*ends, to=parts.append)
+        if end is None:
+            raise Unparsable(f"expected {' or '.join(map(repr, ends))}")
+        return "".join(parts)
+
+    def json(self, to: Callable[[str], None] | None = None) -> Parsing[str]:
+        """Read one JSON value, space before it included, and return its text; ``to`` gets it as it arrives.
+
+        Brackets and strings are followed, everything else is taken as it is. Raises Unparsable where the text ends
+        before the value does.
+        """
+        yield from self.space()
+        parts: list[str] = []
+
+        def hand(count: int) -> None:
+            text = self._read(count)
+            if text:
+                parts.append(text)
+                if to is not None:
+                    to(text)
+
+        first = yield from self.peek(1)
+        if not first:
+            raise Unparsable("expected a JSON value")
+        if first in '{["':
+            yield from self._json_nested(hand)
+        else:
+            yield from self._json_scalar(hand)
+        return "".join(parts)
+
+    # --- inside ---
+
+    def _json_nested(self, hand: Callable[[int], None]) -> Parsing[None]:
+        depth = 0
+        in_string = False
+        while True:
+            found = (_IN_STRING if in_string else _STRUCTURE).search(self._buffer, self._at)
+            if found is None:
+                hand(self.pending)
+            else:
+                mark = found.group()
+                if mark == "\\":
+                    hand(found.start() - self._at)
+                    if len((yield from self.peek(2))) < 2:
+                        raise Unparsable("the text ends inside a JSON value")
+                    hand(2)
+                    continue
+                hand(found.end() - self._at)
+                if mark == '"':
+                    in_string = not in_string
+                else:
+                    depth += 1 if mark in "{[" else -1
+                if depth <= 0 and not in_string:
+                    return
+                continue
+            if self.ended:
+                raise Unparsable("the text ends inside a JSON value")
+            yield
+
+    def _json_scalar(self, hand: Callable[[int], None]) -> Parsing[None]:
+        empty = True
+        while True:
+            found = _SCALAR_END.search(self._buffer, self._at)
+            count = self.pending if found is None else found.start() - self._at
+            empty = empty and count == 0
+            hand(count)
+            if found is not None or self.ended:
+                if empty:
+                    raise Unparsable("expected a JSON value")
+                return
+            yield
+
+    def _comes(self, literal: str) -> Parsing[bool]:
+        while True:
+            here = self._buffer[self._at : self._at + len(literal)]
+            if len(here) == len(literal) or self.ended or not literal.startswith(here):
+                return here == literal
+            yield
+
+    def _held(self, prefixes: frozenset[str], longest: int) -> int:
+        """Length of the longest end of the pending text that begins one of the ends."""
+        for length in range(min(longest - 1, self.pending), 0, -1):
+            if self._buffer[-length:] in prefixes:
+                return length
+        return 0
+
+    def _read(self, count: int) -> str:
+        text = self._buffer[self._at : self._at + count]
+        self._at += count
+        if self._recording and text:
+            self._record.append(text)
+        return text
+
+
+@lru_cache(maxsize=256)
+def _ends(ends: tuple[str, ...]) -> tuple[re.Pattern[str], frozenset[str], int]:
+    """A pattern that finds the first of the ends, what may begin one, and the length of the longest."""
+    assert all(ends), "an empty end would be found everywhere"
+    pattern = "|".join(re.escape(end) for end in sorted(ends, key=len, reverse=True)) or r"(?!)"
+    prefixes = frozenset(end[:length] for end in ends for length in range(1, len(end)))
+    return re.compile(pattern), prefixes, max(map(len, ends), default=0)
