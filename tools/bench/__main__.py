@@ -1,15 +1,16 @@
-"""``python -m tools.bench COMMAND``: peer, compare, soak or overhead."""
+"""``python -m tools.bench COMMAND``: peer, compare, soak, overhead or json."""
 
 import sys
 from collections.abc import Callable, Sequence
 
-from tools.bench import compare, overhead, peer, soak
+from tools.bench import compare, overhead, peer, soak, structured
 
 COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "peer": peer.main,
     "compare": compare.main,
     "soak": soak.main,
     "overhead": overhead.main,
+    "json": structured.main,
 }
 
 

@@ -1,7 +1,7 @@
 """A client that costs the machine little: HTTP/1.1 and server-sent events on Trio sockets."""
 
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -81,10 +81,13 @@ def encode_request(method: str, path: str, address: Address, body: object = None
     return f"{head}{kind}\r\n".encode() + payload
 
 
-def chat_body(messages: Sequence[Message], max_tokens: int, *, stream: bool = True) -> dict[str, Any]:
-    """A greedy chat completion of exactly ``max_tokens`` tokens."""
+def chat_body(
+    messages: Sequence[Message], max_tokens: int, fields: Mapping[str, Any] | None = None, *, stream: bool = True
+) -> dict[str, Any]:
+    """A greedy chat completion of exactly ``max_tokens`` tokens; ``fields`` are more, or win over these."""
     body: dict[str, Any] = {"messages": messages, "max_tokens": max_tokens, "temperature": 0, "ignore_eos": True}
-    return body | ({"stream": True, "stream_options": {"include_usage": True}} if stream else {})
+    streamed = {"stream": True, "stream_options": {"include_usage": True}} if stream else {}
+    return body | streamed | dict(fields or {})
 
 
 @asynccontextmanager
@@ -118,11 +121,17 @@ async def request(address: Address, method: str, path: str, body: object = None)
     return answer
 
 
-async def chat(address: Address, messages: Sequence[Message], max_tokens: int, recording: Recording) -> Recording:
+async def chat(
+    address: Address,
+    messages: Sequence[Message],
+    max_tokens: int,
+    recording: Recording,
+    fields: Mapping[str, Any] | None = None,
+) -> Recording:
     """Stream a chat completion into ``recording``. Raises LoadError when it fails or is not what was asked for."""
     async with connection(address) as stream:
         recording.sent = trio.current_time()
-        body = chat_body(messages, max_tokens)
+        body = chat_body(messages, max_tokens, fields)
         await stream.send_all(encode_request("POST", "/v1/chat/completions", address, body))
         try:
             complete = await _receive(stream, recording)
@@ -131,7 +140,8 @@ async def chat(address: Address, messages: Sequence[Message], max_tokens: int, r
     if not complete:
         msg = "a stream ended without [DONE]"
         raise LoadError(msg)
-    if recording.completion_tokens != max_tokens or not recording.arrivals:
+    exact = not body["ignore_eos"] or recording.completion_tokens == max_tokens
+    if not exact or not recording.arrivals:
         msg = f"asked for {max_tokens} tokens, got {recording.completion_tokens} in {len(recording.arrivals)} events"
         raise LoadError(msg)
     return recording
