@@ -1,6 +1,6 @@
 """Runs a job and answers in one of the two ways: event by event, or as a whole."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from api.figures import token_rate
@@ -20,7 +20,22 @@ async def answer(
     stream: Callable[[], StreamRenderer],
     whole: Callable[[Sequence[Choice]], Any],
 ) -> Response:
-    """The response to ``job``. Raises ApiError while there is still a status to set.
+    """The response to a job whose choices are plain text. Raises and ends as ``respond`` does."""
+
+    async def reply(generation: Generation) -> Any:
+        return whole(await collect(generation))
+
+    return await respond(services, request, job, stream, reply)
+
+
+async def respond(
+    services: Services,
+    request: ApiRequest,
+    job: Job,
+    stream: Callable[[], StreamRenderer],
+    reply: Callable[[Generation], Awaitable[Any]],
+) -> Response:
+    """The response to ``job``; ``reply`` reads it to its end. Raises ApiError while there is still a status to set.
 
     Cancellation (the client left) ends the generation: it runs in the request's nursery.
     """
@@ -29,7 +44,7 @@ async def answer(
     generation.start(request.nursery)
     request.tokens = generation.tokens
     if not job.fields.streaming:
-        response = json_response(whole(await collect(generation)))
+        response = json_response(await reply(generation))
         response.headers.update(_rate(generation))
         return response
     events = EventStream(generation, stream())

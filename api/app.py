@@ -6,8 +6,9 @@ from typing import Any
 
 from werkzeug.exceptions import HTTPException
 
+from api.anthropic.errors import error_response
 from api.errors import ApiError, as_api_error
-from api.gate import check_key, check_phase, dress, preflight
+from api.gate import check_key, check_phase, dress, preflight, speaks_anthropic
 from api.http import ApiApp, Response, current_request, raw_response
 from api.routes.table import ROUTES, Handler
 from llamabox.services import Services
@@ -59,7 +60,8 @@ def _after(services: Services) -> Callable[[Any], Awaitable[Any]]:
 
 async def _on_error(error: Exception) -> Response:
     told: ApiError = as_api_error(error)
-    response = raw_response(told.body(), told.status)
+    request = current_request()
+    response = error_response(told, request.id) if speaks_anthropic(request) else raw_response(told.body(), told.status)
     if isinstance(error, HTTPException) and told.status == 405:
         response.headers["Allow"] = ", ".join(getattr(error, "valid_methods", None) or ())
     if told.status == 401:

@@ -3,50 +3,125 @@
 from collections.abc import Sequence
 from typing import Any
 
-from api.generation import Choice
 from api.job import Job
 from api.logprobs import chat_logprobs
-from api.openai_stream import finish_reason, reply
-from engine.text.requests import TokenInfo
+from api.openai_stream import Chunks, Held, reply, wants_logprobs
+from api.sse import PlainEnds
+from api.turn.model import Ending, Part, ToolCall, Turn, TurnEnd
+from engine.text.events import PrefillProgress
+from llamabox.chat.deltas import CallArguments, CallStarted, Content, Delta, Reasoning
 
 
-class ChatShape:
-    """A choice of a chat chunk."""
+class ChatChunks(PlainEnds):
+    """Satisfies ``TurnRenderer``: the chunks of one generation. ``legacy``: calls in OpenAI's older form."""
 
-    kind = "chat.completion.chunk"
-
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: Job, *, legacy: bool = False) -> None:
+        self._chunks = Chunks(job, "chat.completion.chunk")
+        self._delta = _legacy_delta if legacy else _delta
+        self._legacy = legacy
         self._logprobs = wants_logprobs(job)
+        self._return_tokens = bool(job.fields.return_tokens)
+        self._held = [Held() for _ in job.requests]
+        self._begun: set[int] = set()
 
-    def opening(self, choice: int) -> dict[str, Any]:
-        return _chunk(choice, {"role": "assistant", "content": ""}, None)
+    def progress(self, choice: int, progress: PrefillProgress) -> bytes:
+        """A chunk that changes nothing but tells how far the prompt is."""
+        return self._opening(choice) + self._chunks.progress(_chunk(choice, {}), progress)
 
-    def delta(self, choice: int, text: str, infos: Sequence[TokenInfo]) -> dict[str, Any]:
-        logprobs = chat_logprobs(infos) if self._logprobs and infos else None
-        return _chunk(choice, {"content": text} if text else {}, logprobs)
+    def part(self, choice: int, part: Part) -> bytes:
+        """A chunk for each delta; the first one has the figures of all tokens."""
+        self._held[choice].keep(part)
+        bodies = [body for delta in part.deltas if (body := self._delta(delta))]
+        chunks = [self._chunks.text(self._choice(choice, body), part.timings) for body in bodies]
+        return b"".join([self._opening(choice), *chunks])
+
+    def finish(self, choice: int, end: TurnEnd) -> bytes:
+        """The chunk with the finish reason."""
+        body = {**self._choice(choice, {}), "finish_reason": _finish_reason(end.ending, self._legacy)}
+        return self._opening(choice) + self._chunks.last(body, end.timings)
+
+    def end(self, ends: Sequence[TurnEnd]) -> bytes:
+        """The usage chunk, if asked for, and the end mark."""
+        return self._chunks.end([end.timings for end in ends], sum(end.reasoning_tokens for end in ends))
+
+    def _opening(self, choice: int) -> bytes:
+        """The role, once."""
+        if choice in self._begun:
+            return b""
+        self._begun.add(choice)
+        return self._chunks.plain(_chunk(choice, {"role": "assistant", "content": ""}))
+
+    def _choice(self, choice: int, delta: dict[str, Any]) -> dict[str, Any]:
+        tokens, infos = self._held[choice].take()
+        body = _chunk(choice, delta, chat_logprobs(infos) if self._logprobs and infos else None)
+        return {**body, "tokens": tokens} if self._return_tokens else body
 
 
-def wants_logprobs(job: Job) -> bool:
-    """Whether the reply tells probabilities."""
-    sampling = job.requests[0].sampling
-    return sampling.logprobs or sampling.n_probs > 0
-
-
-def whole_chat(job: Job, choices: Sequence[Choice]) -> dict[str, Any]:
+def whole_chat(job: Job, turns: Sequence[Turn], *, legacy: bool = False) -> dict[str, Any]:
     """The chat.completion object."""
-    bodies = [_choice(job, index, choice) for index, choice in enumerate(choices)]
-    return reply(job, "chat.completion", bodies, [choice.finished.timings for choice in choices])
+    choices = [_whole_choice(job, index, turn, legacy) for index, turn in enumerate(turns)]
+    reasoning_tokens = sum(turn.end.reasoning_tokens for turn in turns)
+    return reply(job, "chat.completion", choices, [turn.end.timings for turn in turns], reasoning_tokens)
 
 
-def _choice(job: Job, index: int, choice: Choice) -> dict[str, Any]:
+def _whole_choice(job: Job, index: int, turn: Turn, legacy: bool) -> dict[str, Any]:
     body: dict[str, Any] = {
         "index": index,
-        "message": {"role": "assistant", "content": choice.text, "refusal": None},
-        "logprobs": chat_logprobs(choice.infos) if wants_logprobs(job) else None,
-        "finish_reason": finish_reason(choice.finished),
+        "message": _message(turn, legacy),
+        "logprobs": chat_logprobs(turn.infos) if wants_logprobs(job) else None,
+        "finish_reason": _finish_reason(turn.end.ending, legacy),
     }
-    return {**body, "tokens": choice.tokens} if job.fields.return_tokens else body
+    return {**body, "tokens": turn.tokens} if job.fields.return_tokens else body
 
 
-def _chunk(choice: int, delta: dict[str, Any], logprobs: dict[str, Any] | None) -> dict[str, Any]:
+def _message(turn: Turn, legacy: bool) -> dict[str, Any]:
+    content = turn.content if turn.content or not turn.calls else None
+    message: dict[str, Any] = {"role": "assistant", "content": content, "refusal": None}
+    if turn.reasoning:
+        message["reasoning_content"] = turn.reasoning
+    if turn.calls and legacy:
+        message["function_call"] = _function(turn.calls[0])
+    elif turn.calls:
+        message["tool_calls"] = [
+            {"id": call.id, "type": "function", "function": _function(call)} for call in turn.calls
+        ]
+    return message
+
+
+def _function(call: ToolCall) -> dict[str, str]:
+    return {"name": call.name, "arguments": call.arguments}
+
+
+def _chunk(choice: int, delta: dict[str, Any], logprobs: dict[str, Any] | None = None) -> dict[str, Any]:
     return {"index": choice, "delta": delta, "logprobs": logprobs, "finish_reason": None}
+
+
+def _delta(delta: Delta) -> dict[str, Any]:
+    """A name is sent once and whole: clients join what they get."""
+    match delta:
+        case Content(text):
+            return {"content": text}
+        case Reasoning(text):
+            return {"reasoning_content": text}
+        case CallStarted(index, call_id, name):
+            function = {"name": name, "arguments": ""}
+            return {"tool_calls": [{"index": index, "id": call_id, "type": "function", "function": function}]}
+        case CallArguments(index, text):
+            return {"tool_calls": [{"index": index, "function": {"arguments": text}}]}
+
+
+def _legacy_delta(delta: Delta) -> dict[str, Any]:
+    """Nothing for a second call: the older form has but one."""
+    match delta:
+        case CallStarted(0, _, name):
+            return {"function_call": {"name": name, "arguments": ""}}
+        case CallArguments(0, text):
+            return {"function_call": {"arguments": text}}
+        case CallStarted() | CallArguments():
+            return {}
+        case _:
+            return _delta(delta)
+
+
+def _finish_reason(ending: Ending, legacy: bool) -> str:
+    return "function_call" if legacy and ending == "tool_calls" else ending

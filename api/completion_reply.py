@@ -1,47 +1,74 @@
 """Replies of POST /v1/completions."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
-from api.chat_reply import wants_logprobs
+import attrs
+
 from api.generation import Choice
 from api.job import Job
 from api.logprobs import LegacyLogprobs
-from api.openai_stream import finish_reason, reply
-from engine.text.requests import TokenInfo
+from api.openai_stream import Chunks, Held, finish_reason, reply, wants_logprobs
+from api.sse import PlainEnds, RenderedPart
+from engine.text.events import Finished, PrefillProgress, Timings, Tokens
 
-_KIND = "text_completion"
+_KIND: Final = "text_completion"
 
 
-class CompletionShape:
-    """A choice of a completion chunk. ``echoes`` has the text to send before each choice's own, or is empty."""
-
-    kind = _KIND
+class CompletionStream(PlainEnds):
+    """The chunks of one generation. ``echoes`` has the text to send before each choice's own, or is empty."""
 
     def __init__(self, job: Job, echoes: Sequence[str] = ()) -> None:
-        self._echoes = echoes
+        self._chunks = Chunks(job, _KIND)
+        self._return_tokens = bool(job.fields.return_tokens)
+        self._echoes = dict(enumerate(echoes))  # those that are still to be sent
+        self._held = [Held() for _ in job.requests]
         self._logprobs = [LegacyLogprobs() for _ in job.requests] if wants_logprobs(job) else None
 
-    def opening(self, choice: int) -> dict[str, Any] | None:
-        return self._body(choice, self._echoes[choice], None) if self._echoes else None
+    def feed(self, choice: int, part: RenderedPart) -> bytes:
+        """The events of ``part``."""
+        echo = self._echoes.pop(choice, None)
+        opening = b"" if echo is None else self._chunks.plain(_body(choice, echo))
+        return opening + self._events(choice, part)
 
-    def delta(self, choice: int, text: str, infos: Sequence[TokenInfo]) -> dict[str, Any]:
+    def end(self, timings: Sequence[Timings]) -> bytes:
+        """The usage chunk, if asked for, and the end mark."""
+        return self._chunks.end(timings)
+
+    def _events(self, choice: int, part: RenderedPart) -> bytes:
+        match part:
+            case PrefillProgress():
+                return self._chunks.progress(_body(choice, ""), part)
+            case Tokens(text=""):
+                self._held[choice].keep(part)
+                return b""
+            case Tokens():
+                return self._chunks.text(self._choice(choice, part), part.timings)
+            case Finished(text=""):
+                body = {**self._choice(choice, part), "finish_reason": finish_reason(part)}
+                return self._chunks.last(body, part.timings)
+            case Finished():
+                text = self._chunks.text(self._choice(choice, part), part.timings)
+                return text + self._events(choice, attrs.evolve(part, text="", tokens=(), infos=()))
+
+    def _choice(self, choice: int, part: Tokens | Finished) -> dict[str, Any]:
+        self._held[choice].keep(part)
+        tokens, infos = self._held[choice].take()
         logprobs = self._logprobs[choice].feed(infos) if self._logprobs is not None and infos else None
-        return self._body(choice, text, logprobs)
-
-    def _body(self, choice: int, text: str, logprobs: dict[str, Any] | None) -> dict[str, Any]:
-        return {"index": choice, "text": text, "logprobs": logprobs, "finish_reason": None}
+        body = _body(choice, part.text, logprobs)
+        return {**body, "tokens": tokens} if self._return_tokens else body
 
 
 def whole_completion(job: Job, choices: Sequence[Choice], echoes: Sequence[str] = ()) -> dict[str, Any]:
     """The text_completion object."""
     bodies = []
     for index, choice in enumerate(choices):
-        body: dict[str, Any] = {
-            "index": index,
-            "text": (echoes[index] if echoes else "") + choice.text,
-            "logprobs": LegacyLogprobs().feed(choice.infos) if wants_logprobs(job) else None,
-            "finish_reason": finish_reason(choice.finished),
-        }
+        logprobs = LegacyLogprobs().feed(choice.infos) if wants_logprobs(job) else None
+        text = (echoes[index] if echoes else "") + choice.text
+        body = {**_body(index, text, logprobs), "finish_reason": finish_reason(choice.finished)}
         bodies.append({**body, "tokens": choice.tokens} if job.fields.return_tokens else body)
     return reply(job, _KIND, bodies, [choice.finished.timings for choice in choices])
+
+
+def _body(choice: int, text: str, logprobs: dict[str, Any] | None = None) -> dict[str, Any]:
+    return {"index": choice, "text": text, "logprobs": logprobs, "finish_reason": None}

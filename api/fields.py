@@ -84,9 +84,10 @@ class GenerationFields:
     timings_per_token: bool | None = None
     return_progress: bool | None = None
     response_fields: list[str] | None = None
-    # Understood, and refused for now
+    # What it must look like
     grammar: str | None = None
     json_schema: Any = None
+    # Understood, and refused for now
     lora: list[LoraScale] | None = None
 
     @property

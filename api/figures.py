@@ -40,7 +40,7 @@ def token_rate(timings: Sequence[Timings]) -> float:
     return per_second(steps, max(t.predicted_ms for t in timings))
 
 
-def usage(timings: Sequence[Timings], n: int) -> dict[str, Any]:
+def usage(timings: Sequence[Timings], n: int, reasoning_tokens: int = 0) -> dict[str, Any]:
     """OpenAI's usage object with our additions."""
     total = merge(timings, n)
     prompt = total.cache_n + total.prompt_n
@@ -51,7 +51,7 @@ def usage(timings: Sequence[Timings], n: int) -> dict[str, Any]:
         "total_tokens": prompt + total.predicted_n,
         "prompt_tokens_details": {"cached_tokens": total.cache_n},
         "completion_tokens_details": {
-            "reasoning_tokens": 0,
+            "reasoning_tokens": reasoning_tokens,
             "accepted_prediction_tokens": total.draft_n_accepted,
             "rejected_prediction_tokens": total.draft_n - total.draft_n_accepted,
         },

@@ -17,6 +17,8 @@ _REFUSALS: Final = {
     Phase.STOPPING: "The server is stopping",
     Phase.FAILED: "The model is not available",
 }
+_MESSAGES: Final = "/v1/messages"
+_KEY_HEADER: Final = "X-Api-Key"
 _METHODS: Final = "GET, POST, OPTIONS"
 _EXPOSED: Final = "X-Request-ID, X-Response-Tokens-Per-Second"
 
@@ -26,9 +28,16 @@ def check_key(request: Request, keys: Sequence[str]) -> None:
     if not keys or request.path in _FREE or request.method == "OPTIONS":
         return
     scheme, _, given = request.headers.get("Authorization", "").partition(" ")
+    if scheme.lower() != "bearer":
+        given = request.headers.get(_KEY_HEADER, "") if speaks_anthropic(request) else ""
     matches = [hmac.compare_digest(given.strip().encode(), key.encode()) for key in keys]
-    if scheme.lower() != "bearer" or not any(matches):
+    if not any(matches):
         raise ApiError(401, "Invalid API Key")
+
+
+def speaks_anthropic(request: Request) -> bool:
+    """Whether the request is to the Messages API, whose clients send keys and read errors in a form of their own."""
+    return request.path == _MESSAGES or request.path.startswith(f"{_MESSAGES}/")
 
 
 def check_phase(request: Request, phase: Phase) -> None:

@@ -1,6 +1,6 @@
 """Runs a job: all its engine streams at once, merged for the one reader that turns them into a reply."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 
 import attrs
@@ -106,6 +106,16 @@ class Generation:
         self._over.set()
 
 
+async def drain(generation: Generation, take: Callable[[int, Tokens | Finished], None]) -> None:
+    """Hand over what the choices get, as it comes, until all have ended. Raises ApiError when one fails."""
+    while items := await generation.receive():
+        for choice, part in items:
+            if isinstance(part, Broken):
+                raise part.error
+            if not isinstance(part, PrefillProgress):
+                take(choice, part)
+
+
 @attrs.define
 class Choice:
     """A whole choice."""
@@ -118,20 +128,14 @@ class Choice:
 
 async def collect(generation: Generation) -> Sequence[Choice]:
     """Wait for all choices, in order. Raises ApiError when one fails."""
-    count = len(generation.job.requests)
-    texts: list[list[str]] = [[] for _ in range(count)]
-    tokens: list[list[int]] = [[] for _ in range(count)]
-    infos: list[list[TokenInfo]] = [[] for _ in range(count)]
-    ends: dict[int, Finished] = {}
-    while items := await generation.receive():
-        for choice, part in items:
-            if isinstance(part, Broken):
-                raise part.error
-            if isinstance(part, PrefillProgress):
-                continue
-            texts[choice].append(part.text)
-            tokens[choice] += part.tokens
-            infos[choice] += part.infos
-            if isinstance(part, Finished):
-                ends[choice] = part
-    return [Choice(ends[i], "".join(texts[i]), tokens[i], infos[i]) for i in range(count)]
+    parts: list[list[Tokens | Finished]] = [[] for _ in generation.job.requests]
+    await drain(generation, lambda choice, part: parts[choice].append(part))
+    return [_choice(given) for given in parts]
+
+
+def _choice(parts: Sequence[Tokens | Finished]) -> Choice:
+    *_, finished = parts
+    assert isinstance(finished, Finished), "a drained generation has ended"
+    tokens = [token for part in parts for token in part.tokens]
+    infos = [info for part in parts for info in part.infos]
+    return Choice(finished, "".join(part.text for part in parts), tokens, infos)

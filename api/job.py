@@ -10,6 +10,7 @@ import attrs
 from api.errors import bad_request
 from api.fields import GenerationFields
 from api.gate import model_name, text_side
+from api.guidance import Guidance, compile_grammar
 from api.http import ApiRequest
 from api.prompt_forms import MAX_PROMPTS, TokenizedPrompt
 from api.rate import REQUEST_HEADER, rate_cap, requested_rate
@@ -31,6 +32,7 @@ class Job:
     fields: GenerationFields
     prompts: Sequence[TokenizedPrompt]
     n: int  # choices of each prompt
+    stop: tuple[str, ...]  # stop strings that the client knows of
     requests: Sequence[GenerationRequest]
 
     def prompt_of(self, choice: int) -> TokenizedPrompt:
@@ -47,8 +49,10 @@ async def build_job(
     n: int = 1,
     logprobs: bool = False,
     n_probs: int | None = None,
+    guidance: Guidance | None = None,
 ) -> Job:
     """Everything that can be refused before the engine is asked. Raises ApiError."""
+    guidance = guidance or Guidance()
     refuse_unavailable(fields)
     engine, builder = text_side(services)
     model = model_name(services, fields.model)
@@ -58,13 +62,30 @@ async def build_job(
     if len(prompts) * n > MAX_PROMPTS:
         raise bad_request(f"n: at most {MAX_PROMPTS} choices in one request", "n")
     template = _template(fields, defaults, sampling, engine.info.n_slots, rate / (len(prompts) * n))
+    stop = template.stop
+    template = attrs.evolve(
+        template,
+        stop=(*stop, *(word for word in guidance.stop if word not in stop)),
+        visible=guidance.visible,
+        thinking=guidance.thinking,
+        grammar=await compile_grammar(services, engine, guidance),
+    )
     job_id = f"{prefix}-{request.uid}"
     requests = [
         attrs.evolve(template, id=f"{job_id}-{i}", prompt=prompts[i // n].tokens, sampling=_choice(sampling, i % n))
         for i in range(len(prompts) * n)
     ]
     created = int(time.time())
-    return Job(id=job_id, model=model, created=created, fields=fields, prompts=prompts, n=n, requests=requests)
+    return Job(
+        id=job_id,
+        model=model,
+        created=created,
+        fields=fields,
+        prompts=prompts,
+        n=n,
+        stop=stop,
+        requests=requests,
+    )
 
 
 def _choice(sampling: SamplingParams, index: int) -> SamplingParams:

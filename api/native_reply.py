@@ -3,18 +3,18 @@
 from collections.abc import Sequence
 from typing import Any
 
-from api.chat_reply import wants_logprobs
 from api.figures import progress_json, timings_json
 from api.generation import Choice
 from api.job import Job
 from api.logprobs import native_probs
+from api.openai_stream import wants_logprobs
 from api.response_fields import select
 from api.settings_json import generation_settings
-from api.sse import RenderedPart, data_event
+from api.sse import PlainEnds, RenderedPart, data_event
 from engine.text.events import Finished, PrefillProgress, Timings, Tokens
 
 
-class NativeStream:
+class NativeStream(PlainEnds):
     """Events of the native API: parts, then one final object for each choice. ``texts``: each choice's prompt."""
 
     def __init__(self, job: Job, texts: Sequence[str]) -> None:

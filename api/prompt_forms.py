@@ -1,5 +1,6 @@
 """The forms in which a prompt may come: text, token ids, a mix, or a list of those."""
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 import attrs
@@ -14,7 +15,7 @@ MAX_PROMPTS: Final = 1024
 class TokenizedPrompt:
     """``text`` is None where the prompt did not come as plain text."""
 
-    tokens: list[int]
+    tokens: Sequence[int]
     text: str | None = None
 
 

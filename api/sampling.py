@@ -66,12 +66,6 @@ _PLAIN: Final = (
 
 def refuse_unavailable(fields: GenerationFields) -> None:
     """Raises ApiError for what is understood but not served yet: it must never be ignored."""
-    if fields.grammar and fields.json_schema is not None:
-        raise bad_request("grammar and json_schema exclude each other", "json_schema")
-    if fields.grammar:
-        raise not_supported("grammar is not available in this release", "grammar")
-    if fields.json_schema is not None:
-        raise not_supported("json_schema is not available in this release", "json_schema")
     if fields.lora:
         raise not_supported("lora: adapters are not available in this release", "lora")
 

@@ -56,7 +56,7 @@ def generation_settings(request: GenerationRequest, *, stream: bool, timings_per
         "n_indent": request.n_indent,
         "t_max_predict_ms": request.t_max_predict_ms,
         "cache_prompt": request.cache_prompt,
-        "grammar": "",
+        "grammar": "" if request.grammar is None else request.grammar.spec.source,
         "stream": stream,
         "timings_per_token": timings_per_token,
         "lora": [],

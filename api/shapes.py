@@ -1,11 +1,11 @@
 """What each route accepts. Fields that are not named here are accepted and ignored: clients send many."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import attrs
 from msgspec import Meta
 
-from api.fields import Choices, Count, GenerationFields
+from api.fields import Choices, Count, CountOrAll, GenerationFields
 
 # A prompt is a text, token ids, a mix of both, or a list of such prompts; api.prompt_forms tells them apart.
 Prompt = str | list[Any]
@@ -13,14 +13,17 @@ Prompt = str | list[Any]
 
 @attrs.frozen(kw_only=True, slots=False)  # one of two bases below: slots of both would clash
 class Templated:
-    """What decides the text of a chat prompt."""
+    """What decides the text of a chat prompt, and how its answer is to be begun."""
 
     messages: list[dict[str, Any]]
     tools: list[dict[str, Any]] | None = None
     functions: list[dict[str, Any]] | None = None
     tool_choice: str | dict[str, Any] | None = None
     function_call: str | dict[str, Any] | None = None
-    reasoning_effort: str | None = None
+    parallel_tool_calls: bool | None = None
+    reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh"] | None = None
+    thinking_budget_tokens: CountOrAll | None = None
+    reasoning_budget: CountOrAll | None = None
     chat_template_kwargs: dict[str, Any] | None = None
     add_generation_prompt: bool | None = None
     continue_final_message: bool | None = None
@@ -34,7 +37,6 @@ class ChatFields(Templated, GenerationFields):
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Meta(ge=0, le=20)] | None = None
     response_format: dict[str, Any] | None = None
-    parallel_tool_calls: bool | None = None
     user: str | None = None
     metadata: dict[str, Any] | None = None
     store: bool | None = None
@@ -50,6 +52,7 @@ class CompletionFields(GenerationFields):
     echo: bool | None = None
     logprobs: Annotated[int, Meta(ge=0, le=5)] | None = None
     suffix: str | None = None
+    response_format: dict[str, Any] | None = None
     user: str | None = None
 
 

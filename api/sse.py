@@ -32,6 +32,26 @@ class StreamRenderer(Protocol):
     def end(self, timings: Sequence[Timings]) -> bytes:
         """What follows when all choices have finished."""
 
+    def failed(self, error: ApiError) -> bytes:
+        """The last event of a stream that cannot go on."""
+
+    @property
+    def ping(self) -> bytes:
+        """What keeps a silent connection alive."""
+
+
+class PlainEnds:
+    """Failures and silences as most APIs tell them: for renderers to inherit."""
+
+    def failed(self, error: ApiError) -> bytes:
+        """See ``StreamRenderer.failed``."""
+        return error_event(error)
+
+    @property
+    def ping(self) -> bytes:
+        """See ``StreamRenderer.ping``."""
+        return PING
+
 
 class Head:
     """Events that all begin with the same fields: those are encoded once."""
@@ -87,7 +107,7 @@ class EventStream(ResponseBody):
         while True:
             items = await self._next_items(deadline)
             if items is None:
-                return PING
+                return self._renderer.ping
             if chunk := self._render(items):
                 return chunk
 
@@ -108,7 +128,7 @@ class EventStream(ResponseBody):
             return b"".join(self._events(items))
         except Exception as error:
             self._done = True
-            return error_event(as_api_error(error))
+            return self._renderer.failed(as_api_error(error))
 
     def _events(self, items: list[Item]) -> list[bytes]:
         assert items, "a generation ends with a terminal item"
@@ -116,7 +136,7 @@ class EventStream(ResponseBody):
         for choice, part in items:
             if isinstance(part, Broken):
                 self._done = True
-                return [*events, error_event(part.error)]
+                return [*events, self._renderer.failed(part.error)]
             events.append(self._renderer.feed(choice, part))
             if isinstance(part, Finished):
                 self._left -= 1

@@ -8,13 +8,17 @@ import attrs
 from cli.cores import physical_cores
 from cli.errors import UsageError
 from cli.escapes import unescape
-from cli.files import check_readable, check_tls, read_keys
+from cli.files import check_readable, check_tls, read_keys, read_text
+from cli.kinds import TextFile
 from cli.parse import Given
 from engine.native.options import ContextOptions, ModelOptions
 from engine.text.options import EngineOptions
+from llamabox.chat.builtin import BUILTIN_NAMES, builtin
+from llamabox.chat.errors import TemplateError
+from llamabox.chat.template import ChatTemplate
 from llamabox.models import demo
 from llamabox.models.join import ModelFileError
-from llamabox.settings import GenerationDefaults, ServerSettings, Settings
+from llamabox.settings import ChatSettings, GenerationDefaults, ServerSettings, Settings
 
 _NO_BREAKERS: Final = "none"
 _THREADS: Final = ("engine.context.n_threads", "engine.context.n_threads_batch")
@@ -30,12 +34,14 @@ def build_settings(values: Mapping[str, Given]) -> Settings:
     for given in values.values():
         # "As many as there are" is resolved below; the other values of the context are taken as they are.
         if given.option.setting is not None and given.option.setting not in _THREADS:
-            settings = _with(settings, given.option.setting.split("."), given.value)
+            value = read_text(given.value, given.spelling) if isinstance(given.value, TextFile) else given.value
+            settings = _with(settings, given.option.setting.split("."), value)
     settings = attrs.evolve(
         settings,
         engine=_engine(settings, values),
         server=_server(settings.server, values),
         defaults=_defaults(settings, values),
+        chat=_chat(settings.chat, values),
     )
     # Last: nothing is written to the cache for a command line that is wrong.
     return _with_model(settings)
@@ -86,6 +92,8 @@ def _check_tls_pair(server: ServerSettings, values: Mapping[str, Given]) -> None
 
 def _defaults(settings: Settings, values: Mapping[str, Given]) -> GenerationDefaults:
     """The defaults with the escape sequences in texts resolved (unless --no-escape) and dropped breakers gone."""
+    if (grammar := values.get("defaults.grammar")) and (schema := values.get("defaults.json_schema")):
+        raise UsageError(f"{schema.spelling}: not together with {grammar.spelling}")
     escape = values.get("--escape")
     defaults = settings.defaults
     if escape is None or escape.value:
@@ -97,6 +105,27 @@ def _defaults(settings: Settings, values: Mapping[str, Given]) -> GenerationDefa
         kept = tuple(_after_last(_NO_BREAKERS, defaults.sampling.dry_sequence_breakers))
         defaults = _with(defaults, ["sampling", "dry_sequence_breakers"], kept)
     return defaults
+
+
+def _chat(chat: ChatSettings, values: Mapping[str, Given]) -> ChatSettings:
+    """The chat settings with a built-in template in place of its name. The operator's template is compiled here."""
+    given = values.get("chat.template")
+    if given is None or chat.template is None:
+        return chat
+    from_file = isinstance(given.value, TextFile)
+    source = None if from_file else builtin(chat.template.strip())
+    if source is None:
+        known = ", ".join(BUILTIN_NAMES)
+        if not from_file and "{" not in chat.template:
+            raise UsageError(f"{given.spelling}: {chat.template!r} is neither Jinja text nor one of {known}")
+        if not chat.jinja:
+            raise UsageError(f"{given.spelling}: with --no-jinja it must be one of {known}")
+        source = chat.template
+    try:
+        ChatTemplate(source)
+    except TemplateError as error:
+        raise UsageError(f"{given.spelling}: {error}") from None
+    return attrs.evolve(chat, template=source)
 
 
 def _unescaped(given: Given) -> tuple[str, ...]:

@@ -2,8 +2,27 @@
 
 import ssl
 from pathlib import Path
+from typing import Final
 
 from cli.errors import UsageError
+from cli.kinds import TextFile
+
+MAX_TEXT: Final = 4 * 1024 * 1024  # bytes
+
+
+def read_text(file: TextFile, option: str) -> str:
+    """The UTF-8 text of a file. UsageError if it cannot be read, is empty or longer than MAX_TEXT."""
+    try:
+        with Path(file.path).open("rb") as stream:
+            content = stream.read(MAX_TEXT + 1)
+        text = content.decode("utf-8-sig")
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{option}: cannot read {file.path}: {_reason(error)}") from None
+    if len(content) > MAX_TEXT:
+        raise UsageError(f"{option}: {file.path} is longer than {MAX_TEXT} bytes")
+    if not text.strip():
+        raise UsageError(f"{option}: {file.path} is empty")
+    return text
 
 
 def check_readable(path: str, option: str) -> None:

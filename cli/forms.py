@@ -1,9 +1,10 @@
 """Readers of the option values that have a grammar of their own: sampler lists, biases, metadata, splits."""
 
+import json
 import math
 import re
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final, NoReturn
 
 from cli.kinds import FALSE_WORDS, TRUE_WORDS, parse_finite, split_names
 from engine.native.options import MetadataValue
@@ -132,3 +133,29 @@ def layer_list(text: str) -> tuple[int, ...]:
     if min(layers) < 0:
         raise ValueError(text)
     return layers
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _json(text: str) -> Any:
+    try:
+        return json.loads(text, parse_constant=_no_constant)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+
+
+def json_object(text: str) -> dict[str, Any]:
+    """A JSON object."""
+    value = _json(text)
+    if not isinstance(value, dict):
+        raise ValueError(text)
+    return value
+
+
+def json_schema(text: str) -> str:
+    """The text of a JSON object or boolean, which is what a schema can be."""
+    if not isinstance(_json(text), dict | bool):
+        raise ValueError(text)
+    return text

@@ -228,7 +228,15 @@ def names(what: str) -> Form:
     return Form(what, split_names)
 
 
+@attrs.frozen
+class TextFile:
+    """The value of an option that names a file with the text that is meant."""
+
+    path: str
+
+
 FILE: Final = text("a file")
+TEXT_FILE: Final = Form("a file", lambda value: TextFile(_not_empty(value)))
 FILES: Final = texts("a file")
 SHARE: Final = Real(minimum=0, maximum=1)
 POSITIVE: Final = Real(above=0)

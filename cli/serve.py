@@ -109,7 +109,7 @@ class _Run:
                 event_buffer=engine_settings.event_buffer,
             ) as engine:
                 pool = await receive.receive()
-                services.prompts = await create_prompt_builder(engine.info, engine.vocab, pool)
+                services.prompts = await create_prompt_builder(engine.info, engine.vocab, pool, self._settings.chat)
                 services.text = engine
                 services.metrics.use_engine(engine.stats)
                 await self._serving.wait()

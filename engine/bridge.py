@@ -18,7 +18,7 @@ from engine.text.commands import Cancel, Mailbox, Resume, Stop, Submit
 from engine.text.events import Event, Failed, Finished
 from engine.text.info import EngineStats, ModelInfo, SlotState
 from engine.text.loop import Publish, Started
-from engine.text.requests import GenerationRequest
+from engine.text.requests import GenerationRequest, Grammars
 from engine.text.sequence import Sequence
 
 log = logging.getLogger("engine.bridge")
@@ -33,6 +33,10 @@ class TextEngine(Protocol):
     @property
     def vocab(self) -> Vocab:
         """The model's vocabulary."""
+
+    @property
+    def grammars(self) -> Grammars:
+        """Compiles grammars for the model. Blocks: to be used in a worker thread."""
 
     def generate(
         self, request: GenerationRequest, arrivals: trio.lowlevel.ParkingLot | None = None
@@ -128,6 +132,7 @@ class BridgedEngine:
     def __init__(self, started: Started, event_buffer: int) -> None:
         self.info = started.backend.info
         self.vocab = started.backend.vocab
+        self.grammars = started.backend.grammars
         self.measured_rate = started.measured_rate
         self._backend = started.backend
         self._loop = started.loop

@@ -1,23 +1,34 @@
-"""From messages to prompt tokens: the model's template, the pool that renders it, and the tokenizer."""
+"""From a conversation to prompt tokens, and to what is known of its answer: the heart of the chat layer."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from functools import partial
 from typing import Any, Final
 
 import attrs
 import trio
 
+from engine.guidance.gbnf import gbnf_to_lark, is_lark
 from engine.text.backend import Vocab
 from engine.text.info import ModelInfo
+from engine.text.requests import GrammarSpec, Thinking, Trigger
+from llamabox.chat.ask import ChatAsk, ChatPlan, ToolChoice
 from llamabox.chat.budget import Limits
-from llamabox.chat.builtin import CHATML
-from llamabox.chat.capabilities import Capabilities
+from llamabox.chat.builtin import CHATML, template_for
+from llamabox.chat.dialect import Dialect
 from llamabox.chat.errors import TemplateError, TemplateLimitError
-from llamabox.chat.injection import ControlTokens, Piece, Shield, control_spellings
-from llamabox.chat.messages import Message, suit, validate
+from llamabox.chat.formats.base import ChatFormat
+from llamabox.chat.grammar.turn import callable_tools, json_grammar, turn_grammar
+from llamabox.chat.injection import ControlTokens, Piece, Shield, control_tokens
+from llamabox.chat.messages import validate
+from llamabox.chat.normalise import Message
+from llamabox.chat.normalise.variables import template_variables
+from llamabox.chat.parser import OutputParser
 from llamabox.chat.prefill import continued
+from llamabox.chat.segments import Segments
 from llamabox.chat.template import compiled
 from llamabox.interpreters import InterpreterPool, JobError
+from llamabox.settings import ChatSettings
 
 logger = logging.getLogger(__name__)
 
@@ -30,62 +41,66 @@ INLINE_LIMITS: Final = Limits(steps=2_000, chars=1024 * 1024, output=1024 * 1024
 INLINE_TEXT: Final = 1024  # characters
 TOKENIZER_THREADS: Final = 4
 
-# Finding out what a template can do takes about ten renderings and its compilation, seconds.
-INSPECT_TIME_LIMIT: Final = 30.0
+# Finding out what a template can do takes some fifty renderings and its compilation, seconds at most.
+ANALYSIS_TIME_LIMIT: Final = 30.0
 
 
 @attrs.define(eq=False)
 class PromptBuilder:
-    """Builds the prompts of one model. Make one with ``create_prompt_builder``."""
+    """Plans the turns of one model. Make one with ``create_prompt_builder``."""
 
-    source: str  # the template in use
-    capabilities: Capabilities
+    dialect: Dialect
+    tool_dialect: Dialect  # for requests with tools; most models have one template for both
+    settings: ChatSettings
     variables: dict[str, Any]  # given to the template with every prompt; a request's own win
     _vocab: Vocab
     _pool: InterpreterPool
-    _controls: ControlTokens
+    _controls: Mapping[str, int]  # control tokens by their spellings
+    _finder: ControlTokens
+    _segments: Segments
     _bos: str  # "" where the tokenizer adds none
+    _start: tuple[int, ...]  # the token of _bos, or nothing
     _limiter: trio.CapacityLimiter = attrs.field(factory=lambda: trio.CapacityLimiter(TOKENIZER_THREADS))
 
-    async def chat(
-        self,
-        messages: Sequence[Mapping[str, Any]],
-        *,
-        add_generation_prompt: bool = True,
-        continue_final_message: bool = False,
-        variables: Mapping[str, Any] | None = None,
-    ) -> str:
-        """The prompt text of a conversation.
+    @property
+    def source(self) -> str:
+        """The text of the template in use."""
+        return self.dialect.source
 
-        ``continue_final_message`` has the model go on with the last message, which must be the assistant's; the
-        generation prompt is implied. Raises TemplateError for messages that are malformed or that the template
-        refuses, JobError if the pool cannot render.
+    async def plan(self, ask: ChatAsk) -> ChatPlan:
+        """The prompt, and how its answer is to be generated and read.
+
+        Control tokens are those that the template writes; where messages, tools or variables spell one, it is text.
+        A BOS that the template writes and the tokenizer adds as well comes once. Raises TemplateError for messages
+        that are malformed or that the template refuses, JobError if the pool cannot render, InvalidRequest for a
+        grammar that is none.
         """
-        return await self._render(
-            validate(messages), dict(variables or {}), add_generation_prompt, continue_final_message
-        )
-
-    async def chat_tokens(
-        self,
-        messages: Sequence[Mapping[str, Any]],
-        *,
-        add_generation_prompt: bool = True,
-        continue_final_message: bool = False,
-        variables: Mapping[str, Any] | None = None,
-    ) -> tuple[str, list[int]]:
-        """The prompt of a conversation as text and tokens; raises as ``chat`` does.
-
-        Control tokens are those that the template writes; where the messages or variables spell one, it is text.
-        A BOS that the template writes and the tokenizer adds as well comes once.
-        """
-        shield = Shield(self._controls)
-        shielded = [shield.hide_message(message) for message in validate(messages)]
-        rendered = await self._render(
-            shielded, shield.hide(dict(variables or {})), add_generation_prompt, continue_final_message
-        )
+        dialect = self.tool_dialect if ask.tools else self.dialect
+        chat_format = dialect.format_for(ask.tools if ask.choice is not ToolChoice.NONE else ())
+        shield = Shield(self._finder, chat_format.reasoning)
+        messages = [shield.hide_message(message) for message in validate(ask.messages)]
+        rendered = await self._render(dialect, chat_format, ask, messages, shield)
         pieces = shield.pieces(rendered)
         text = "".join(piece.text for piece in pieces)
-        return text, await self._tokenize_pieces(pieces)
+        is_open = _reasons(dialect, messages[-1], rendered, ask)
+        controls = {spelling: self._controls[spelling] for spelling in _spelled(chat_format, self._controls)}
+        return ChatPlan(
+            text=text,
+            tokens=await self._tokenize_pieces(pieces),
+            parser=partial(_parser, chat_format, ask, reasoning_open=is_open),
+            grammar=self._grammar(dialect, chat_format, ask, controls, reasoning_open=is_open),
+            visible=frozenset(controls.values()),
+            thinking=await self._thinking(chat_format, ask, reasoning_open=is_open),
+        )
+
+    async def constrain(self, *, grammar: str | None, schema: Any) -> GrammarSpec | None:
+        """What holds from the first token on: ``grammar`` (GBNF or llguidance's Lark) or a JSON schema; at most one.
+
+        None for neither. Raises InvalidRequest.
+        """
+        if schema is not None:
+            return json_grammar(schema)
+        return None if grammar is None else GrammarSpec(source=_lark(grammar))
 
     async def tokenize(self, text: str, *, add_special: bool, parse_special: bool) -> list[int]:
         """Tokens of ``text``, long ones off the loop.
@@ -99,43 +114,127 @@ class PromptBuilder:
             limiter=self._limiter,
         )
 
-    async def _tokenize_pieces(self, pieces: list[Piece]) -> list[int]:
-        tokens: list[int] = []
-        for index, piece in enumerate(pieces):
-            text = piece.text
-            if index == 0 and piece.trusted and self._bos:
-                text = text.removeprefix(self._bos)
-            tokens += await self.tokenize(text, add_special=index == 0, parse_special=piece.trusted)
-        return tokens
+    def _grammar(
+        self,
+        dialect: Dialect,
+        chat_format: ChatFormat,
+        ask: ChatAsk,
+        controls: Mapping[str, int],
+        *,
+        reasoning_open: bool,
+    ) -> GrammarSpec | None:
+        if ask.grammar is not None:
+            marks = chat_format.reasoning if reasoning_open else None
+            wakes = () if marks is None else (Trigger(marks.end.strip(), included=False),)
+            return GrammarSpec(source=_lark(ask.grammar), triggers=wakes)
+        return turn_grammar(
+            ask, chat_format, controls, reasoning_open=reasoning_open, enveloped=chat_format is not dialect.format
+        )
+
+    def _budget(self, ask: ChatAsk) -> int:
+        return self.settings.reasoning_budget if ask.reasoning_budget is None else ask.reasoning_budget
+
+    async def _thinking(self, chat_format: ChatFormat, ask: ChatAsk, *, reasoning_open: bool) -> Thinking | None:
+        budget, marks = self._budget(ask), chat_format.reasoning
+        if budget < 0 or marks is None:
+            return None
+        end = await self.tokenize(marks.end, add_special=False, parse_special=True)
+        return Thinking(
+            budget=budget, open=reasoning_open, start=marks.start.strip(), end_text=marks.end.strip(), end=tuple(end)
+        )
 
     async def _render(
-        self, messages: list[Message], variables: dict[str, Any], add_generation_prompt: bool, continue_final: bool
+        self, dialect: Dialect, chat_format: ChatFormat, ask: ChatAsk, messages: list[Message], shield: Shield
     ) -> str:
         last = messages[-1]
-        if continue_final:
+        if ask.continue_final_message:
             if last["role"] != "assistant" or last.get("tool_calls"):
                 raise TemplateError("continue_final_message needs a last message of the assistant, without tool calls")
             messages = messages[:-1]
             if not messages:
                 raise TemplateError("there is no message before the one to be continued")
+        thinks = self.settings.enable_thinking if ask.enable_thinking is None else ask.enable_thinking
+        thinks = thinks and self._budget(ask) != 0
+        variables = template_variables(
+            dialect.capabilities,
+            tools=ask.tools if dialect.takes_tools else (),
+            enable_thinking=thinks,
+            reasoning_effort=ask.reasoning_effort,
+            given=ask.variables,
+        )
         prompt = await self._run(
+            dialect.source,
             {
                 **self.variables,
-                **variables,
-                "messages": suit(messages, self.capabilities),
-                "add_generation_prompt": add_generation_prompt or continue_final,
-            }
+                **shield.hide(variables),
+                "messages": dialect.messages(messages, ask.tools if ask.choice is not ToolChoice.NONE else ()),
+                "add_generation_prompt": ask.add_generation_prompt or ask.continue_final_message,
+            },
         )
-        return continued(prompt, last, self.source) if continue_final else prompt
+        if not ask.continue_final_message:
+            return prompt
+        if chat_format.wrapping is not None and last["content"]:
+            last = {**last, "content": chat_format.wrapping.start + last["content"]}
+        return continued(prompt, last, chat_format.reasoning)
 
-    async def _run(self, variables: dict[str, Any]) -> str:
+    async def _run(self, source: str, variables: dict[str, Any]) -> str:
         if _few_values(variables):
             try:
-                return compiled(self.source).render(variables, INLINE_LIMITS)
+                return compiled(source).render(variables, INLINE_LIMITS)
             except TemplateLimitError:
                 pass  # more work than it looked like
-        text: str = await self._pool.run("llamabox.chat.worker:render", self.source, variables)
+        text: str = await self._pool.run("llamabox.chat.worker:render", source, variables)
         return text
+
+    async def _tokenize_pieces(self, pieces: list[Piece]) -> list[int]:
+        tokens = list(self._start)
+        for index, piece in enumerate(pieces):
+            text = piece.text
+            if index == 0 and piece.trusted and self._bos:
+                text = text.removeprefix(self._bos)
+            if piece.trusted:
+                tokens += await self._tokenize_trusted(text)
+            else:
+                tokens += await self.tokenize(text, add_special=False, parse_special=False)
+        return tokens
+
+    async def _tokenize_trusted(self, text: str) -> list[int]:
+        parts = self._segments.split(text)
+        missing = self._segments.missing(parts)
+
+        def tokenize() -> dict[str, list[int]]:
+            return {part: self._vocab.tokenize(part, add_special=False, parse_special=True) for part in missing}
+
+        if sum(map(len, missing)) <= INLINE_TEXT:
+            return self._segments.join(parts, tokenize())
+        return self._segments.join(parts, await trio.to_thread.run_sync(tokenize, limiter=self._limiter))
+
+
+def _parser(chat_format: ChatFormat, ask: ChatAsk, *, reasoning_open: bool) -> OutputParser:
+    parser = OutputParser(chat_format, tools=callable_tools(ask), reasoning_open=reasoning_open)
+    if ask.continue_final_message and not reasoning_open and chat_format.wrapping is not None:
+        parser.feed(chat_format.wrapping.start)  # the prompt has written it
+    return parser
+
+
+def _lark(grammar: str) -> str:
+    """A user's grammar, GBNF or Lark, as Lark. Raises InvalidRequest."""
+    return grammar if is_lark(grammar) else gbnf_to_lark(grammar)
+
+
+def _reasons(dialect: Dialect, last: Message, prompt: str, ask: ChatAsk) -> bool:
+    """Whether the model goes on inside its reasoning."""
+    if ask.continue_final_message:
+        if last["content"]:
+            return False
+        if last.get("reasoning_content"):
+            return dialect.format.reasoning is not None
+    return dialect.description.leaves_reasoning_open(prompt)
+
+
+def _spelled(chat_format: ChatFormat, controls: Mapping[str, int]) -> set[str]:
+    """The control tokens in the format's marks."""
+    return {spelling for spelling in controls if any(spelling in marker for marker in chat_format.markers)}
 
 
 def _few_values(value: Any) -> bool:
@@ -155,56 +254,64 @@ def _few_values(value: Any) -> bool:
 
 
 async def create_prompt_builder(
-    info: ModelInfo,
-    vocab: Vocab,
-    pool: InterpreterPool,
-    *,
-    template: str | None = None,
-    variables: Mapping[str, Any] | None = None,
+    info: ModelInfo, vocab: Vocab, pool: InterpreterPool, settings: ChatSettings | None = None
 ) -> PromptBuilder:
     """The prompt builder of a loaded model.
 
-    ``template`` is the operator's own text and must work: raises TemplateError (with the line, if it does not
-    compile) or JobError. The model's own template may fail: ChatML takes its place, with a warning. ``variables``
-    are the operator's for the template.
+    The operator's own template must work: raises TemplateError (with the line, if it does not compile) or JobError.
+    The model's own may fail: ChatML takes its place, with a warning.
     """
+    settings = settings or ChatSettings()
     constants = {
-        "enable_thinking": True,
         "bos_token": _text_of(vocab, info.bos),
         "eos_token": _text_of(vocab, info.eos),
-        **(variables or {}),
+        **settings.variables,
     }
-    source, capabilities = await _choose(info, pool, template, constants)
-    await _warm(pool, source)
-    spellings = await trio.to_thread.run_sync(control_spellings, vocab)
+    dialect, tool_dialect = await _choose(info, pool, settings, constants)
+    for source in {dialect.source, tool_dialect.source}:
+        await _warm(pool, source)
+    controls = await trio.to_thread.run_sync(control_tokens, vocab)
+    finder = ControlTokens(frozenset(controls))
+    tokenize = partial(vocab.tokenize, add_special=False, parse_special=True)
     return PromptBuilder(
-        source=source,
-        capabilities=capabilities,
+        dialect=dialect,
+        tool_dialect=tool_dialect,
+        settings=settings,
         variables=constants,
         vocab=vocab,
         pool=pool,
-        controls=ControlTokens(spellings),
+        controls=controls,
+        finder=finder,
+        segments=Segments(controls, finder, tokenize),
         bos=_text_of(vocab, info.bos) if info.add_bos else "",
+        start=(info.bos,) if info.add_bos and info.bos is not None else (),
     )
 
 
 async def _choose(
-    info: ModelInfo, pool: InterpreterPool, template: str | None, constants: dict[str, Any]
-) -> tuple[str, Capabilities]:
-    async def inspect(source: str) -> Capabilities:
-        fields = await pool.run("llamabox.chat.worker:inspect", source, constants, time_limit=INSPECT_TIME_LIMIT)
-        return Capabilities(**fields)
+    info: ModelInfo, pool: InterpreterPool, settings: ChatSettings, constants: dict[str, Any]
+) -> tuple[Dialect, Dialect]:
+    async def analyze(source: str) -> Dialect:
+        found = await pool.run("llamabox.chat.worker:analyze", source, constants, time_limit=ANALYSIS_TIME_LIMIT)
+        return Dialect.of(source, found)
 
-    if template is not None:
-        return template, await inspect(template)
-    if info.chat_template is None:
-        logger.warning("the model has no chat template, ChatML is used")
-    else:
+    async def own(source: str | None) -> Dialect:
+        if source is None:
+            logger.warning("the model has no chat template, ChatML is used")
+            return await analyze(CHATML)
         try:
-            return info.chat_template, await inspect(info.chat_template)
+            return await analyze(source)
         except (TemplateError, JobError) as error:
             logger.warning("the model's chat template does not work, ChatML is used: %s", error)
-    return CHATML, await inspect(CHATML)
+            return await analyze(CHATML)
+
+    if settings.template is not None:
+        dialect = await analyze(settings.template)
+        return dialect, dialect
+    plain = template_for(info, jinja=settings.jinja)
+    with_tools = template_for(info, tools=True, jinja=settings.jinja)
+    dialect = await own(plain)
+    return dialect, dialect if with_tools == plain else await own(with_tools)
 
 
 async def _warm(pool: InterpreterPool, source: str) -> None:
@@ -212,7 +319,7 @@ async def _warm(pool: InterpreterPool, source: str) -> None:
 
     async def one() -> None:
         try:
-            await pool.run("llamabox.chat.worker:prepare", source, time_limit=INSPECT_TIME_LIMIT)
+            await pool.run("llamabox.chat.worker:prepare", source, time_limit=ANALYSIS_TIME_LIMIT)
         except JobError as error:
             logger.warning("an interpreter could not be prepared: %s", error)
 

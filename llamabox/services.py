@@ -10,7 +10,8 @@ import attrs
 import trio
 
 from engine.bridge import TextEngine
-from engine.text.requests import GenerationRequest
+from engine.text.requests import GenerationRequest, GrammarSpec
+from llamabox.chat.ask import ChatAsk, ChatPlan
 from llamabox.metrics import Metrics
 from llamabox.settings import Settings
 
@@ -32,30 +33,28 @@ _NEXT: Final[Mapping[Phase, frozenset[Phase]]] = {
 }
 
 
+_COMPILERS: Final = 2  # threads that compile grammars at the same time
+
+
 class Prompts(Protocol):
-    """Messages to prompt text and text to tokens, off the event loop where that takes long."""
+    """Conversations to prompts and text to tokens, off the event loop where that takes long."""
 
-    source: str  # text of the chat template
+    @property
+    def source(self) -> str:
+        """Text of the chat template."""
 
-    async def chat(
-        self,
-        messages: list[dict[str, Any]],
-        *,
-        add_generation_prompt: bool = True,
-        continue_final_message: bool = False,
-        variables: Mapping[str, Any] = ...,
-    ) -> str:
-        """The rendered prompt. Raises TemplateError where the template refuses the messages."""
+    async def plan(self, ask: ChatAsk) -> ChatPlan:
+        """The prompt of a conversation, and how its answer is to be generated and read.
 
-    async def chat_tokens(
-        self,
-        messages: list[dict[str, Any]],
-        *,
-        add_generation_prompt: bool = True,
-        continue_final_message: bool = False,
-        variables: Mapping[str, Any] = ...,
-    ) -> tuple[str, list[int]]:
-        """The rendered prompt and its tokens, with the model's start token where it wants one. Raises TemplateError."""
+        Raises TemplateError for messages that are malformed or that the template refuses, InvalidRequest for a
+        grammar or schema that is none.
+        """
+
+    async def constrain(self, *, grammar: str | None, schema: Any) -> GrammarSpec | None:
+        """What holds from the first token on: ``grammar`` (GBNF or llguidance's Lark) or a JSON schema; at most one.
+
+        None for neither. Raises InvalidRequest.
+        """
 
     async def tokenize(self, text: str, *, add_special: bool, parse_special: bool) -> list[int]:
         """Tokens of ``text``."""
@@ -102,6 +101,7 @@ class Services:
     prompts: Prompts | None = None
     created: int = attrs.field(factory=lambda: int(time.time()))  # Unix time of the start
     running: Running = attrs.field(factory=Running, init=False)
+    compiling: trio.CapacityLimiter = attrs.field(factory=lambda: trio.CapacityLimiter(_COMPILERS), init=False)
     _phase: Phase = attrs.field(default=Phase.LOADING, init=False)
 
     @property

@@ -1,6 +1,8 @@
 """Everything that a run is configured with, as the composition root hands it out."""
 
 import enum
+from collections.abc import Mapping
+from typing import Any
 
 import attrs
 
@@ -52,6 +54,20 @@ class GenerationDefaults:
     stop: tuple[str, ...] = ()  # --reverse-prompt
     special: bool = False
     cache_prompt: bool = True
+    grammar: str | None = None  # GBNF; at most one of the two
+    json_schema: str | None = None  # JSON text
+
+
+@attrs.frozen(kw_only=True)
+class ChatSettings:
+    """How conversations become prompts, and what becomes of the reasoning."""
+
+    template: str | None = None  # Jinja text; None: the model's own
+    jinja: bool = True  # False: the built-in template that is nearest to the model's own
+    variables: Mapping[str, Any] = attrs.field(factory=dict)  # more of them for the template
+    enable_thinking: bool = True
+    reasoning_in_content: bool = False
+    reasoning_budget: int = -1  # tokens, -1: no limit
 
 
 @attrs.frozen(kw_only=True)
@@ -61,4 +77,5 @@ class Settings:
     engine: EngineOptions
     server: ServerSettings = attrs.field(factory=ServerSettings)
     defaults: GenerationDefaults = attrs.field(factory=GenerationDefaults)
+    chat: ChatSettings = attrs.field(factory=ChatSettings)
     log: LogSettings = attrs.field(factory=LogSettings)

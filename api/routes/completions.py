@@ -1,14 +1,18 @@
 """POST /v1/completions and the native POST /completion."""
 
+from typing import Any
+
 from api.answer import answer
-from api.completion_reply import CompletionShape, whole_completion
+from api.completion_reply import CompletionStream, whole_completion
+from api.constraint import default_constraint, requested
 from api.decode import read
 from api.errors import bad_request, not_supported
+from api.fields import GenerationFields
 from api.gate import text_side
+from api.guidance import Guidance, blaming
 from api.http import ApiRequest, Response
 from api.job import Job, build_job
 from api.native_reply import NativeStream, whole_native
-from api.openai_stream import OpenAiStream
 from api.pieces import detokenize
 from api.prompt_forms import TokenizedPrompt, tokenize_prompts
 from api.response_fields import refuse_selection
@@ -32,13 +36,14 @@ async def completions(services: Services, request: ApiRequest) -> Response:
         n=fields.n or 1,
         logprobs=fields.logprobs is not None,
         n_probs=fields.logprobs,
+        guidance=await _guidance(services, fields, fields.response_format),
     )
     echoes = await _texts(job, engine.vocab) if fields.echo else []
     return await answer(
         services,
         request,
         job,
-        lambda: OpenAiStream(job, CompletionShape(job, echoes)),
+        lambda: CompletionStream(job, echoes),
         lambda choices: whole_completion(job, choices, echoes),
     )
 
@@ -49,7 +54,8 @@ async def native(services: Services, request: ApiRequest) -> Response:
     fields = await read(request, NativeFields)
     prompts = await tokenize_prompts(fields.prompt, builder, engine.info.n_vocab)
     n = fields.n_cmpl or fields.n or 1
-    job = await build_job(services, request, fields, prompts, prefix="native", n=n)
+    guidance = await _guidance(services, fields)
+    job = await build_job(services, request, fields, prompts, prefix="native", n=n, guidance=guidance)
     texts = await _texts(job, engine.vocab)
     return await answer(
         services,
@@ -68,6 +74,19 @@ def _check(fields: CompletionFields) -> None:
         raise not_supported("echo together with logprobs is not available in this release", "echo")
     if fields.best_of is not None and fields.best_of != (fields.n or 1):
         raise bad_request("best_of: only as many as n are computed", "best_of")
+
+
+async def _guidance(
+    services: Services, fields: GenerationFields, response_format: dict[str, Any] | None = None
+) -> Guidance:
+    """The constraint that the request or the server has. Raises ApiError 400 naming the field."""
+    _, builder = text_side(services)
+    constraint = requested(fields, response_format) or default_constraint(services.settings.defaults)
+    if not constraint:
+        return Guidance()
+    with blaming(constraint.param):
+        spec = await builder.constrain(grammar=constraint.grammar, schema=constraint.schema)
+    return Guidance(grammar=spec, param=constraint.param)
 
 
 async def _texts(job: Job, vocab: Vocab) -> list[str]:

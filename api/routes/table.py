@@ -6,7 +6,7 @@ from typing import Final
 import attrs
 
 from api.http import ApiRequest, Response
-from api.routes import chat, completions, state, tokens
+from api.routes import chat, completions, messages, responses, state, tokens
 from api.routes.unavailable import unavailable
 from llamabox.services import Services
 
@@ -44,6 +44,9 @@ ROUTES: Final = (
     Route("POST", ("/completion", "/completions"), completions.native),
     Route("POST", ("/v1/completions",), completions.completions),
     Route("POST", ("/v1/chat/completions", "/chat/completions"), chat.chat),
+    Route("POST", ("/v1/responses", "/responses"), responses.create),
+    Route("POST", ("/v1/messages",), messages.create),
+    Route("POST", ("/v1/messages/count_tokens",), messages.count_tokens),
     Route("POST", ("/infill",), _INFILL),
     Route("POST", ("/v1/embeddings", "/embedding", "/embeddings"), _EMBEDDINGS),
     Route("POST", ("/v1/rerank", "/rerank", "/reranking", "/v1/reranking"), _RERANK),

@@ -5,6 +5,7 @@ from typing import Literal, Protocol
 
 import attrs
 
+from api.errors import ApiError
 from engine.text.events import PrefillProgress, Timings
 from engine.text.requests import TokenInfo
 from llamabox.chat.deltas import Delta
@@ -24,7 +25,7 @@ class ToolCall:
 
 @attrs.frozen(kw_only=True)
 class Part:
-    """What came together: never without anything in it."""
+    """What came together: never without anything in it. Only the last part of a turn may have no deltas."""
 
     deltas: Sequence[Delta]
     tokens: Sequence[int]
@@ -37,7 +38,7 @@ class TurnEnd:
     """The figures of a turn that has ended."""
 
     ending: Ending
-    stop_string: str  # "" unless one ended it
+    stop_string: str  # "" unless one of the client's ended it
     timings: Timings
     reasoning_tokens: int
 
@@ -68,3 +69,10 @@ class TurnRenderer(Protocol):
 
     def end(self, ends: Sequence[TurnEnd]) -> bytes:
         """All turns have ended; in the order of the choices."""
+
+    def failed(self, error: ApiError) -> bytes:
+        """The last event of a stream that cannot go on."""
+
+    @property
+    def ping(self) -> bytes:
+        """What keeps a silent connection alive."""

@@ -3,7 +3,8 @@
 from functools import partial
 from typing import Final
 
-from cli.kinds import FILE, Whole, text, texts
+from cli import forms
+from cli.kinds import TEXT_FILE, Form, Whole, text, texts
 from cli.option import Option, Section
 
 _option = partial(Option, section=Section.COMPLETION)
@@ -34,35 +35,74 @@ WORDING: Final = (
         flags="--jinja",
         off="--no-jinja",
         env="JINJA",
-        refused=(False,),
-        default="on",
-        help="use the model's own template; --no-jinja (built-in templates only) is not available yet",
+        setting="chat.jinja",
+        help="use the model's own template; --no-jinja: the built-in one that is nearest to it",
     ),
-    _later(flags="--chat-template", kind=text(), metavar="NAME|JINJA", env="CHAT_TEMPLATE", help="chat template"),
-    _later(flags="--chat-template-file", kind=FILE, metavar="FILE", help="chat template from a file"),
-    _later(
+    _option(
+        flags="--chat-template",
+        kind=text("a built-in name or Jinja text"),
+        metavar="NAME|JINJA",
+        env="CHAT_TEMPLATE",
+        setting="chat.template",
+        default="the model's",
+        help="chat template: a built-in name or Jinja text",
+    ),
+    _option(
+        flags="--chat-template-file",
+        kind=TEXT_FILE,
+        metavar="FILE",
+        setting="chat.template",
+        default="the model's",
+        help="the same from a file",
+    ),
+    _option(
         flags="--chat-template-kwargs",
-        kind=text("a JSON object"),
+        kind=Form("a JSON object", forms.json_object),
         metavar="JSON",
         env="CHAT_TEMPLATE_KWARGS",
-        help="more variables for the template",
+        setting="chat.variables",
+        default="none",
+        help="more variables for the template; a request's own win",
     ),
-    _later(flags="--grammar", kind=text("GBNF"), metavar="GBNF", help="constraint of requests that give none"),
-    _later(flags="--grammar-file", kind=FILE, metavar="FILE", help="the same from a file"),
-    _later(flags="-j --json-schema", kind=text("a JSON schema"), metavar="JSON", help="the same as a JSON schema"),
+    _option(
+        flags="--grammar",
+        kind=text("GBNF"),
+        metavar="GBNF",
+        setting="defaults.grammar",
+        help="constraint of requests that give none",
+    ),
+    _option(
+        flags="--grammar-file",
+        kind=TEXT_FILE,
+        metavar="FILE",
+        setting="defaults.grammar",
+        help="the same from a file",
+    ),
+    _option(
+        flags="-j --json-schema",
+        kind=Form("a JSON schema", forms.json_schema),
+        metavar="JSON",
+        setting="defaults.json_schema",
+        help="the same as a JSON schema",
+    ),
     _later(flags="--spm-infill", help="suffix, prefix, middle as the order of infill prompts"),
-    _later(flags="--enable-reasoning", off="--no-enable-reasoning", default="on", help="let the model think"),
-    _later(
+    _option(
+        flags="--enable-reasoning",
+        off="--no-enable-reasoning",
+        setting="chat.enable_thinking",
+        help="let the model think",
+    ),
+    _option(
         flags="--reasoning-in-content",
         off="--no-reasoning-in-content",
-        default="off",
+        setting="chat.reasoning_in_content",
         help="leave the reasoning in the content",
     ),
-    _later(
+    _option(
         flags="--reasoning-budget",
         kind=Whole(minimum=-1),
         metavar="N",
-        default="-1",
+        setting="chat.reasoning_budget",
         help="most tokens of reasoning; -1 = unlimited",
     ),
 )

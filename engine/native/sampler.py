@@ -2,7 +2,7 @@
 
 import math
 import threading
-from collections.abc import Sequence
+from collections.abc import Buffer, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from engine.native.chain import Chain, ChainFactory
 from engine.native.context import Context
 from engine.native.penalties import PenaltyWindow
 from engine.native.sampling_plan import SamplingPlan, plan_sampling
+from engine.native.token_mask import TokenMask
 from engine.native.vocab import LlamaVocab
 from engine.text.requests import SamplingParams, TokenInfo, TokenProb
 
@@ -92,20 +93,18 @@ class LlamaSampler:
         if self._chain is not None:
             self._chain.accept(tokens)
 
-    def sample(self, index: int) -> tuple[int, TokenInfo | None]:
+    def sample(self, index: int, mask: Buffer | None = None) -> tuple[int, TokenInfo | None]:
         """Draw from the logits of batch index ``index`` of the last decode, and accept the token.
 
-        The info is given when the params ask for it. Raises ValueError when there are no logits at ``index``,
-        InvalidRequest when the logit bias forbids every token.
+        ``mask``: see ``TokenMask``; None: any token. The info is given when the params ask for it. Raises ValueError
+        when there are no logits at ``index``, InvalidRequest when every token is forbidden.
         """
         raw = self._factory.context.logits_row(index)
+        allowed = None if mask is None else TokenMask(mask, len(raw))
         token = int(raw.argmax()) if self._only_forbids else None
-        if token is None or token in self._plan.bias:
+        if token is None or token in self._plan.bias or (allowed is not None and not allowed.allows(token)):
             row = self._adjusted(raw)
-            if self._chain is None:
-                token = int(row.argmax())
-            else:
-                token = self._chain.apply(self._factory.scratch_candidates().fill(row, self._preselected(row)))
+            token = self._choose(row) if allowed is None else self._choose_allowed(row, allowed)
         info = self._describe(token, raw)
         self.accept((token,))
         return token, info
@@ -114,6 +113,30 @@ class LlamaSampler:
         """Free it; a closed sampler is not used again. Idempotent."""
         if self._chain is not None:
             self._chain.close()
+
+    def _choose(self, row: NDArray[np.float32]) -> int:
+        if self._chain is None:
+            return int(row.argmax())
+        return self._chain.apply(self._factory.scratch_candidates().fill(row, self._preselected(row)))
+
+    def _choose_allowed(self, row: NDArray[np.float32], allowed: TokenMask) -> int:
+        """Like ``_choose`` where the other tokens do not exist."""
+        if allowed.has_few():
+            ids: NDArray[Any] | None = allowed.ids()
+            values = row[ids]
+        else:
+            ids, values = None, self._factory.scratch_row()
+            allowed.apply(row, out=values)
+            row = values
+        if not len(values) or values.max() == -math.inf:
+            raise InvalidRequest("the request forbids every token that its grammar allows", "logit_bias")
+        if self._chain is None:
+            best = int(values.argmax())
+            return best if ids is None else int(ids[best])
+        if ids is None:
+            ids = self._preselected(row)
+            ids = allowed.ids() if ids is None else ids[row[ids] > -math.inf]
+        return self._chain.apply(self._factory.scratch_candidates().fill(row, ids))
 
     def _adjusted(self, raw: NDArray[np.float32]) -> NDArray[np.float32]:
         """``raw`` itself, or a copy with bias and leading penalties applied."""

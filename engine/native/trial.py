@@ -44,8 +44,8 @@ def module_command(name: str) -> tuple[str, ...]:
     return (sys.executable, "-m", name)
 
 
-def run_child(command: Sequence[str], argument: str) -> Outcome:
-    """Run ``command`` with ``argument`` appended; blocks until it has ended, two minutes at most."""
+def run_child(command: Sequence[str], argument: str, timeout: float = _TIMEOUT) -> Outcome:
+    """Run ``command`` with ``argument`` appended; blocks until it has ended, ``timeout`` seconds at most."""
     root = Path(__file__).parents[2]  # the child must find this package wherever the parent found it
     path = os.pathsep.join(filter(None, (str(root), os.environ.get("PYTHONPATH"))))
     try:
@@ -54,7 +54,7 @@ def run_child(command: Sequence[str], argument: str) -> Outcome:
             env={**os.environ, "PYTHONPATH": path},
             stdin=subprocess.DEVNULL,
             capture_output=True,
-            timeout=_TIMEOUT,
+            timeout=timeout,
             check=False,
         )
     except subprocess.TimeoutExpired:

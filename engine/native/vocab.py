@@ -56,8 +56,8 @@ class LlamaVocab:
         return self.handle
 
     @contextmanager
-    def _in_use(self) -> Iterator[Any]:
-        """The handle, which ``close`` leaves alone meanwhile. Raises ValueError once closed."""
+    def in_use(self) -> Iterator[Any]:
+        """The native pointer, which ``close`` leaves alone meanwhile. Raises ValueError once closed."""
         with self._changed:
             handle = self._open()
             self._users += 1
@@ -93,7 +93,7 @@ class LlamaVocab:
             raise ValueError("the text is too long for the tokenizer")
         # Each byte is at most one token in every tokenizer but those that add a prefix: those ask for more below.
         room = len(raw) + 8
-        with self._in_use() as handle:
+        with self.in_use() as handle:
             while True:
                 tokens = (ctypes.c_int32 * room)()
                 n: int = self._lib.llama_tokenize(handle, raw, len(raw), tokens, room, add_special, parse_special)
@@ -122,6 +122,22 @@ class LlamaVocab:
                 return buffer.raw[:n]
             room = -n
 
+    def pieces(self, first: int, last: int) -> list[bytes]:
+        """Bytes of the tokens ``first`` … ``last - 1``, control tokens included. Raises ValueError out of range."""
+        if first < last:
+            self.check(first)
+            self.check(last - 1)
+        if self.vocab_type == _TYPE_NONE:
+            return [b""] * (last - first)
+        read, room = self._lib.llama_token_to_piece, 256
+        buffer = ctypes.create_string_buffer(room)
+        pieces: list[bytes] = []
+        with self.in_use() as handle:
+            for token in range(first, last):
+                n: int = read(handle, token, buffer, room, 0, True)
+                pieces.append(buffer.raw[:n] if n >= 0 else self.piece(token, special=True))
+        return pieces
+
     def attributes(self, token: int) -> int:
         """The bit set of ``llama_token_attr``. Raises ValueError out of range."""
         self.check(token)
@@ -140,7 +156,7 @@ class LlamaVocab:
         if self.vocab_type == _TYPE_NONE:
             return ()
         attributes = self._lib.llama_vocab_get_attr
-        with self._in_use() as handle:
+        with self.in_use() as handle:
             return tuple(token for token in range(self.n_vocab) if attributes(handle, token) & _HIDDEN)
 
     def is_eog(self, token: int) -> bool:

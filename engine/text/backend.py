@@ -4,13 +4,13 @@ A backend is used by one thread only, the vocabulary excepted.
 """
 
 import enum
-from collections.abc import Sequence
+from collections.abc import Buffer, Sequence
 from typing import Protocol
 
 import attrs
 
 from engine.text.info import ModelInfo
-from engine.text.requests import SamplingParams, TokenInfo
+from engine.text.requests import Grammars, SamplingParams, TokenInfo
 
 
 class DecodeStatus(enum.Enum):
@@ -60,10 +60,11 @@ class Sampler(Protocol):
     def accept(self, tokens: Sequence[int]) -> None:
         """Count prompt tokens into the history that penalties look at."""
 
-    def sample(self, index: int) -> tuple[int, TokenInfo | None]:
+    def sample(self, index: int, mask: Buffer | None = None) -> tuple[int, TokenInfo | None]:
         """Draw from the logits of batch index ``index`` of the last decode, and accept the token.
 
-        The info is given when the params ask for it (``logprobs`` or ``n_probs``).
+        ``mask``: only these tokens, one bit each (see ``Matcher.mask``); None: all. The info is given when the params
+        ask for it (``logprobs`` or ``n_probs``). Raises InvalidRequest when the params forbid every token.
         """
 
     def close(self) -> None:
@@ -95,6 +96,10 @@ class Backend(Memory, Protocol):
     @property
     def vocab(self) -> Vocab:
         """The model's vocabulary; outlives no ``close``."""
+
+    @property
+    def grammars(self) -> Grammars:
+        """Compiles grammars for the model's vocabulary. Thread-safe; refuses after ``close``."""
 
     def decode(self, runs: Sequence[Run]) -> DecodeStatus:
         """Compute one batch of at most ``info.n_batch`` tokens. Raises NativeError on anything but a status."""

@@ -1,4 +1,4 @@
-"""What the engine thread keeps for one request beside its place in the schedule: sampler, text, clock."""
+"""What the engine thread keeps for one request beside its place in the schedule: sampler, steering, text, clock."""
 
 from collections import deque
 
@@ -11,6 +11,7 @@ from engine.text.events import Finished, FinishReason, PrefillProgress, Timings,
 from engine.text.indentation import IndentationGuard
 from engine.text.requests import TokenInfo
 from engine.text.sequence import Sequence
+from engine.text.steering import Steering
 
 
 @attrs.frozen
@@ -25,10 +26,13 @@ class _Held:
 class Generation:
     """Turns sampled tokens into events and decides when the generation ends by itself."""
 
-    def __init__(self, sequence: Sequence, mailbox: Mailbox, sampler: Sampler) -> None:
+    def __init__(
+        self, sequence: Sequence, mailbox: Mailbox, sampler: Sampler, steering: Steering | None = None
+    ) -> None:
         self.sequence = sequence
         self.mailbox = mailbox
         self.sampler = sampler
+        self.steering = steering  # None: the request goes its own way
         request = sequence.request
         self._detokenizer = Detokenizer(request.stop)
         self._indentation = IndentationGuard(request.n_indent)
@@ -52,7 +56,7 @@ class Generation:
         return 0.0 if self._first_at is None else self._last_at - self._first_at
 
     def take(self, token: int, info: TokenInfo | None, piece: bytes, end: bool, now: float) -> FinishReason | None:
-        """Account for a sampled token (``end``: it ends the generation). Returns why the generation is over, if it is.
+        """Account for a sampled or forced token (``end``: it ends the generation). Returns why it is over, if it is.
 
         To be called after ``Scheduler.append``.
         """

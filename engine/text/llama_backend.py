@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Final
 
+from engine.guidance.grammars import GuidanceGrammars
 from engine.native.context import Context
 from engine.native.model import Model, ModelFacts, Progress
 from engine.native.options import ContextOptions, ModelOptions
@@ -46,6 +47,7 @@ class LlamaBackend:
             raise
         self.vocab: LlamaVocab = self._model.vocab
         self.n_seqs = context_options.n_seq_max
+        self.grammars = GuidanceGrammars(self.vocab, self._model.lib.llama_tokenize)
         self._batch = self._context.new_batch()
         self._samplers = SamplerFactory(self._context)
         self.info = self._describe(n_slots, whole_context)
@@ -125,6 +127,7 @@ class LlamaBackend:
 
     def close(self) -> None:
         """Free everything. Idempotent."""
+        self.grammars.close()
         self._samplers.close()
         self._context.close()
         self._model.close()

@@ -13,8 +13,11 @@ from engine.text.commands import Cancel, Command, Mailbox, Resume, Stop, Submit
 from engine.text.events import Event, Failed, FinishReason
 from engine.text.generation import Generation
 from engine.text.info import EngineStats
+from engine.text.masks import Masks
 from engine.text.plan import StepPlan
+from engine.text.requests import TokenInfo
 from engine.text.scheduler import Scheduler
+from engine.text.steering import steering_for
 from engine.text.step_cost import StepCost
 
 log = logging.getLogger("engine.text")
@@ -38,7 +41,8 @@ class Started:
 class EngineLoop:
     """Runs requests on a backend until it is stopped. One thread; ``commands`` and ``prefilling`` are for others.
 
-    ``publish`` gets all events of a step at once; it must neither block nor raise.
+    ``publish`` gets all events of a step at once; it must neither block nor raise. ``mask_threads``: how many may
+    compute masks while the backend decodes.
     """
 
     def __init__(
@@ -48,6 +52,7 @@ class EngineLoop:
         publish: Publish,
         *,
         step_target: float = 0.150,
+        mask_threads: int = 0,
         debug: bool = False,
         clock: Callable[[], float] = monotonic,
     ) -> None:
@@ -61,6 +66,7 @@ class EngineLoop:
         self._debug = debug
         self._clock = clock
         self._cost = StepCost()
+        self._masks = Masks(mask_threads)
         self._generations: dict[str, Generation] = {}
         self._outbox: list[tuple[Mailbox, Event]] = []
         self._stopping = False
@@ -79,6 +85,11 @@ class EngineLoop:
                 self._post(generation, Failed(error=EngineUnavailable(reason)))
             self._flush()
             self._forget_all()
+            self.close()
+
+    def close(self) -> None:
+        """End the threads that compute masks; ``run`` does so at its end."""
+        self._masks.close()
 
     def step(self) -> None:
         """One turn; waits for a command when there is nothing to compute."""
@@ -138,6 +149,7 @@ class EngineLoop:
             sampler = self._backend.create_sampler(request.sampling)
             try:
                 sampler.accept(request.prompt)
+                steering = steering_for(request, self.scheduler.limits.n_vocab)
                 sequence = self.scheduler.submit(request, self._clock())
             except BaseException:
                 sampler.close()
@@ -145,7 +157,9 @@ class EngineLoop:
         except EngineError as error:
             self._outbox.append((mailbox, Failed(error=error)))
             return
-        self._generations[request.id] = Generation(sequence, mailbox, sampler)
+        self._generations[request.id] = Generation(sequence, mailbox, sampler, steering)
+        if steering is not None:
+            self._masks.add(sequence, steering)
 
     # --- a step ---
 
@@ -161,6 +175,8 @@ class EngineLoop:
 
     def _compute(self, plan: StepPlan) -> None:
         began = self._clock()
+        if self._masks:
+            self._masks.start(planned.sequence for planned in plan.runs if planned.run.logits)
         try:
             status = self._backend.decode([planned.run for planned in plan.runs])
         except NativeError as error:
@@ -184,14 +200,15 @@ class EngineLoop:
         for planned in plan.runs:
             sequence, run = planned.sequence, planned.run
             index += len(run.tokens)
-            computed_prompt += len(run.tokens) if sequence.is_prefilling else 0
+            was_prefilling = sequence.is_prefilling
+            computed_prompt += len(run.tokens) if was_prefilling else 0
             self.scheduler.computed(sequence, len(run.tokens))
             generation = self._generations[sequence.request.id]
             if run.logits and sequence.request.max_tokens == 0:
                 self._finish(generation, FinishReason.LIMIT)  # only the prompt was to be computed
             elif run.logits:
                 self._sample(generation, index)
-            elif sequence.request.report_progress:
+            elif was_prefilling and sequence.request.report_progress:
                 self._post(generation, generation.progress_event(self._clock()))
         self.stats.decode_total += 1
         self.stats.busy_slots_total += len(plan.runs)
@@ -199,9 +216,13 @@ class EngineLoop:
         self._update_gauges()
 
     def _sample(self, generation: Generation, index: int) -> None:
-        sequence, sampler = generation.sequence, generation.sampler
+        """Find the next token from the logits at ``index``, and the tokens that are forced to follow it."""
+        sequence, steering = generation.sequence, generation.steering
+        if steering is not None and steering.complete:  # a grammar of the empty text
+            self._finish(generation, FinishReason.EOS)
+            return
         try:
-            token, info = sampler.sample(index)
+            token, info = self._next(generation, index)
         except EngineError as error:
             self._fail(generation, error)
             return
@@ -209,22 +230,48 @@ class EngineLoop:
         first = sequence.n_generated == 0
         if first and sequence.request.report_progress:
             self._post(generation, generation.progress_event(now))
-        self.scheduler.append(sequence, token, now)
-        vocab = self._backend.vocab
-        piece = vocab.piece(token, special=sequence.request.special)
-        reason = generation.take(token, info, piece, vocab.is_eog(token), now)
+        reason = self._take(generation, token, info, now)
         if first:
             self.stats.prompt_seconds_total += generation.prompt_seconds
             self.stats.prompt_cached_tokens_total += sequence.n_cached
-        if reason is None and self.scheduler.must_end(sequence):
-            sequence.truncated = True
-            reason = FinishReason.LIMIT
+        if steering is not None:
+            while reason is None and (forced := steering.forced()) is not None:
+                generation.sampler.accept((forced,))
+                reason = self._take(generation, forced, None, now)
         if reason is None:
             event = generation.tokens_event()
             if event is not None:
                 self._post(generation, event)
             return
         self._finish(generation, reason)
+
+    def _next(self, generation: Generation, index: int) -> tuple[int, TokenInfo | None]:
+        sampler, steering = generation.sampler, generation.steering
+        if steering is None:
+            return sampler.sample(index)
+        forced = steering.forced()
+        if forced is None:
+            return sampler.sample(index, self._masks.take(generation.sequence))
+        sampler.accept((forced,))
+        return forced, None
+
+    def _take(self, generation: Generation, token: int, info: TokenInfo | None, now: float) -> FinishReason | None:
+        """The sequence has got a token. Returns why it is over, if it is."""
+        sequence, vocab = generation.sequence, self._backend.vocab
+        request, is_end = sequence.request, vocab.is_eog(token)
+        self.scheduler.append(sequence, token, now)
+        piece = vocab.piece(token, special=request.special or token in request.visible)
+        reason = generation.take(token, info, piece, is_end, now)
+        if reason is not None:
+            return reason
+        if generation.steering is not None:
+            generation.steering.accept(token, piece)
+            if generation.steering.complete:
+                return FinishReason.EOS
+        if self.scheduler.must_end(sequence):
+            sequence.truncated = True
+            return FinishReason.LIMIT
+        return None
 
     def _aborted(self, plan: StepPlan) -> None:
         """Whole ubatches are computed: ask the library how far each sequence came."""
@@ -263,6 +310,7 @@ class EngineLoop:
         self.stats.tokens_predicted_seconds_total += generation.predicted_seconds
         self.scheduler.end(generation.sequence)
         generation.sampler.close()
+        self._masks.remove(generation.sequence)
         del self._generations[generation.sequence.request.id]
 
     def _forget_all(self) -> None:

@@ -1,6 +1,6 @@
 """What one generation is asked to do. Frozen: a request never changes once it is submitted."""
 
-from collections.abc import Sequence
+from collections.abc import Buffer, Sequence
 from typing import Final, Protocol
 
 import attrs
@@ -63,10 +63,46 @@ class GrammarSpec:
     triggers: tuple[Trigger, ...] = ()
 
 
+class Matcher(Protocol):
+    """Where one text is in its grammar. Used by one thread at a time. Never raises: after an error see ``error``."""
+
+    @property
+    def mask(self) -> Buffer:
+        """The tokens that ``compute_mask`` found allowed: one bit a token, the lowest of the first byte is token 0."""
+
+    @property
+    def complete(self) -> bool:
+        """Whether the text is a whole text of the grammar to which nothing can be added."""
+
+    @property
+    def error(self) -> str:
+        """Why the matcher cannot go on, "" while it can."""
+
+    def compute_mask(self) -> None:
+        """Fill ``mask``. Takes up to milliseconds, without holding the interpreter."""
+
+    def forced(self) -> list[int]:
+        """The tokens that have to come next, as far as there is only one way on."""
+
+    def tokenize(self, data: bytes) -> list[int]:
+        """Tokens for bytes that are text; they need not be whole characters."""
+
+    def validate(self, tokens: Sequence[int]) -> int:
+        """How many of the tokens may come next, in this order."""
+
+    def consume(self, tokens: Sequence[int]) -> bool:
+        """Take the tokens. False: one of them may not come, and the matcher is in error from now on."""
+
+
 class Grammar(Protocol):
     """A compiled GrammarSpec, for any number of requests at once. Made by ``TextEngine.grammars``."""
 
-    spec: GrammarSpec
+    @property
+    def spec(self) -> GrammarSpec:
+        """What it was compiled from."""
+
+    def matcher(self) -> Matcher:
+        """A matcher at the grammar's beginning. Any thread."""
 
 
 class Grammars(Protocol):

@@ -1,10 +1,10 @@
 """Who runs, what is in the next batch, whose cells go: pure bookkeeping, no clock, no library, no thread.
 
 Each step: ``plan`` (admit, make room, fill a batch) → the caller decodes → ``computed`` per run → the caller samples →
-``append`` or ``end`` per sequence. Rules (design.md, invariants 6 to 9): decodes go first, prefill fills the rest,
-first come first served; a prompt whose prefix is being computed right now waits for it; a full KV cache first loses
-what is idle, then preempts the youngest. One file, though a long one: admission, batch, room and shift keep one set of
-books.
+``append`` or ``end`` per sequence. Tokens that are forced are appended behind the sampled one, and computed in one run.
+Rules (design.md, invariants 6 to 9): decodes go first, forced tokens next, prefill fills the rest, first come first
+served; a prompt whose prefix is being computed right now waits for it; a full KV cache first loses what is idle, then
+preempts the youngest. One file, though a long one: admission, batch, room and shift keep one set of books.
 """
 
 from collections import deque
@@ -97,11 +97,14 @@ class Scheduler:
         batch = Batch(self._free_cells())
         self._add_decodes(batch, decodes)
         budget = self.limits.n_batch - len(batch.runs)
+        limit = budget
         if batch.runs:
             # Matrix kernels work in tiles of rows: what fills the last tile costs next to nothing.
             rows = len(batch.runs) + max(1, prefill_limit)
-            budget = min(budget, rows + -rows % self.limits.tile - len(batch.runs))
-        self._add_prefills(batch, budget, now, blocked)
+            limit = min(budget, rows + -rows % self.limits.tile - len(batch.runs))
+        # Forced tokens are computed like a prompt. The one stream that runs waits for nobody but itself.
+        taken = self._add_forced(batch, budget if len(batch.runs) == 1 else limit)
+        self._add_prefills(batch, min(budget - taken, max(1, limit - taken)), now, blocked)
         return StepPlan(tuple(batch.runs), None if batch.runs else wake_at, tuple(batch.preempted))
 
     def computed(self, sequence: Sequence, count: int) -> None:
@@ -134,8 +137,8 @@ class Scheduler:
             sequence.next_due = due if due > now else now + 1 / rate
 
     def must_end(self, sequence: Sequence) -> bool:
-        """Whether the context is full and may not, or cannot, be shifted."""
-        if sequence.n_past < self.limits.n_ctx_slot:
+        """Whether the context is full and may not, or cannot, be shifted. To be asked after each ``append``."""
+        if len(sequence.tokens) <= self.limits.n_ctx_slot:
             return False
         return not self.limits.can_shift or sequence.request.until_context_full
 
@@ -199,8 +202,8 @@ class Scheduler:
             slot = self._choose_slot(sequence)
             if slot is None:
                 continue
-            if len(sequence.tokens) > self.limits.n_ctx_slot:
-                self._drop(sequence, len(sequence.tokens) - 1)  # preempted when its slot was full
+            while len(sequence.tokens) > self.limits.n_ctx_slot:  # preempted when its slot was full
+                self._drop(sequence, self.limits.n_ctx_slot)
                 sequence.n_prefill = len(sequence.tokens)
             reuse = self._reusable(sequence)
             if self._better_soon(sequence, reuse, blocked):
@@ -269,7 +272,7 @@ class Scheduler:
         due: list[Sequence] = []
         wake_at: float | None = None
         for sequence in self.running:
-            if sequence.n_pending != 1 or sequence.request.id in blocked:
+            if not sequence.is_decoding or sequence.request.id in blocked:
                 continue
             if sequence.next_due > now:
                 wake_at = sequence.next_due if wake_at is None else min(wake_at, sequence.next_due)
@@ -283,7 +286,7 @@ class Scheduler:
                 self._shift(sequence)
         batch.room = self._free_cells()
         for sequence in decodes:
-            if sequence.status is not Status.RUNNING or sequence.n_pending != 1:
+            if sequence.status is not Status.RUNNING or not sequence.is_decoding:
                 continue
             if batch.room < 1:
                 batch.room += self._make_room(1, sequence, batch.preempted)
@@ -291,14 +294,31 @@ class Scheduler:
                 batch.add(self._planned(sequence, 1))
         batch.runs = [planned for planned in batch.runs if planned.sequence.status is Status.RUNNING]
 
+    def _add_forced(self, batch: Batch, budget: int) -> int:
+        """Let decodes that have more than one token pending compute more of them. Returns how many more in all."""
+        taken = 0
+        for index, planned in enumerate(batch.runs):
+            sequence = planned.sequence
+            wanted = min(self._most_pending(sequence) - 1, budget - taken)
+            if wanted < 1:
+                continue
+            if batch.room < wanted:
+                batch.room += self.cache.evict(wanted - batch.room)
+            count = min(wanted, batch.room)
+            if count >= 1:
+                batch.runs[index] = self._planned(sequence, 1 + count)
+                batch.room -= count
+                taken += count
+        return taken
+
     def _add_prefills(self, batch: Batch, budget: int, now: float, blocked: Collection[str]) -> None:
-        for sequence in [s for s in self.running if s.n_pending > 1 and s.request.id not in blocked]:
+        for sequence in [s for s in self.running if not s.is_decoding and s.request.id not in blocked]:
             if budget < 1:
                 break
             if sequence.status is not Status.RUNNING:
                 continue  # gave way to an older one
             # The token that samples must wait until it is due; a preempted sequence may have to.
-            wanted = min(sequence.n_pending - (sequence.next_due > now), budget)
+            wanted = min(sequence.n_pending - (sequence.next_due > now), budget, self._most_pending(sequence))
             if batch.room < wanted:
                 batch.room += self.cache.evict(wanted - batch.room)
             if batch.room < 1 and not batch.runs:
@@ -308,6 +328,10 @@ class Scheduler:
                 continue
             batch.add(self._planned(sequence, count))
             budget -= count
+
+    def _most_pending(self, sequence: Sequence) -> int:
+        """Pending tokens up to where the context is full: with forced tokens that may be before the last of them."""
+        return min(sequence.n_pending, self.limits.n_ctx_slot - sequence.n_past)
 
     def _planned(self, sequence: Sequence, count: int) -> PlannedRun:
         assert sequence.seq is not None, "only running sequences are planned"
@@ -415,7 +439,7 @@ class Scheduler:
         self._memory.remove(seq, self.cache.length(seq), None)
         self.cache.release(seq)
         sequence.shifted = False
-        sequence.n_prefill = len(sequence.tokens)
+        sequence.n_prefill = min(len(sequence.tokens), self.limits.n_ctx_slot)
         reuse = self._reusable(sequence)
         sequence.seq = self.cache.attach(sequence.tokens, reuse)
         sequence.n_past = reuse

@@ -57,12 +57,17 @@ class Sequence:
 
     @property
     def n_pending(self) -> int:
-        """Tokens that are not in the KV cache yet. One while decoding."""
+        """Tokens that are not in the KV cache yet. While decoding one, and those that were forced behind it."""
         return len(self.tokens) - self.n_past
 
     @property
     def is_prefilling(self) -> bool:
         return self.n_past < self.n_prefill
+
+    @property
+    def is_decoding(self) -> bool:
+        """Whether the next token is all that it waits for: it generates, or the cache has all but one of its prompt."""
+        return self.n_pending == 1 or not self.is_prefilling
 
     @property
     def n_remaining(self) -> int | None:

@@ -1,6 +1,7 @@
 """Brings a text engine up on the calling thread: preflight, model, context, scheduler, warm-up, measured rate."""
 
 import logging
+import os
 from collections.abc import Callable
 from time import monotonic
 
@@ -27,6 +28,7 @@ SPARE_SEQUENCES = 24
 MOST_SEQUENCES = 256
 # Measured on AVX2, Qwen 0.5B Q4_K_M: batches of 8, 16, 17, 32 tokens take 133, 165, 199, 278 ms.
 _TILE = 16
+_MOST_MASK_THREADS = 4
 _MEASURED_PROMPT = 32
 _MEASURED_STEPS = 32
 
@@ -53,10 +55,21 @@ def start_text_engine(
     try:
         info = backend.info
         scheduler = Scheduler(_limits(options, info, backend.n_seqs), backend)
+        if not options.measure_rate:
+            # As early as may be: for half a second it holds the interpreter, which a running server would notice.
+            backend.grammars.prepare()
         if options.warmup:
             backend.warmup()
         rate = _measure_rate(backend) if options.measure_rate else None
-        loop = EngineLoop(backend, scheduler, publish, step_target=options.step_target, debug=options.debug)
+        backend.grammars.prepare()
+        loop = EngineLoop(
+            backend,
+            scheduler,
+            publish,
+            step_target=options.step_target,
+            mask_threads=_spare_cores(options.context),
+            debug=options.debug,
+        )
     except BaseException:
         backend.close()
         raise
@@ -99,6 +112,12 @@ def _limits(options: EngineOptions, info: ModelInfo, n_seqs: int) -> Limits:
         continuous_batching=options.continuous_batching,
         n_keep_always=1 if info.add_bos else 0,
     )
+
+
+def _spare_cores(context: ContextOptions) -> int:
+    """Cores that the decode leaves idle, as many of them as masks can use."""
+    cores = os.process_cpu_count() or 1
+    return max(0, min(_MOST_MASK_THREADS, cores - max(context.n_threads, context.n_threads_batch)))
 
 
 def _measure_rate(backend: LlamaBackend) -> float:

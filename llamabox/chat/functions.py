@@ -54,3 +54,8 @@ def strftime_now(pattern: str) -> str:
 def today() -> str:
     """The date in the form that Llama 3 templates use, e.g. "26 Jul 2024"."""
     return strftime_now("%d %b %Y")
+
+
+def date_line() -> str:
+    """The date in the form that FireFunction uses, e.g. "Jul 26 2024"."""
+    return strftime_now("%b %d %Y")

@@ -13,10 +13,11 @@ from typing import Any, Final
 import attrs
 
 from engine.text.backend import Vocab
-from llamabox.chat.prefill import REASONING_MARKS
+from llamabox.chat.formats.base import Marks
+from llamabox.chat.prefill import KNOWN_MARKS
 
 # What an assistant said before may hold the marks of its reasoning, which templates look for.
-_ALLOWED_OF_ASSISTANT: Final = frozenset(mark for marks in REASONING_MARKS for mark in marks)
+_ALLOWED_OF_ASSISTANT: Final = frozenset(mark.strip() for marks in KNOWN_MARKS for mark in (marks.start, marks.end))
 
 
 @attrs.frozen
@@ -27,10 +28,10 @@ class Piece:
     trusted: bool
 
 
-def control_spellings(vocab: Vocab) -> frozenset[str]:
-    """The texts of all control tokens. Not for the loop: asks for every token of the vocabulary."""
-    pieces = (vocab.piece(token, special=True) for token in vocab.control_tokens())
-    return frozenset(piece.decode("utf-8", "replace") for piece in pieces) - {""}
+def control_tokens(vocab: Vocab) -> dict[str, int]:
+    """The texts of all control tokens, with their ids. Not for the loop: asks for every token of the vocabulary."""
+    pieces = {vocab.piece(token, special=True).decode("utf-8", "replace"): token for token in vocab.control_tokens()}
+    return {text: token for text, token in pieces.items() if text}
 
 
 class ControlTokens:
@@ -58,8 +59,11 @@ class ControlTokens:
 class Shield:
     """The placeholders of one prompt."""
 
-    def __init__(self, tokens: ControlTokens) -> None:
+    def __init__(self, tokens: ControlTokens, marks: Marks | None = None) -> None:
+        """``marks``: those of the format's reasoning, beside the usual ones."""
         self._tokens = tokens
+        own = () if marks is None else (marks.start.strip(), marks.end.strip())
+        self._allowed_of_assistant = _ALLOWED_OF_ASSISTANT.union(own)
         # Letters and digits only: neither JSON nor trimming changes them, and case is ignored when reading back.
         self._key = "q" + secrets.token_hex(8)
         self._hidden: list[str] = []
@@ -77,7 +81,7 @@ class Shield:
     def hide_message(self, message: dict[str, Any]) -> dict[str, Any]:
         """The same for a message; an assistant may have reasoned."""
         hidden: dict[str, Any] = self.hide({key: item for key, item in message.items() if key != "content"})
-        allowed = _ALLOWED_OF_ASSISTANT if message.get("role") == "assistant" else frozenset()
+        allowed = self._allowed_of_assistant if message.get("role") == "assistant" else frozenset()
         return {**hidden, "content": self._hide_text(message["content"], allowed)}
 
     def _hide_text(self, text: str, allowed: frozenset[str]) -> str:

@@ -8,7 +8,7 @@ import jinja2
 from llamabox.chat.budget import Limits, copy_plain
 from llamabox.chat.environment import ChatEnvironment
 from llamabox.chat.errors import TemplateError, TemplateLimitError, TemplateSyntaxInvalidError
-from llamabox.chat.functions import today
+from llamabox.chat.functions import date_line, today
 
 MAX_SOURCE: Final = 1024 * 1024  # characters
 
@@ -40,7 +40,7 @@ class ChatTemplate:
         parts: list[str] = []
         length = 0
         try:
-            for part in self._template.generate({"date_string": today(), **copy_plain(variables)}):
+            for part in self._template.generate({**_expected(), **copy_plain(variables)}):
                 length += len(part)
                 if length > limits.output:
                     raise TemplateLimitError(f"the template writes more than {limits.output} characters")
@@ -54,6 +54,11 @@ class ChatTemplate:
         except Exception as error:  # whatever Python raises for input that the template did not expect
             raise TemplateError(f"the chat template failed: {type(error).__name__}: {error}") from error
         return "".join(parts)
+
+
+def _expected() -> dict[str, str]:
+    """What some templates insist on. ``datetime`` is a day: a prompt that changes by the second is never cached."""
+    return {"date_string": today(), "datetime": date_line(), "functions": ""}
 
 
 @lru_cache(maxsize=8)

@@ -18,10 +18,29 @@ def prepare(source: str) -> None:
     compiled(source)
 
 
-def inspect(source: str, constants: dict[str, Any]) -> dict[str, bool]:
+def inspect(source: str, constants: dict[str, Any]) -> dict[str, Any]:
     """Compile a template and find out its capabilities (the fields of ``Capabilities``). Raises TemplateError."""
     template = compiled(source)
     return attrs.asdict(probe(source, lambda variables: template.render({**constants, **variables})))
+
+
+def analyze(source: str, constants: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """All about a template, as plain data: the fields of its ``Capabilities`` and of its ``Description``.
+
+    Raises TemplateError if it does not compile, does not write what a user says, or does too much.
+    """
+    # Here, so that interpreters which only render do not wait for it.
+    from llamabox.chat.analysis.analyze import analyze as find_out
+    from llamabox.chat.analysis.plain import to_plain
+
+    template = compiled(source)
+
+    def render_one(variables: dict[str, Any]) -> str:
+        return template.render({**constants, **variables})
+
+    capabilities = probe(source, render_one)
+    description = to_plain(find_out(source, render_one))
+    return {"capabilities": attrs.asdict(capabilities.described(description)), "description": description}
 
 
 def render(source: str, variables: dict[str, Any]) -> str:

@@ -12,42 +12,12 @@ from api.app import create_app
 from api.http import ApiApp
 from engine.native.options import ModelOptions
 from engine.text.options import EngineOptions
-from llamabox.chat.errors import TemplateError
 from llamabox.metrics import Metrics
 from llamabox.services import Phase, Services
 from llamabox.settings import ServerSettings, Settings
 from tests.api.asgi import exchange
-from tests.api.fake_engine import ByteVocab, FakeEngine
-
-
-class FakePrompts:
-    """Renders `role: content` lines."""
-
-    source = "the template"
-
-    def __init__(self) -> None:
-        self.calls: list[dict[str, Any]] = []
-
-    async def chat(
-        self,
-        messages: list[dict[str, Any]],
-        *,
-        add_generation_prompt: bool = True,
-        continue_final_message: bool = False,
-        variables: Mapping[str, Any] = {},
-    ) -> str:
-        self.calls.append({"generation": add_generation_prompt, "go_on": continue_final_message, **variables})
-        if messages[-1].get("content") == "raise":
-            raise TemplateError("the template says no")
-        lines = [f"{message['role']}: {message.get('content')}" for message in messages]
-        return "\n".join(lines + ["assistant:"] * add_generation_prompt)
-
-    async def chat_tokens(self, messages: list[dict[str, Any]], **options: Any) -> tuple[str, list[int]]:
-        text = await self.chat(messages, **options)
-        return text, await self.tokenize(text, add_special=True, parse_special=True)
-
-    async def tokenize(self, text: str, *, add_special: bool, parse_special: bool) -> list[int]:
-        return ByteVocab().tokenize(text, add_special=add_special, parse_special=parse_special)
+from tests.api.fake_engine import FakeEngine
+from tests.api.fake_prompts import FakePrompts
 
 
 def make_services(engine: FakeEngine | None = None, *, ready: bool = True, **server: Any) -> Services:

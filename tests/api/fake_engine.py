@@ -7,9 +7,10 @@ import attrs
 import trio
 
 from engine.bridge import EventStream
+from engine.errors import InvalidRequest
 from engine.text.events import Event, Finished, FinishReason, Timings, Tokens
 from engine.text.info import EngineStats, ModelInfo, SlotState
-from engine.text.requests import GenerationRequest, TokenInfo, TokenProb
+from engine.text.requests import GenerationRequest, GrammarSpec, TokenInfo, TokenProb
 
 BOS, EOS, N_VOCAB = 256, 257, 258
 
@@ -126,6 +127,20 @@ def steps(*given: Step) -> Script:
     return lambda request: given
 
 
+@attrs.frozen
+class FakeGrammar:
+    spec: GrammarSpec
+
+
+class FakeGrammars:
+    """Compiles everything that does not mention "unsatisfiable"."""
+
+    def compile(self, spec: GrammarSpec) -> FakeGrammar:
+        if "unsatisfiable" in spec.source:
+            raise InvalidRequest("nothing satisfies it")
+        return FakeGrammar(spec)
+
+
 @attrs.define
 class FakeEngine:
     """Satisfies engine.bridge.TextEngine. Remembers what it was asked, and which streams were left."""
@@ -133,6 +148,7 @@ class FakeEngine:
     script: Script = attrs.field(factory=lambda: say("Hello", " world"))
     info: ModelInfo = attrs.field(factory=make_info)
     vocab: ByteVocab = attrs.field(factory=ByteVocab)
+    grammars: FakeGrammars = attrs.field(factory=FakeGrammars)
     measured_rate: float | None = None
     refuse: Exception | None = None  # raised on entering
     slot_states: tuple[SlotState, ...] = ()

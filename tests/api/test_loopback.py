@@ -79,6 +79,26 @@ def _use_openai(url: str) -> None:
         assert [model.id for model in client.models.list().data] == ["tiny.gguf"]
 
 
+async def test_openai_client_calls_tools() -> None:
+    output = '<think>hm</think>\n<tool_call>\n{"name": "get", "arguments": {"a": "é"}}\n</tool_call>'
+    async with serving(make_services(FakeEngine(say(*output)))) as url:
+        await trio.to_thread.run_sync(_use_tools, f"{url}/v1")
+
+
+def _use_tools(url: str) -> None:
+    tools = [{"type": "function", "function": {"name": "get", "parameters": {"type": "object"}}}]
+    asked = {"model": "tiny", "messages": HI["messages"], "tools": tools}
+    with OpenAI(base_url=url, api_key="none", max_retries=0) as client:
+        whole = client.chat.completions.create(**asked).choices[0]
+        with client.chat.completions.stream(**asked) as stream:
+            streamed = stream.get_final_completion().choices[0]
+        for choice in (whole, streamed):
+            (call,) = choice.message.tool_calls
+            assert (choice.finish_reason, call.type, call.id) == ("tool_calls", "function", "call_0")
+            assert (call.function.name, call.function.arguments) == ("get", '{"a": "é"}')
+            assert choice.message.reasoning_content == "hm"
+
+
 async def test_events_leave_as_they_come() -> None:
     gate = trio.Event()
     engine = FakeEngine(lambda request: [TEXT, gate, *say("llo")(request)])

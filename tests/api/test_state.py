@@ -9,6 +9,7 @@ import trio.testing
 from prometheus_client.parser import text_string_to_metric_families
 
 from engine.text.info import EngineStats, SlotState
+from llamabox.chat.formats.base import Tool
 from tests.api.conftest import Client, make_services
 from tests.api.fake_engine import BOS, FakeEngine, say
 
@@ -201,5 +202,10 @@ async def test_apply_template(client: Client) -> None:
     messages = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "so"}]
     body = {"messages": messages, "chat_template_kwargs": {"thinking": False}, "continue_final_message": True}
     assert (await client.post("/apply-template", body)).json == {"prompt": "user: hi\nassistant: so"}
-    assert client.services.prompts.calls == [{"generation": False, "go_on": True, "thinking": False}]
-    assert (await client.post("/apply-template", {**body, "tools": [{}]})).status == 501
+    (ask,) = client.services.prompts.asks
+    assert (ask.add_generation_prompt, ask.continue_final_message) == (False, True)
+    assert ask.variables == {"thinking": False}
+    tools = [{"type": "function", "function": {"name": "get"}}]
+    assert (await client.post("/apply-template", {**body, "tools": tools})).status == 200
+    assert client.services.prompts.asks[-1].tools == (Tool(name="get"),)
+    assert (await client.post("/apply-template", {**body, "tools": [{}]})).error["param"] == "tools[0].type"

@@ -15,6 +15,7 @@ from cli.options import OPTIONS
 from cli.parse import read_arguments, read_environment
 from cli.placement import check_placement
 from engine.native.options import CacheType, FlashAttention, Numa, SplitMode
+from llamabox.chat.builtin import BUILTIN_NAMES, builtin
 from llamabox.models import demo
 from llamabox.models.join import ModelFileError
 from llamabox.settings import LogFormat, Settings
@@ -102,6 +103,14 @@ SAMPLES = {
     "defaults.stop": {r"-r a\tb -r \x41": ("a\tb", "A"), r"-r a\tb -e --no-escape": (r"a\tb",)},
     "defaults.special": {"-sp": True},
     "defaults.cache_prompt": {"--no-cache-prompt": False},
+    "defaults.grammar": {"--grammar root::=x": "root::=x"},
+    "defaults.json_schema": {'-j {"type":"object"}': '{"type":"object"}', "--json-schema true": "true"},
+    "chat.template": {"--chat-template {{messages}}": "{{messages}}", "--chat-template zephyr": builtin("zephyr")},
+    "chat.jinja": {"--no-jinja": False},
+    "chat.variables": {'--chat-template-kwargs {"a":[1]}': {"a": [1]}},
+    "chat.enable_thinking": {"--no-enable-reasoning": False},
+    "chat.reasoning_in_content": {"--reasoning-in-content": True},
+    "chat.reasoning_budget": {"--reasoning-budget 64": 64, "--reasoning-budget 0": 0},
     "engine.model.devices": {"-dev none": (), "-dev A,B": ("A", "B")},
     "engine.model.split_mode": {"-sm row": SplitMode.ROW},
     "engine.model.main_gpu": {"-mg 1": 1},
@@ -156,7 +165,7 @@ def test_available_options_without_a_setting_are_known():
     names = {o.name for o in OPTIONS if o.available and not o.setting}
     assert names == {
         "--help", "--version", "--system-info", "--list-devices", "--list-buffer-types",
-        "--api-key-file", "--defrag-thold", "--escape", "--jinja",
+        "--api-key-file", "--defrag-thold", "--escape",
     }  # fmt: skip
 
 
@@ -171,7 +180,8 @@ CONTRACT = {
     "--dry-allowed-length": 2, "--dry-penalty-last-n": -1, "--dynatemp-range": 0, "--dynatemp-exp": 1, "--mirostat": 0,
     "--mirostat-lr": 0.1, "--mirostat-ent": 5, "--yarn-orig-ctx": 0, "--yarn-ext-factor": -1, "--yarn-attn-factor": 1,
     "--yarn-beta-fast": 32, "--yarn-beta-slow": 1, "--cache-type-k": CacheType.F16, "--parallel": 1, "--mmap": True,
-    "--no-cache-prompt": True, "--no-cont-batching": True, "--special": False,
+    "--no-cache-prompt": True, "--no-cont-batching": True, "--special": False, "--jinja": True,
+    "--enable-reasoning": True, "--reasoning-in-content": False, "--reasoning-budget": -1,
 }  # fmt: skip
 
 
@@ -337,3 +347,82 @@ def test_option_names_are_unique():
     names = [option.name for option in OPTIONS]
     assert len(names) == len(set(names))
     assert all(isinstance(option, Option) for option in OPTIONS)
+
+
+@pytest.mark.parametrize(
+    ("option", "setting", "content"),
+    [
+        ("--chat-template-file", "chat.template", "\ufeff{# ours #}\n{{ messages }}"),
+        ("--grammar-file", "defaults.grammar", "root ::= [é]\n"),
+    ],
+)
+def test_texts_come_from_files(model: str, tmp_path: Path, option: str, setting: str, content: str):
+    file = tmp_path / "text"
+    file.write_text(content, encoding="utf-8")
+    assert at(build(model, option, str(file)), setting) == content.removeprefix("\ufeff")
+    other = option.removesuffix("-file")
+    assert at(build(model, other, "{{x}}", option, str(file)), setting) == content.removeprefix("\ufeff")
+    assert at(build(model, option, str(file), other, "{{x}}"), setting) == "{{x}}"
+
+
+@pytest.mark.parametrize("option", ["--chat-template-file", "--grammar-file"])
+@pytest.mark.parametrize("content", [None, b"", b" \n", b"\xff\xfe{", b"{" * (4 * 1024 * 1024 + 1)])
+def test_bad_text_files_are_refused(model: str, tmp_path: Path, option: str, content: bytes | None):
+    file = tmp_path / "text"
+    if content is not None:
+        file.write_bytes(content)
+    with pytest.raises(UsageError) as caught:
+        build(model, option, str(file))
+    assert str(caught.value).startswith(f"{option}: ")
+    assert str(file) in str(caught.value)
+
+
+def test_a_file_is_never_a_name(model: str, tmp_path: Path):
+    file = tmp_path / "name"
+    file.write_text("chatml", encoding="utf-8")
+    assert build(model, "--chat-template-file", str(file)).chat.template == "chatml"
+
+
+def test_an_unknown_template_lists_the_names(model: str):
+    with pytest.raises(UsageError) as caught:
+        build(model, "--chat-template", "chatmi")
+    assert str(caught.value) == (
+        f"--chat-template: 'chatmi' is neither Jinja text nor one of {', '.join(BUILTIN_NAMES)}"
+    )
+
+
+@pytest.mark.parametrize("template", ["{{ a }}\n{% for %}", "{{ a }}\n{{ a | no_such_filter }}"])
+def test_a_template_that_does_not_compile_names_the_line(model: str, tmp_path: Path, template: str):
+    file = tmp_path / "broken.jinja"
+    file.write_text(template, encoding="utf-8")
+    with pytest.raises(UsageError, match=r"^--chat-template: line 2: "):
+        build(model, "--chat-template", template)
+    with pytest.raises(UsageError, match=r"^--chat-template-file: line 2: "):
+        build(model, "--chat-template-file", str(file))
+
+
+def test_without_jinja_only_names_are_taken(model: str, tmp_path: Path):
+    chat = build(model, "--no-jinja", "--chat-template", "gemma").chat
+    assert (chat.template, chat.jinja) == (builtin("gemma"), False)
+    file = tmp_path / "own.jinja"
+    file.write_text("{{ messages }}", encoding="utf-8")
+    for arguments in (["--chat-template", "{{ messages }}"], ["--chat-template-file", str(file)]):
+        with pytest.raises(UsageError, match=rf"^{arguments[0]}: with --no-jinja it must be one of bailing, "):
+            build(model, *arguments, "--no-jinja")
+
+
+@pytest.mark.parametrize("text", ["", "[1]", "{", '{"a": NaN}', "[" * 100_000, "null"])
+def test_template_variables_are_a_json_object(model: str, text: str):
+    with pytest.raises(UsageError, match=r"^--chat-template-kwargs: .* expected a JSON object$"):
+        build(model, "--chat-template-kwargs", text)
+
+
+@pytest.mark.parametrize("text", ["", "[1]", "{", "5", '"x"'])
+def test_a_schema_is_a_json_object_or_boolean(model: str, text: str):
+    with pytest.raises(UsageError, match=r"^-j: .* expected a JSON schema$"):
+        build(model, "-j", text)
+
+
+def test_one_constraint_is_enough(model: str):
+    with pytest.raises(UsageError, match=r"^-j: not together with --grammar$"):
+        build(model, "--grammar", "root ::= x", "-j", "{}")

@@ -192,12 +192,9 @@ def test_a_foreign_variable_does_not_stop_the_start():
     check_available(read_environment({"HF_TOKEN": "secret"}))
 
 
-def test_the_built_in_templates_are_not_there_yet():
-    check_available(read_arguments(["--jinja"]))
-    with pytest.raises(UsageError, match=r"^--no-jinja: not available yet$"):
-        check_available(read_arguments(["--no-jinja"]))
-    with pytest.raises(UsageError, match="not available yet"):
-        check_available(read_environment({"LLAMA_ARG_JINJA": "off"}))
+def test_a_switch_with_a_setting_is_on_or_off():
+    assert value("--jinja --no-jinja", "chat.jinja") is False
+    assert read_environment({"LLAMA_ARG_JINJA": "0"})["chat.jinja"].value is False
 
 
 @pytest.mark.parametrize(

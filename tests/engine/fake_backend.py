@@ -4,14 +4,15 @@ Wrong books therefore give wrong text. Every misuse that would corrupt a real KV
 """
 
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Buffer, Callable, Sequence
 
 import attrs
 
-from engine.errors import NativeError
+from engine.errors import InvalidRequest, NativeError
 from engine.text.backend import DecodeStatus, Run
 from engine.text.info import ModelInfo
 from engine.text.requests import SamplingParams, TokenInfo
+from tests.engine.fake_grammar import FakeGrammars
 
 EOG = 256
 
@@ -97,6 +98,12 @@ class FakeKv:
         return [c.token for c in cells]
 
 
+def bits_of(mask: Buffer) -> list[int]:
+    """The tokens that a mask allows."""
+    data = memoryview(mask).cast("B")
+    return [8 * at + bit for at, byte in enumerate(data) for bit in range(8) if byte >> bit & 1]
+
+
 class FakeSampler:
     def __init__(self, backend: "FakeBackend", params: SamplingParams) -> None:
         self._backend = backend
@@ -107,9 +114,15 @@ class FakeSampler:
     def accept(self, tokens: Sequence[int]) -> None:
         self.seen.extend(tokens)
 
-    def sample(self, index: int) -> tuple[int, TokenInfo | None]:
+    def sample(self, index: int, mask: Buffer | None = None) -> tuple[int, TokenInfo | None]:
+        """The model's own choice, else the allowed token that follows on it, counted in a circle."""
         assert not self.closed, "a closed sampler is used"
         token = self._backend.choose(self._backend.histories[index])
+        if mask is not None:
+            allowed = bits_of(mask)
+            if not allowed:
+                raise InvalidRequest("nothing is allowed")
+            token = min(allowed, key=lambda t: (t - token) % FakeVocab.n_vocab)
         self.seen.append(token)
         info = TokenInfo(token=token, piece=bytes([token % 256]), logprob=0.0) if self.params.logprobs else None
         return token, info
@@ -133,6 +146,7 @@ class FakeBackend:
     ) -> None:
         self.kv = FakeKv(n_cells)
         self.vocab = FakeVocab()
+        self.grammars = FakeGrammars(self.vocab)
         self.n_seqs = n_seqs
         self.info = model_info(n_cells, n_ctx_slot or n_cells // n_slots, n_slots, n_batch, can_shift=can_shift)
         self.histories: dict[int, list[int]] = {}

@@ -3,19 +3,23 @@
 import attrs
 from hypothesis import strategies as st
 
-from engine.text.plan import StepPlan
+from engine.text.plan import PlannedRun, StepPlan
 from engine.text.requests import GenerationRequest
 from engine.text.scheduler import Scheduler
 from engine.text.sequence import Sequence
-from tests.engine.driver import check_cells, limits_of
+from tests.engine.driver import check_cells, limits_of, reference
 from tests.engine.fake_backend import FakeBackend
 
 
 @attrs.frozen(kw_only=True)
 class Guest:
-    """A request and what happens to it: ``cancel_at`` and ``blocked`` are step numbers."""
+    """A request and what happens to it: ``cancel_at`` and ``blocked`` are step numbers.
+
+    ``forced``: behind the i-th token so many are appended that were not sampled, over and over.
+    """
 
     request: GenerationRequest
+    forced: tuple[int, ...]
     arrives_at: int
     cancel_at: int | None
     blocked: range
@@ -54,6 +58,7 @@ def guests(draw: st.DrawFn, index: int, n_slots: int, most: int, *, events: bool
             slot=draw(st.none() | st.integers(0, n_slots - 1)),
             tokens_per_second=draw(st.sampled_from([0.0, 0.0, 0.3])) if events else 0.0,
         ),
+        forced=tuple(draw(st.lists(st.sampled_from([0, 0, 0, 1, 2, 7, 30]), min_size=1, max_size=4))),
         arrives_at=draw(st.integers(0, 20)),
         cancel_at=cancel_at,
         blocked=range(blocked_from, blocked_from + draw(st.sampled_from([0, 0, 5, 30])) if events else blocked_from),
@@ -99,6 +104,9 @@ class Play:
         )
         self.sequences: dict[str, Sequence] = {}
         self.generated: dict[str, list[int]] = {}
+        self.guests = {guest.request.id: guest for guest in schedule.guests}
+        limits = self.scheduler.limits
+        self.expected = {guest.request.id: reference(guest.request, limits).tokens for guest in schedule.guests}
         self.over: set[str] = set()
         self.cancelled: set[str] = set()
         self.trace: list[object] = []
@@ -151,6 +159,15 @@ class Play:
         self._check_books()
 
     def _sample(self, sequence: Sequence, token: int) -> None:
+        key = sequence.request.id
+        forced = self.guests[key].forced
+        count = forced[len(self.generated[key]) % len(forced)]
+        self._append(sequence, token)
+        for token in self.expected[key][len(self.generated[key]) :][:count]:
+            if key not in self.over:
+                self._append(sequence, token)
+
+    def _append(self, sequence: Sequence, token: int) -> None:
         self.generated[sequence.request.id].append(token)
         self.scheduler.append(sequence, token, self.now)
         if sequence.n_remaining == 0:
@@ -170,21 +187,28 @@ class Play:
             assert run.start == sequence.n_past
             assert list(run.tokens) == sequence.tokens[run.start : run.start + len(run.tokens)]
             assert run.logits == (run.start + len(run.tokens) == len(sequence.tokens))
-        decodes = [p.sequence for p in runs if is_decoding(p.sequence)]
-        prefills = [p for p in runs if not is_decoding(p.sequence)]
+        decodes = [p.sequence for p in runs if p.sequence.is_decoding]
+        prefills = [p for p in runs if not p.sequence.is_decoding]
         assert [p.sequence for p in runs[: len(decodes)]] == decodes, "a prefill before a decode"
         for sequence in self.scheduler.running:
-            may = is_decoding(sequence) and sequence.next_due <= self.now and sequence.request.id not in blocked
-            if is_decoding(sequence):
+            may = sequence.is_decoding and sequence.next_due <= self.now and sequence.request.id not in blocked
+            if sequence.is_decoding:
                 assert (sequence in decodes) == may, "every stream that may go on is in the batch, and no other"
         if decodes:
             assert sum(len(p.run.tokens) for p in prefills) <= max(1, self.schedule.prefill_limit)
-        unfinished = [p for p in prefills[:-1] if not p.run.logits and p.sequence.next_due <= self.now]
+        if len(decodes) > 1:
+            forced = sum(len(p.run.tokens) - 1 for p in runs[: len(decodes)])
+            assert forced <= max(1, self.schedule.prefill_limit), "forced tokens slow the other streams down"
+        unfinished = [p for p in prefills[:-1] if not self._is_full(p) and p.sequence.next_due <= self.now]
         assert not unfinished, "a prefill overtakes an unfinished one"
         if runs:
             assert plan.wake_at is None
         elif plan.wake_at is not None:
             assert plan.wake_at > self.now
+
+    def _is_full(self, planned: PlannedRun) -> bool:
+        """Whether a run goes as far as it may: to the last token, or to the context's end."""
+        return planned.run.logits or planned.run.start + len(planned.run.tokens) == self.schedule.n_ctx_slot
 
     def _check_books(self) -> None:
         self.scheduler.check_integrity()
@@ -193,8 +217,3 @@ class Play:
         for seq in range(self.schedule.n_seqs):
             length = spans.get(seq, 0)
             assert self.backend.span(seq) == ((0, length - 1) if length else (-1, -1))
-
-
-def is_decoding(sequence: Sequence) -> bool:
-    """Only one token is missing: the newest, or the last of a prompt that the cache has nearly all of."""
-    return sequence.n_pending == 1

@@ -22,7 +22,9 @@ def check_texts(game: Play) -> None:
             assert generated == expected.tokens[: len(generated)]
         else:
             assert generated == expected.tokens
-            assert game.sequences[key].truncated == expected.truncated
+            truncated = game.sequences[key].truncated
+            # Forced tokens may be the last ones: then the context need not be shifted for them.
+            assert truncated == expected.truncated or (any(guest.forced) and not truncated)
 
 
 @settings(max_examples=200)

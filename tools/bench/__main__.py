@@ -1,9 +1,9 @@
-"""``python -m tools.bench COMMAND``: peer, compare, soak, overhead or json."""
+"""``python -m tools.bench COMMAND``: peer, compare, soak, overhead, json or chat."""
 
 import sys
 from collections.abc import Callable, Sequence
 
-from tools.bench import compare, overhead, peer, soak, structured
+from tools.bench import chat_layer, compare, overhead, peer, soak, structured
 
 COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "peer": peer.main,
@@ -11,6 +11,7 @@ COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "soak": soak.main,
     "overhead": overhead.main,
     "json": structured.main,
+    "chat": chat_layer.main,
 }
 
 

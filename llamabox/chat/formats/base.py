@@ -43,47 +43,56 @@ class Writer:
     def __init__(self, new_id: Callable[[], str]) -> None:
         self._new_id = new_id
         self._deltas: list[Delta] = []
+        self._make: Callable[[str], Delta] | None = None  # what the pieces become
+        self._pieces: list[str] = []  # joined once, so that many small ones cost no more than a long one
         self.calls = 0  # begun so far
         self.reasoned = False  # anything but white space
+        self.said = False  # content other than white space
         self.answered = False  # content other than white space, or a call
 
     def content(self, text: str) -> None:
         """Text of the answer."""
-        self.answered = self.answered or bool(text.strip())
-        last = self._deltas[-1] if self._deltas else None
-        if isinstance(last, Content):
-            self._deltas[-1] = Content(last.text + text)
-        elif text:
-            self._deltas.append(Content(text))
+        self.said = self.said or bool(text.strip())
+        self.answered = self.answered or self.said
+        self._add(Content, text)
 
     def reasoning(self, text: str) -> None:
         """Text of the reasoning."""
         self.reasoned = self.reasoned or bool(text.strip())
-        last = self._deltas[-1] if self._deltas else None
-        if isinstance(last, Reasoning):
-            self._deltas[-1] = Reasoning(last.text + text)
-        elif text:
-            self._deltas.append(Reasoning(text))
+        self._add(Reasoning, text)
 
     def call(self, name: str, call_id: str | None = None) -> None:
         """A tool call begins."""
         self.answered = True
+        self._close()
         self._deltas.append(CallStarted(self.calls, call_id or self._new_id(), name))
         self.calls += 1
 
     def arguments(self, text: str) -> None:
         """More of the JSON text of the arguments of the call begun last."""
         assert self.calls, "arguments need a call"
-        last = self._deltas[-1] if self._deltas else None
-        if isinstance(last, CallArguments):
-            self._deltas[-1] = CallArguments(last.index, last.text + text)
-        elif text:
-            self._deltas.append(CallArguments(self.calls - 1, text))
+        self._add(self._arguments, text)
 
     def drain(self) -> list[Delta]:
         """What was collected since the last time."""
+        self._close()
         deltas, self._deltas = self._deltas, []
         return deltas
+
+    def _arguments(self, text: str) -> CallArguments:
+        return CallArguments(self.calls - 1, text)
+
+    def _add(self, make: Callable[[str], Delta], text: str) -> None:
+        if text:
+            if make != self._make:
+                self._close()
+                self._make = make
+            self._pieces.append(text)
+
+    def _close(self) -> None:
+        if self._make is not None:
+            self._deltas.append(self._make("".join(self._pieces)))
+        self._make, self._pieces = None, []
 
 
 class ToolSyntax(Protocol):
@@ -127,11 +136,18 @@ class ChatFormat(Protocol):
     def reasoning(self) -> Marks | None:
         """What surrounds reasoning. Its start is empty if only the prompt opens it."""
 
+    @property
+    def wrapping(self) -> Marks | None:
+        """What surrounds the answer's text."""
+
     def read(self, source: Reader, out: Writer, reading: Reading) -> Parsing[None]:
         """Read the whole turn. Never raises Unparsable."""
 
     def answer(self, lark: Lark, body: str) -> str:
-        """An expression for a turn's answer (behind the reasoning) of the expression ``body``."""
+        """An expression for a turn's answer (behind the reasoning) of the expression ``body``.
+
+        ``lark.FREE_TEXT``, or its rule, as the body means any text.
+        """
 
     def calls(self, lark: Lark, tools: Sequence[Tool], *, parallel: bool) -> str:
         """An expression for a turn that is tool calls (behind the reasoning), from the call's start on."""

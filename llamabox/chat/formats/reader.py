@@ -9,6 +9,7 @@ type Parsing[T] = Generator[None, None, T]
 
 _STRUCTURE: Final = re.compile(r'["{}\[\]]')
 _IN_STRING: Final = re.compile(r'["\\]')
+_SPACE: Final = re.compile(r"\s*")
 _SCALAR_END: Final = re.compile(r"[\s,}\]<\[]")
 
 
@@ -25,6 +26,7 @@ class Reader:
         self._record: list[str] = []
         self._recording = False
         self.ended = False
+        self.trimmed = ""  # white space that ``until`` left out the last time
 
     def push(self, text: str) -> None:
         """More text has arrived."""
@@ -66,8 +68,11 @@ class Reader:
         return self._buffer[self._at : self._at + count]
 
     def at(self, *literals: str) -> Parsing[str | None]:
-        """Which of the literals comes next, the longest one; None if none does. Reads nothing."""
-        for literal in sorted(literals, key=len, reverse=True):
+        """Which of the literals comes next, the longest one; None if none does. Reads nothing.
+
+        An empty literal never comes.
+        """
+        for literal in sorted(filter(None, literals), key=len, reverse=True):
             if (yield from self._comes(literal)):
                 return literal
         return None
@@ -89,8 +94,9 @@ class Reader:
         """Read white space, also none."""
         parts: list[str] = []
         while True:
-            rest = self._buffer[self._at :]
-            parts.append(self._read(len(rest) - len(rest.lstrip())))
+            found = _SPACE.match(self._buffer, self._at)
+            assert found is not None, "no white space is white space too"
+            parts.append(self._read(found.end() - self._at))
             if self.pending or self.ended:
                 return "".join(parts)
             yield
@@ -117,10 +123,28 @@ class Reader:
         if literal[-1:].isspace():
             yield from self.space()
 
-    def until(self, *ends: str, to: Callable[[str], None], trim: bool = False) -> Parsing[str | None]:
+    def accept_end(self, literal: str) -> Parsing[bool]:
+        """Read a mark loosely of which something may be missing: words of it, or what the end of the text cut off.
+
+        White space in front is read in any case. Returns whether any of it was there.
+        """
+        any_word = False
+        for word in literal.split():
+            yield from self.space()
+            if (yield from self.accept(word)) is not None:
+                any_word = True
+            elif self._cut(word):
+                self._read(self.pending)
+                any_word = True
+        return any_word
+
+    def until(
+        self, *ends: str, to: Callable[[str], None], trim: bool = False, cut: bool = False
+    ) -> Parsing[str | None]:
         """Hand the text before the first of ``ends`` to ``to`` as it arrives. Returns that end, which is not read.
 
-        At the end of the text: None. ``trim`` leaves out white space right before an end.
+        At the end of the text: None. ``trim`` leaves out white space right before an end (see ``trimmed``);
+        ``cut`` leaves out what the end of the text may have left of one.
         """
         search, prefixes, longest = _ends(ends)
         spaces: list[str] = []
@@ -129,17 +153,17 @@ class Reader:
             found = search.search(self._buffer, self._at)
             if found is not None:
                 text = self._read(found.start() - self._at)
-                if trim:
-                    text = text.rstrip()
-                    if text:
-                        to("".join([*spaces, text]))
-                elif text:
-                    to(text)
+                body = text.rstrip() if trim else text
+                if body:
+                    to("".join([*spaces, body]))
+                    spaces.clear()
+                self.trimmed = "".join([*spaces, text[len(body) :]])
                 return found.group()
             if self.ended:
-                text = "".join([*spaces, self._read(self.pending)])
-                if text:
-                    to(text)
+                text = self._read(self.pending - (self._held(prefixes, longest) if cut else 0))
+                self._read(self.pending)
+                if spaces or text:
+                    to("".join([*spaces, text]))
                 return None
             text = self._read(self.pending - self._held(prefixes, longest))
             if trim:
@@ -200,6 +224,7 @@ class Reader:
                 if mark == "\\":
                     hand(found.start() - self._at)
                     if len((yield from self.peek(2))) < 2:
+                        hand(self.pending)
                         raise Unparsable("the text ends inside a JSON value")
                     hand(2)
                     continue
@@ -234,6 +259,10 @@ class Reader:
             if len(here) == len(literal) or self.ended or not literal.startswith(here):
                 return here == literal
             yield
+
+    def _cut(self, literal: str) -> bool:
+        """Whether the text has ended within this literal."""
+        return self.ended and self.pending > 0 and literal.startswith(self._buffer[self._at :])
 
     def _held(self, prefixes: frozenset[str], longest: int) -> int:
         """Length of the longest end of the pending text that begins one of the ends."""

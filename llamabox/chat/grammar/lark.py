@@ -2,11 +2,13 @@
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 # JSON as models were trained to write it, with nothing left to choose: what is forced needs no sampling.
 _JSON_OPTIONS: Final = {"item_separator": ", ", "key_separator": ": ", "whitespace_flexible": False}
+
+FREE_TEXT: Final = "/(?s:.*)/"  # any text: an expression
 
 
 class Lark:
@@ -16,6 +18,7 @@ class Lark:
         self._special = dict(special or {})
         self._rules: list[str] = []
         self._names: dict[str, str] = {}  # body → name: equal rules are one
+        self._recursive = 0
         spellings = sorted(self._special, key=len, reverse=True)
         self._split = re.compile("(" + "|".join(map(re.escape, spellings)) + ")") if spellings else None
 
@@ -34,9 +37,15 @@ class Lark:
     def until(self, end: str) -> str:
         """A rule for any text up to and with ``end``, which does not come before."""
         first = self._split.search(end) if self._split else None
-        if first is not None and first.start() == 0:
-            return self.rule(f"{self.rule('/(?s:.*)/')} {self.text(end)}")
-        return self.rule("/(?s:.*)/", options=f"[suffix={quoted(end)}]")
+        if first is None:
+            return self.rule(FREE_TEXT, options=f"[suffix={quoted(end)}]")
+        # Text has no control tokens in it: up to the first one of the end it may be as long as it likes.
+        text = self.rule(f"/(?s:.*){_literal(end[: first.start()])}/")
+        return self.rule(f"{text} {self.text(end[first.start() :])}")
+
+    def is_free(self, expression: str) -> bool:
+        """Whether this is the expression, or the rule, of any text."""
+        return expression in (FREE_TEXT, self._names.get(FREE_TEXT))
 
     def choice(self, *expressions: str) -> str:
         """A rule for any one of the expressions."""
@@ -50,6 +59,13 @@ class Lark:
             self._rules.append(f"{name}{options}: {body}")
         return name
 
+    def recursive(self, write: Callable[[str], str]) -> str:
+        """The name of a rule that may contain itself: ``write`` gets the name and returns the body."""
+        self._recursive += 1
+        name = f"s{self._recursive}"
+        self._rules.append(f"{name}: {write(name)}")
+        return name
+
     def source(self, start: str) -> str:
         """The whole grammar, whose start is the expression ``start``."""
         return "\n".join([f"start: {start}", *self._rules, ""])
@@ -58,3 +74,8 @@ class Lark:
 def quoted(text: str) -> str:
     """A string literal of the grammar."""
     return json.dumps(text, ensure_ascii=False)
+
+
+def _literal(text: str) -> str:
+    """A regular expression that matches the text."""
+    return "".join(c if c.isalnum() else f"\\x{{{ord(c):x}}}" for c in text)

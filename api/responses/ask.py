@@ -1,0 +1,80 @@
+"""A Responses request to what is asked of the model."""
+
+from typing import Any
+
+import attrs
+
+from api.ask import Asked
+from api.convert.constraint import one_constraint, to_blame
+from api.convert.transcript import Transcript
+from api.convert.typed import typed
+from api.convert.variables import without_thinking
+from api.errors import bad_request
+from api.responses.items import add_input
+from api.responses.shapes import ResponsesFields
+from api.responses.tools import read_offer
+from llamabox.chat.ask import ChatAsk
+from llamabox.settings import GenerationDefaults
+
+
+@attrs.frozen(kw_only=True)
+class _SchemaFormat:
+    schema: dict[str, Any]
+
+
+def responses_ask(fields: ResponsesFields, defaults: GenerationDefaults) -> Asked:
+    """The conversation and what is wanted next. Raises ApiError 400.
+
+    An assistant's message at the end is continued.
+    """
+    _refuse_state(fields)
+    transcript = Transcript()
+    if fields.instructions:
+        transcript.add("system", fields.instructions)
+    add_input(fields.input, transcript)
+    if not transcript.messages:
+        raise bad_request("input: there is none", "input")
+    offer = read_offer(fields.tools, fields.tool_choice)
+    constraint = one_constraint(fields, _schema(fields), "text.format", offer, defaults)
+    effort = fields.reasoning.effort if fields.reasoning is not None else None
+    variables, enable_thinking = without_thinking(fields.chat_template_kwargs, False if effort == "none" else None)
+    goes_on = transcript.is_unfinished
+    ask = ChatAsk(
+        messages=transcript.messages,
+        tools=offer.tools,
+        choice=offer.choice,
+        named=offer.named,
+        parallel=fields.parallel_tool_calls is not False,
+        schema=constraint.schema,
+        grammar=constraint.grammar,
+        enable_thinking=enable_thinking,
+        reasoning_effort=None if effort == "none" else effort,
+        variables=variables,
+        add_generation_prompt=not goes_on,
+        continue_final_message=goes_on,
+    )
+    return Asked(ask=ask, param=to_blame(constraint, offer), legacy=False)
+
+
+def _refuse_state(fields: ResponsesFields) -> None:
+    for name in ("previous_response_id", "conversation", "prompt"):
+        if getattr(fields, name) is not None:
+            raise bad_request(f"{name}: this server stores nothing, send the whole conversation as input", name)
+    if fields.background:
+        raise bad_request("background: this server stores no responses to be fetched later", "background")
+    if fields.truncation == "auto":
+        raise bad_request("truncation: this server leaves nothing out of a conversation", "truncation")
+
+
+def _schema(fields: ResponsesFields) -> Any:
+    """The schema that ``text.format`` asks for, None for plain text."""
+    given = fields.text.format if fields.text is not None else None
+    match (given or {}).get("type", "text"):
+        case "text":
+            return None
+        case "json_object":
+            return {"type": "object"}
+        case "json_schema":
+            return typed(given, _SchemaFormat, "text.format").schema
+        case _:
+            raise bad_request("text.format.type: text, json_object or json_schema", "text.format.type")

@@ -1,0 +1,107 @@
+"""Input items to chat messages."""
+
+from typing import Any, Final, Literal
+
+import attrs
+
+from api.convert.transcript import Transcript
+from api.convert.typed import typed
+from api.errors import bad_request
+from api.responses.sealed import unseal
+
+_TEXTS: Final = frozenset({"input_text", "output_text", "text", "reasoning_text", "summary_text"})
+_MEDIA: Final = frozenset({"input_image", "input_audio", "input_file"})
+
+type Parts = str | list[dict[str, Any]]
+
+
+@attrs.frozen(kw_only=True)
+class _Message:
+    role: Literal["user", "assistant", "system", "developer"]
+    content: Parts
+
+
+@attrs.frozen(kw_only=True)
+class _Call:
+    call_id: str
+    name: str
+    arguments: str
+
+
+@attrs.frozen(kw_only=True)
+class _Output:
+    call_id: str
+    output: Parts
+
+
+@attrs.frozen(kw_only=True)
+class _Reasoning:
+    content: Parts | None = None
+    summary: Parts | None = None
+    encrypted_content: str | None = None
+
+
+@attrs.frozen(kw_only=True)
+class _Text:
+    text: str
+
+
+@attrs.frozen(kw_only=True)
+class _Refusal:
+    refusal: str
+
+
+def add_input(given: Parts, transcript: Transcript) -> None:
+    """Add what ``input`` says. Raises ApiError 400 naming the item at fault."""
+    if isinstance(given, str):
+        transcript.add("user", given)
+        return
+    for index, item in enumerate(given):
+        _add_item(item, transcript, f"input[{index}]")
+
+
+def _add_item(item: dict[str, Any], transcript: Transcript, where: str) -> None:
+    match item.get("type"):
+        case "message" | None:
+            message = typed(item, _Message, where)
+            text = _text(message.content, f"{where}.content")
+            if message.role == "assistant":
+                transcript.say(text)
+            else:
+                transcript.add(message.role, text)
+        case "function_call":
+            call = typed(item, _Call, where)
+            transcript.call(call.call_id, call.name, call.arguments)
+        case "function_call_output":
+            output = typed(item, _Output, where)
+            transcript.result(output.call_id, _text(output.output, f"{where}.output"))
+        case "reasoning":
+            if text := _reasoning(typed(item, _Reasoning, where), where):
+                transcript.reason(text)
+        case "item_reference":
+            raise bad_request(f"{where}: nothing is stored here, send the item itself", where)
+        case kind:
+            raise bad_request(f"{where}.type: {kind!r} is no item that this server knows", f"{where}.type")
+
+
+def _reasoning(item: _Reasoning, where: str) -> str:
+    """The reasoning itself where there is a way to it, else the summary."""
+    text = _text(item.content or "", f"{where}.content")
+    return text or unseal(item.encrypted_content or "") or _text(item.summary or "", f"{where}.summary")
+
+
+def _text(parts: Parts, where: str) -> str:
+    if isinstance(parts, str):
+        return parts
+    return "\n".join(_part(part, f"{where}[{index}]") for index, part in enumerate(parts))
+
+
+def _part(part: dict[str, Any], where: str) -> str:
+    kind = part.get("type")
+    if kind in _TEXTS:
+        return typed(part, _Text, where).text
+    if kind == "refusal":
+        return typed(part, _Refusal, where).refusal
+    if kind in _MEDIA:
+        raise bad_request(f"{where}: the model has no such modality ({kind})", where)
+    raise bad_request(f"{where}.type: {kind!r} is no part that this server knows", f"{where}.type")

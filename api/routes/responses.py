@@ -1,0 +1,49 @@
+"""POST /v1/responses."""
+
+from api.decode import read
+from api.gate import text_side
+from api.guidance import Guidance, blaming
+from api.http import ApiRequest, Response
+from api.job import build_job
+from api.prompt_forms import TokenizedPrompt
+from api.responses.ask import responses_ask
+from api.responses.reply import Reply, settings, whole_response
+from api.responses.shapes import ResponsesFields
+from api.responses.stream import ResponsesStream
+from api.turn.answer import answer_turns
+from llamabox.services import Services
+
+
+async def create(services: Services, request: ApiRequest) -> Response:
+    """One answer to a conversation. Nothing is stored."""
+    _, prompts = text_side(services)
+    fields = await read(request, ResponsesFields)
+    asked = responses_ask(fields, services.settings.defaults)
+    with blaming(asked.param):
+        plan = await prompts.plan(asked.ask)
+    job = await build_job(
+        services,
+        request,
+        fields,
+        [TokenizedPrompt(plan.tokens, plan.text)],
+        prefix="resp",
+        logprobs=fields.wants_logprobs,
+        n_probs=fields.top_logprobs,
+        guidance=Guidance.of_plan(plan, asked.param),
+    )
+    reply = Reply(
+        uid=request.uid,
+        created=job.created,
+        model=job.model,
+        settings=settings(fields, asked.ask, job.requests[0].sampling),
+        logprobs=fields.wants_logprobs,
+        sealed_reasoning=fields.wants_sealed_reasoning,
+    )
+    return await answer_turns(
+        services,
+        request,
+        job,
+        plan,
+        lambda: ResponsesStream(reply),
+        lambda turns: whole_response(reply, turns[0]),
+    )

@@ -1,0 +1,143 @@
+"""The reader of one choice: what goes with which part, and what its end says."""
+
+import itertools
+from collections.abc import Sequence
+from typing import Any
+
+import hypothesis
+import pytest
+from hypothesis import strategies as st
+
+from api.turn.model import Part, TurnEnd
+from api.turn.reading import TurnReader
+from engine.text.events import Finished, FinishReason, Timings, Tokens
+from llamabox.chat.deltas import CallArguments, CallStarted, Content, Reasoning
+from llamabox.chat.formats.base import Tool
+from llamabox.chat.parser import OutputParser
+from tests.api.fake_prompts import FORMAT
+
+OUTPUT = '<think>Why é?</think>\n\nSo <b>\n<tool_call>\n{"name": "f", "arguments": {"a": "<"}}\n</tool_call>'
+
+
+def reader(**options: Any) -> TurnReader:
+    return TurnReader(OutputParser(FORMAT, tools={"f": Tool(name="f")}, new_id=lambda: "id"), **options)
+
+
+def event(text: str, count: int | None = None) -> Tokens:
+    """Text of one token a character, or of ``count`` tokens."""
+    tokens = tuple(range(len(text) if count is None else count))
+    return Tokens(text=text, tokens=tokens, slot=0, timings=Timings(predicted_n=len(tokens)))
+
+
+def ended(text: str = "", reason: FinishReason = FinishReason.EOS, word: str = "") -> Finished:
+    tokens = tuple(range(len(text)))
+    return Finished(
+        reason=reason, stopping_word=word, text=text, tokens=tokens, slot=0, timings=Timings(), truncated=False
+    )
+
+
+def read(given: TurnReader, pieces: Sequence[str], held_back: str = "") -> tuple[list[Part], TurnEnd]:
+    parts = [given.feed(event(piece)) for piece in pieces]
+    last, end = given.finish(ended(held_back))
+    return [part for part in (*parts, last) if part is not None], end
+
+
+def joined(parts: Sequence[Part]) -> dict[str, Any]:
+    whole: dict[str, Any] = {"content": "", "reasoning": "", "calls": [], "tokens": 0}
+    for part in parts:
+        whole["tokens"] += len(part.tokens)
+        for delta in part.deltas:
+            match delta:
+                case Content(text):
+                    whole["content"] += text
+                case Reasoning(text):
+                    whole["reasoning"] += text
+                case CallStarted(index, call_id, name):
+                    assert index == len(whole["calls"])
+                    whole["calls"].append([call_id, name, ""])
+                case CallArguments(index, text):
+                    whole["calls"][index][2] += text
+    return whole
+
+
+@hypothesis.settings(max_examples=60, deadline=None, derandomize=True)
+@hypothesis.given(st.sets(st.integers(1, len(OUTPUT) - 1)), st.integers(0, len(OUTPUT)))
+def test_however_it_arrives(cuts: set[int], held_back: int) -> None:
+    bounds = sorted(cut for cut in cuts if cut < held_back)
+    pieces = [OUTPUT[a:b] for a, b in itertools.pairwise([0, *bounds, held_back])]
+    parts, end = read(reader(), pieces, OUTPUT[held_back:])
+    assert joined(parts) == {
+        "content": "So <b>",
+        "reasoning": "Why é?",
+        "calls": [["id", "f", '{"a": "<"}']],
+        "tokens": len(OUTPUT),
+    }
+    assert end.ending == "tool_calls"
+    for part in parts[:-1]:
+        assert part.deltas
+    for part in parts:
+        assert part.deltas or part.tokens
+        assert all(isinstance(delta, CallStarted) or delta.text for delta in part.deltas)
+
+
+def test_tokens_of_held_back_text_go_with_the_next_part() -> None:
+    given = reader()
+    assert given.feed(event("So\n<tool")) == Part(
+        deltas=[Content("So")], tokens=list(range(8)), infos=[], timings=Timings(predicted_n=8)
+    )
+    assert given.feed(event("_call>", 2)) is None
+    part = given.feed(event('\n{"name": "f", "arguments": {', 3))
+    assert part is not None
+    assert part.tokens == [0, 1, 0, 1, 2]
+    assert [type(delta) for delta in part.deltas] == [CallStarted, CallArguments]
+
+
+def test_a_last_part_may_have_tokens_alone() -> None:
+    given = reader()
+    given.feed(event('<tool_call>\n{"name": "f", "arguments": {}}'))
+    assert given.feed(event("\n</tool_call>", 2)) is None
+    part, _ = given.finish(ended())
+    assert part is not None
+    assert (part.deltas, part.tokens) == ([], [0, 1])
+    assert reader().finish(ended())[0] is None
+
+
+@pytest.mark.parametrize(
+    ("pieces", "expected"),
+    [
+        (list("<think>ab</think>\n\nc"), 19),
+        (["<think>", "ab", "</think>", "\n\n", "cdef"], 19),
+        (["<think>ab", "</think>\n\ncd"], 9),
+        (["<think>abcd", "efgh</think>ijkl"], 15),
+        (["<think>ab"], 9),
+        (["<think>ab", "</think>"], 17),
+        (["\n\n", "cd"], 0),
+        (["ab"], 0),
+        (["<think>ab", '\n<tool_call>\n{"name": "f", "arguments": {}}\n</tool_call>'], 9),
+    ],
+)
+def test_reasoning_tokens(pieces: list[str], expected: int) -> None:
+    assert read(reader(), pieces)[1].reasoning_tokens == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "reason", "ending"),
+    [
+        ("x", FinishReason.EOS, "stop"),
+        ("x", FinishReason.WORD, "stop"),
+        ("x", FinishReason.LIMIT, "length"),
+        (OUTPUT, FinishReason.EOS, "tool_calls"),
+        (OUTPUT, FinishReason.WORD, "tool_calls"),
+        (OUTPUT, FinishReason.LIMIT, "length"),
+        ("<tool_call>\nno", FinishReason.EOS, "stop"),
+    ],
+)
+def test_ending(text: str, reason: FinishReason, ending: str) -> None:
+    given = reader()
+    given.feed(event(text))
+    assert given.finish(ended(reason=reason))[1].ending == ending
+
+
+def test_only_the_clients_stop_strings_are_told() -> None:
+    for word, told in (("END", "END"), ("<|call|>", ""), ("", "")):
+        assert reader(stop=("END",)).finish(ended(reason=FinishReason.WORD, word=word))[1].stop_string == told

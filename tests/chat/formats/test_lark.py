@@ -1,0 +1,53 @@
+"""The builder of grammars, checked by what llguidance makes of them."""
+
+from llamabox.chat.grammar.lark import FREE_TEXT, Lark
+from tests.chat import guidance
+
+SPECIAL = ("<a>", "<abc>", "</a>")
+
+
+def test_control_tokens_stand_for_their_text() -> None:
+    lark = Lark(guidance.special_ids(SPECIAL))
+    source = lark.source(lark.text('<abc> "quoted" \\ ü\n</a>'))
+    assert source == 'start: <[258]> " \\"quoted\\" \\\\ ü\\n" <[259]>\n'
+    assert guidance.accepts(source, '<abc> "quoted" \\ ü\n</a>', SPECIAL)
+    assert not guidance.accepts(source, '<abc> "quoted" \\ ü\n', SPECIAL)
+    assert Lark().text("") == '""'
+
+
+def test_text_up_to_an_end() -> None:
+    for special in ((), SPECIAL):
+        for end in ("</a>", "\n</a>", "</a>\nx", "x</a>y"):
+            lark = Lark(guidance.special_ids(special))
+            source = lark.source(f"{lark.until(end)} {lark.text('!')}")
+            assert guidance.accepts(source, f"any <text> \n here{end}!", special), end
+            assert guidance.accepts(source, f"{end}!", special), end
+            assert not guidance.accepts(source, f"{end}a{end}!", special), end
+            assert not guidance.accepts(source, "any!", special), end
+
+
+def test_json_is_written_in_one_way() -> None:
+    lark = Lark()
+    source = lark.source(lark.json({"type": "object", "properties": {"a": {"type": "integer"}, "b": {}}}))
+    assert guidance.accepts(source, '{"a": 1, "b": [1, "x"]}')
+    assert not guidance.accepts(source, '{"a":1}')
+    assert not guidance.accepts(source, '{"a": 1,"b": 2}')
+    assert not guidance.accepts(source, '{ "a": 1}')
+    anything = Lark()
+    assert guidance.accepts(anything.source(anything.json(True)), "[3]")
+
+
+def test_equal_rules_are_one() -> None:
+    lark = Lark()
+    assert lark.json({"type": "integer"}) == lark.json({"type": "integer"})
+    assert lark.until("x") != lark.until("y")
+    assert lark.source("r0").count("\n") == 4
+
+
+def test_any_text_is_known_as_such() -> None:
+    lark = Lark()
+    other = lark.rule('"x"')
+    assert lark.is_free(FREE_TEXT)
+    assert lark.is_free(lark.rule(FREE_TEXT))
+    assert not lark.is_free(other)
+    assert not Lark().is_free("r0")
