@@ -7,7 +7,7 @@ from typing import Final
 from engine.errors import InvalidRequest
 
 _MOST_CHARACTERS: Final = 64 * 1024
-_LARK: Final = re.compile(r"^\s*(?:%llguidance\b|start\s*(?:\[[^\]\n]*\]\s*)?:(?!:=))", re.MULTILINE)
+_LARK: Final = re.compile(r"^[ \t]*(?:%llguidance\b|start[ \t]*(?:\[[^\]\n]*\][ \t]*)?:(?!:=))", re.MULTILINE)
 _ESCAPE: Final = re.compile(r"\\(?:x([0-9a-fA-F]{2})|u([0-9a-fA-F]{4})|U([0-9a-fA-F]{8})|.)", re.DOTALL)
 _LAST_CODE: Final = 0x10FFFF
 _SURROGATES: Final = range(0xD800, 0xE000)

@@ -3,8 +3,11 @@
 import logging
 import threading
 from collections import OrderedDict
+from collections.abc import Buffer, Sequence
 from concurrent.futures import Future
 from typing import Any, Final
+
+import numpy as np
 
 from engine.errors import EngineUnavailable, InvalidRequest
 from engine.guidance import library, trial
@@ -81,6 +84,8 @@ class GuidanceGrammars:
     def _compile(self, tokenizer: Any, source: str) -> Any:
         if len(source) > _MOST_CHARACTERS:
             raise InvalidRequest(f"the grammar, schemas included, has more than {_MOST_CHARACTERS} characters")
+        if source.lstrip().startswith("{"):  # llguidance would take it for JSON of its own
+            raise InvalidRequest("the grammar cannot be used: it begins with {, where Lark has the name of a rule")
         if trial.needs_trial(source):
             trial.check(source)
         guidance = library.load()
@@ -91,11 +96,12 @@ class GuidanceGrammars:
                 )
                 if prototype.is_error():
                     raise InvalidRequest(f"the grammar cannot be used: {readable(prototype.get_error())}")
-                # Copies begin with what this finds out; and a grammar that fails at once is better refused.
                 first = GuidanceMatcher(prototype, tokenizer)
-                first.compute_mask()
+                first.compute_mask()  # copies begin with what this finds out
                 if first.error:
                     raise InvalidRequest(f"the grammar cannot be used: {first.error}")
+                copy = GuidanceMatcher(prototype.deep_copy(), tokenizer)
+                _check_second(copy, first.mask, tokenizer.eos_tokens)
         except ValueError as error:  # the vocabulary is closed
             raise EngineUnavailable(_CLOSED) from error
         return prototype
@@ -107,3 +113,13 @@ class GuidanceGrammars:
             self._kept[source] = prototype
             if len(self._kept) > _MOST_KEPT:
                 self._kept.popitem(last=False)
+
+
+def _check_second(matcher: GuidanceMatcher, mask: Buffer, ends: Sequence[int]) -> None:
+    """Raise InvalidRequest for what goes wrong behind a first token: that is where a grammar that is too much fails."""
+    allowed = np.flatnonzero(np.unpackbits(np.frombuffer(mask, np.uint8), bitorder="little"))
+    token = next((int(token) for token in allowed if token not in ends), None)
+    if token is not None and matcher.consume((token,)):
+        matcher.compute_mask()
+    if matcher.error:
+        raise InvalidRequest(f"the grammar cannot be used: {matcher.error}")

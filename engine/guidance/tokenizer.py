@@ -35,5 +35,5 @@ def build_tokenizer(vocab: LlamaVocab, tokenize: Any, stopped: Callable[[], bool
             vocab_ptr=handle,
             tokenize_fptr=ctypes.cast(tokenize, ctypes.c_void_p).value,
             eos_token=list(vocab.eog),
-            slices=None,
+            slices=None,  # the library's own choice; without any it builds faster and every mask takes longer
         )

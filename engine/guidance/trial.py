@@ -20,7 +20,7 @@ _PLAIN_CHARACTERS: Final = 64 * 1024
 _PLAIN_RULES: Final = 500
 _PLAIN_OBJECTS: Final = 300  # where schemas refer to each other; else the parser bounds how deep they go
 _SUSPICIOUS: Final = re.compile(r'[&~]|"allOf"|"pattern|"not"|substring|\\u')
-_TIMEOUT: Final = 5.0  # seconds
+_TIMEOUT: Final = 10.0  # seconds
 _STACK: Final = 4 * 2**20  # bytes: half of what threads have here, where it must not overflow
 
 
@@ -60,12 +60,13 @@ class _Bytes:
 
 
 def compile_with_bytes(source: str) -> Any:
-    """A matcher of the grammar over single bytes, with its first mask computed. May kill the process."""
+    """A matcher of the grammar over single bytes that has looked for what may come first. May kill the process."""
     guidance = library.load()
     tokenizer = guidance.LLTokenizer(guidance.TokenizerWrapper(_Bytes()))
     grammar = guidance.LLMatcher.grammar_from_lark(source)
     matcher = guidance.LLMatcher(tokenizer, grammar, log_level=0, limits=library.limits())
     matcher.compute_bitmask()
+    matcher.compute_ff_tokens()
     return matcher
 
 

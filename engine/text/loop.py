@@ -218,9 +218,11 @@ class EngineLoop:
     def _sample(self, generation: Generation, index: int) -> None:
         """Find the next token from the logits at ``index``, and the tokens that are forced to follow it."""
         sequence, steering = generation.sequence, generation.steering
-        if steering is not None and steering.complete:  # a grammar of the empty text
-            self._finish(generation, FinishReason.EOS)
-            return
+        if steering is not None:
+            self._masks.wait(sequence)
+            if steering.complete:  # a grammar of the empty text
+                self._finish(generation, FinishReason.EOS)
+                return
         try:
             token, info = self._next(generation, index)
         except EngineError as error:
@@ -251,7 +253,7 @@ class EngineLoop:
             return sampler.sample(index)
         forced = steering.forced()
         if forced is None:
-            return sampler.sample(index, self._masks.take(generation.sequence))
+            return sampler.sample(index, steering.mask())
         sampler.accept((forced,))
         return forced, None
 

@@ -4,7 +4,7 @@ Threads pay only on cores that the decode leaves idle: with two decoding threads
 with masks computed beside it, against 0.1 ms for each mask that is computed between two steps.
 """
 
-from collections.abc import Buffer, Iterable
+from collections.abc import Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 
 from engine.text.sequence import Sequence
@@ -45,12 +45,11 @@ class Masks:
                 self._pool = ThreadPoolExecutor(self._threads, "llama-box masks")
             self._pending[sequence] = self._pool.submit(steering.compute_mask)
 
-    def take(self, sequence: Sequence) -> Buffer | None:
-        """The mask that the next token of a steered sequence is sampled with; waits for it if need be."""
+    def wait(self, sequence: Sequence) -> None:
+        """Wait for the mask that is being computed for a sequence, if one is: until then its steering is not ours."""
         pending = self._pending.pop(sequence, None)
         if pending is not None:
             pending.result()
-        return self._steered[sequence].mask()
 
     def close(self) -> None:
         """End the threads. Idempotent; masks can be computed again afterwards."""

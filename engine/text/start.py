@@ -55,13 +55,9 @@ def start_text_engine(
     try:
         info = backend.info
         scheduler = Scheduler(_limits(options, info, backend.n_seqs), backend)
-        if not options.measure_rate:
-            # As early as may be: for half a second it holds the interpreter, which a running server would notice.
-            backend.grammars.prepare()
         if options.warmup:
             backend.warmup()
         rate = _measure_rate(backend) if options.measure_rate else None
-        backend.grammars.prepare()
         loop = EngineLoop(
             backend,
             scheduler,
@@ -73,6 +69,7 @@ def start_text_engine(
     except BaseException:
         backend.close()
         raise
+    backend.grammars.prepare()  # last: it takes a second, which neither the start nor the measurement should pay for
     return Started(backend, loop, rate)
 
 

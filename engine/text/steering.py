@@ -85,7 +85,7 @@ class Steering:
         if not self._has_mask:
             self.compute_mask()
         if self._matcher.error:
-            self._give_up(self._matcher.error)
+            self._fail()
             return None
         return self._matcher.mask
 
@@ -153,7 +153,8 @@ class Steering:
             if self._allowed(tokens) == len(tokens):
                 self._consume(tokens)
                 return
-        self._give_up("the text that woke it does not begin it")
+        log.debug("a grammar is given up: the text that woke it does not begin it")
+        self.phase = Phase.DONE
 
     def _allowed(self, tokens: Sequence[int]) -> int:
         """How many of the tokens may come next."""
@@ -164,10 +165,11 @@ class Steering:
     def _consume(self, tokens: Sequence[int]) -> None:
         assert self._matcher is not None, "only a grammar takes tokens"
         if not self._matcher.consume(tokens):
-            self._give_up(self._matcher.error)
+            self._fail()
 
-    def _give_up(self, reason: str) -> None:
-        log.debug("the grammar is given up: %s", reason)
+    def _fail(self) -> None:
+        assert self._matcher is not None, "only a grammar fails"
+        log.warning("a grammar is given up, its text goes on without it: %s", self._matcher.error)
         self.phase = Phase.DONE
 
     def _only(self, token: int) -> Buffer:

@@ -100,14 +100,27 @@ def limits_of(backend: FakeBackend, **changes: object) -> Limits:
 class Driver:
     """A loop on the fake backend; ``boxes`` by request id."""
 
-    def __init__(self, backend: FakeBackend | None = None, *, step_target: float = 0.15, **limits: object) -> None:
+    def __init__(
+        self,
+        backend: FakeBackend | None = None,
+        *,
+        step_target: float = 0.15,
+        mask_threads: int = 0,
+        **limits: object,
+    ) -> None:
         self.backend = backend or FakeBackend()
         self.clock = Clock()
         self.scheduler = Scheduler(limits_of(self.backend, **limits), self.backend)
         self.boxes: dict[str, Box] = {}
         self.batches: list[int] = []  # events of each publish
         self.loop = EngineLoop(
-            self.backend, self.scheduler, self._publish, step_target=step_target, debug=True, clock=self.clock
+            self.backend,
+            self.scheduler,
+            self._publish,
+            step_target=step_target,
+            mask_threads=mask_threads,
+            debug=True,
+            clock=self.clock,
         )
         self.loop.commands = PatientQueue(self.clock, self._has_work)
 

@@ -31,12 +31,13 @@ def continuation(prompt: Sequence[int], count: int) -> list[int]:
 
 
 class FakeVocab:
-    """One token a byte; ``pieces`` gives single tokens another text."""
+    """One token a byte; ``pieces`` gives single tokens another text, ``hidden`` that of a control token."""
 
     n_vocab = 257
 
     def __init__(self) -> None:
         self.pieces: dict[int, bytes] = {}
+        self.hidden: dict[int, bytes] = {}
 
     def tokenize(self, text: str, *, add_special: bool, parse_special: bool) -> list[int]:
         return list(text.encode())
@@ -44,13 +45,15 @@ class FakeVocab:
     def piece(self, token: int, *, special: bool) -> bytes:
         if token == EOG:
             return b"<end>" if special else b""
+        if token in self.hidden:
+            return self.hidden[token] if special else b""
         return self.pieces.get(token, bytes([token]))
 
     def is_eog(self, token: int) -> bool:
         return token == EOG
 
     def control_tokens(self) -> tuple[int, ...]:
-        return (EOG,)
+        return (*self.hidden, EOG)
 
 
 @attrs.define(eq=False)

@@ -21,7 +21,7 @@ class Pieces(Protocol):
 
 
 class TextsMatcher:
-    """Satisfies engine.text.requests.Matcher. A text may be followed by an end token; ``$`` at its end makes it fail."""
+    """Satisfies engine.text.requests.Matcher. An end token may follow a text; ``$`` in it makes the matcher fail."""
 
     def __init__(self, texts: Sequence[bytes], vocab: Pieces) -> None:
         self._texts = tuple(texts)
@@ -62,7 +62,7 @@ class TextsMatcher:
 
     def forced(self) -> list[int]:
         ways = [way[len(self.text) :] for way in self._ways(self.text)]
-        common = b"" if self.error else os.path.commonprefix(ways)
+        common = b"" if self.error else os.path.commonprefix(ways)  # noqa: RUF071  # of bytes, not of paths
         return list(common.partition(b"$")[0])
 
     def tokenize(self, data: bytes) -> list[int]:

@@ -31,7 +31,7 @@ class Rig:
         self._send, self._receive = trio.open_memory_channel[list[int]](inf)
 
     def start(self, publish: Publish) -> Started:
-        return Started(self.backend, EngineLoop(self.backend, self.scheduler, publish, debug=True))
+        return Started(self.backend, EngineLoop(self.backend, self.scheduler, publish, mask_threads=1, debug=True))
 
     def step_by_step(self) -> None:
         self.backend.before_decode = self._hold

@@ -7,7 +7,7 @@ import trio.testing
 from engine.bridge import open_text_engine
 from engine.errors import ContextExceeded, InvalidRequest
 from engine.text.events import Event, Tokens
-from engine.text.requests import GenerationRequest
+from engine.text.requests import GenerationRequest, GrammarSpec
 from tests.engine.rig import Rig, ask, check_complete, expected, generate, read_all, text
 
 
@@ -208,4 +208,15 @@ async def test_a_paused_request_can_be_cancelled(rig: Rig) -> None:
         async with engine.generate(ask("slow", "slow", 100)) as events:
             await anext(events)
         check_complete(await generate(engine, ask("next", max_tokens=1)), ask("next", max_tokens=1))
+    rig.check_over()
+
+
+async def test_a_grammar_is_compiled_in_a_thread_and_holds(rig: Rig) -> None:
+    async with open_text_engine(rig.start) as engine:
+        spec = GrammarSpec(source="yes|no")
+        grammar = await trio.to_thread.run_sync(engine.grammars.compile, spec)
+        events = await generate(engine, ask("a", max_tokens=9, grammar=grammar))
+        assert text(events) in ("yes", "no")
+        with pytest.raises(InvalidRequest):
+            await trio.to_thread.run_sync(engine.grammars.compile, GrammarSpec(source="bad"))
     rig.check_over()

@@ -121,6 +121,8 @@ class JsonCalls:
     def _members(self, source: Reader, call: "_Call", *, outer: bool = True) -> Parsing[None]:
         yield from source.space()
         yield from source.expect("{")
+        yield from source.space()
+        yield from source.accept("{")  # some templates of Qwen show calls with doubled braces, and are believed
         while True:
             yield from source.space()
             if (yield from source.accept("}")):

@@ -111,6 +111,8 @@ BARE = '{"name": "get", "arguments": {"n": 3}}'
         (f"<think>\nwhy\n</think>\n\n{BARE}", Read("", "why", GET)),
         (f"{BARE}\n{CALL}", Read("", "", [*GET, ("id1", "get", '{"n": 3}')])),
         (f"{BARE} Bye", Read("Bye", "", GET)),
+        (f"{{{BARE}}}", Read("", "", GET)),
+        (f"<tool_call>\n{{{BARE}}}\n</tool_call>", Read("", "", GET)),
     ],
 )
 def test_calls_at_the_beginning_need_no_marks(text: str, expected: Read) -> None:

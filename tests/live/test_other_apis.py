@@ -1,0 +1,55 @@
+"""The Responses API and the Messages API on the real model, through their vendors' own SDKs."""
+
+import json
+
+import anthropic
+import openai
+
+QUESTION = "What is the weather like in Paris right now?"
+CHOICE = {"type": "any", "disable_parallel_tool_use": True}
+PARAMETERS = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
+
+
+def test_responses(real_server: str) -> None:
+    tool = {"type": "function", "name": "get_weather", "description": "Current weather.", "parameters": PARAMETERS}
+    with openai.OpenAI(base_url=f"{real_server}/v1", api_key="none", max_retries=0) as client:
+        plain = client.responses.create(
+            model="qwen", input="What is the capital of France? One word.", temperature=0, max_output_tokens=16
+        )
+        assert plain.status == "completed"
+        assert "Paris" in plain.output_text
+        asked = {"model": "qwen", "input": QUESTION, "tools": [tool], "tool_choice": "required", "temperature": 0}
+        asked |= {"parallel_tool_calls": False}
+        with client.responses.create(stream=True, max_output_tokens=64, **asked) as stream:
+            events = list(stream)
+    assert [event.sequence_number for event in events] == list(range(len(events)))
+    assert events[-1].type == "response.completed"
+    (call,) = events[-1].response.output
+    assert (call.type, call.name) == ("function_call", "get_weather")
+    deltas = [event.delta for event in events if event.type == "response.function_call_arguments.delta"]
+    assert "".join(deltas) == call.arguments
+    assert "Paris" in json.loads(call.arguments)["city"]
+
+
+def test_messages(real_server: str) -> None:
+    tool = {"name": "get_weather", "description": "Current weather.", "input_schema": PARAMETERS}
+    asked = {"model": "qwen", "max_tokens": 64, "messages": [{"role": "user", "content": QUESTION}]}
+    greedy = {"extra_body": {"temperature": 0}}
+    with anthropic.Anthropic(base_url=real_server, api_key="none", max_retries=0) as client:
+        plain = client.messages.create(
+            model="qwen",
+            max_tokens=16,
+            messages=[{"role": "user", "content": "What is the capital of France? One word."}],
+            **greedy,
+        )
+        assert plain.stop_reason == "end_turn"
+        assert "Paris" in plain.content[0].text
+        with client.messages.stream(tools=[tool], tool_choice=CHOICE, **asked, **greedy) as stream:
+            message = stream.get_final_message()
+        count = client.messages.count_tokens(model="qwen", messages=asked["messages"], tools=[tool])
+    assert message.stop_reason == "tool_use"
+    (block,) = message.content
+    assert (block.type, block.name) == ("tool_use", "get_weather")
+    assert "Paris" in block.input["city"]
+    usage = message.usage
+    assert count.input_tokens == usage.input_tokens + usage.cache_read_input_tokens
