@@ -67,6 +67,11 @@ class PromptBuilder:
         """The text of the template in use."""
         return self.dialect.source
 
+    @property
+    def reasons(self) -> bool:
+        """Whether the template knows reasoning."""
+        return self.dialect.format.reasoning is not None
+
     async def plan(self, ask: ChatAsk) -> ChatPlan:
         """The prompt, and how its answer is to be generated and read.
 

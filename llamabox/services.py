@@ -43,6 +43,10 @@ class Prompts(Protocol):
     def source(self) -> str:
         """Text of the chat template."""
 
+    @property
+    def reasons(self) -> bool:
+        """Whether the model may reason before it answers."""
+
     async def plan(self, ask: ChatAsk) -> ChatPlan:
         """The prompt of a conversation, and how its answer is to be generated and read.
 

@@ -69,8 +69,8 @@ def _meta(services: Services) -> dict[str, Any] | None:
         "support_vision": False,
         "support_audio": False,
         "support_speculative": False,
-        "support_tool_calls": False,
-        "support_reasoning": False,
+        "support_tool_calls": True,  # where the template shows no tools, the prompt does
+        "support_reasoning": services.prompts is not None and services.prompts.reasons,
         **sampling_json(services.settings.defaults.sampling),
     }
 

@@ -35,6 +35,7 @@ class FakePrompts:
     """Remembers what was asked. A grammar or title of "wrong" is none."""
 
     source = "the template"
+    reasons = True
 
     def __init__(self) -> None:
         self.asks: list[ChatAsk] = []

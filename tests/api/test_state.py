@@ -38,7 +38,8 @@ async def test_models() -> None:
         meta = entry["meta"]
         assert (meta["n_vocab"], meta["n_ctx"], meta["n_slot"], meta["n_slot_ctx"]) == (258, 256, 2, 128)
         assert meta["ctx_shift"] is True
-        assert meta["support_tool_calls"] is False
+        assert meta["support_tool_calls"] is True
+        assert meta["support_reasoning"] is True
         assert meta["temperature"] == 0.8
 
 
