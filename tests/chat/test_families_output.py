@@ -16,7 +16,7 @@ from tests.chat.analysis.templates import describe
 from tests.chat.families import CONTENT, FAMILIES, FULL, PLAIN, REASONING, TOOLS, Family
 from tests.chat.families.samples import Call
 from tests.chat.families.wires import Wire
-from tests.chat.guidance import accepted, accepts, special_ids, tokens
+from tests.chat.guidance import accepted, accepts, sample, special_ids, tokens
 
 OFFERED = {
     function["name"]: Tool(name=function["name"], parameters=function["parameters"])
@@ -176,3 +176,15 @@ def test_one_call_only_without_parallel_calls(family: Family) -> None:
 def test_the_grammar_knows_the_tools(family: Family) -> None:
     unknown = [("get_whether", {"city": "x", "days": 1})]
     assert not accepts(grammar(family, parallel=False), from_the_call(family, unknown), family.special)
+
+
+@calling
+def test_what_the_grammar_allows_is_read_as_calls(family: Family) -> None:
+    chat_format, _ = described(family)
+    for seed in range(3):
+        text = sample(grammar(family, parallel=False), seed, family.special, closing=chat_format.markers)
+        before = "" if not family.reasoning_open else family.wire(content="")
+        deltas = read(family, [before + text])
+        assert [d.name for d in deltas if isinstance(d, CallStarted)], text
+        assert not "".join(d.text for d in deltas if isinstance(d, Content)).strip(), text
+        assert isinstance(json.loads("".join(d.text for d in deltas if isinstance(d, CallArguments))), dict), text
