@@ -40,8 +40,7 @@ class Option:
     ``flags`` and ``off`` are spellings (``off`` sets a switch to its off value), ``env`` variable names, the first one
     that is set counts. ``setting`` is the dotted path of the attribute of ``llamabox.settings.Settings`` that takes the
     value; two options with one setting are two spellings of it, the last one wins. A repeatable option's kind gives
-    tuples, which are joined. ``if_alone`` is the value of a flag that stands without one. ``refused`` lists values
-    that are not available yet where the option itself is.
+    tuples, which are joined. ``if_alone`` is the value of a flag that stands without one.
     """
 
     section: Section
@@ -56,7 +55,6 @@ class Option:
     repeat: bool = False
     if_alone: str | None = None
     available: bool = True
-    refused: tuple[object, ...] = ()
 
     @property
     def name(self) -> str:

@@ -61,7 +61,7 @@ def read_environment(environment: Mapping[str, str], options: Iterable[Option] =
 def check_available(values: Values) -> None:
     """UsageError when something was given that this release cannot do."""
     for given in values.values():
-        if not given.option.available or given.value in given.option.refused:
+        if not given.option.available:
             raise UsageError(f"{given.spelling}: not available yet")
 
 

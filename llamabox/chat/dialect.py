@@ -10,7 +10,7 @@ from llamabox.chat.analysis.description import Description
 from llamabox.chat.analysis.plain import from_plain
 from llamabox.chat.capabilities import Capabilities
 from llamabox.chat.formats.base import ChatFormat, Tool
-from llamabox.chat.formats.generic import GenericCalls, instructions
+from llamabox.chat.formats.generic import GenericCalls, history, instructions
 from llamabox.chat.formats.standard import StandardFormat
 from llamabox.chat.messages import suit
 from llamabox.chat.normalise import Message
@@ -52,8 +52,7 @@ class Dialect:
         """Validated messages as the template takes them; the tools among them where it has no place for them."""
         if not tools or self.takes_tools:
             return suit(messages, self.capabilities)
-        as_text = attrs.evolve(self.capabilities, calls_shown=False, results_shown=False)
-        return suit(_instructed(messages, instructions(tools)), as_text)
+        return suit(_instructed([history(message) for message in messages], instructions(tools)), self.capabilities)
 
 
 def _instructed(messages: Sequence[Message], text: str) -> list[Message]:

@@ -18,12 +18,6 @@ def prepare(source: str) -> None:
     compiled(source)
 
 
-def inspect(source: str, constants: dict[str, Any]) -> dict[str, Any]:
-    """Compile a template and find out its capabilities (the fields of ``Capabilities``). Raises TemplateError."""
-    template = compiled(source)
-    return attrs.asdict(probe(source, lambda variables: template.render({**constants, **variables})))
-
-
 def analyze(source: str, constants: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """All about a template, as plain data: the fields of its ``Capabilities`` and of its ``Description``.
 

@@ -8,8 +8,10 @@ import trio
 
 from engine.text.info import ModelInfo
 from llamabox import prompts
-from llamabox.chat.ask import ChatAsk, ChatPlan
+from llamabox.chat.ask import ChatAsk, ChatPlan, ToolChoice
+from llamabox.chat.deltas import CallArguments, CallStarted, Content
 from llamabox.chat.errors import TEMPLATE_ERRORS, TemplateError, TemplateLimitError, TemplateSyntaxInvalidError
+from llamabox.chat.formats.base import Tool
 from llamabox.chat.injection import ControlTokens
 from llamabox.interpreters import InterpreterPool, open_interpreter_pool
 from llamabox.prompts import PromptBuilder, create_prompt_builder
@@ -321,3 +323,41 @@ async def test_long_texts_are_tokenized_off_the_loop(pool: InterpreterPool, monk
     assert hops == []
     assert await builder.tokenize(long, add_special=True, parse_special=True) == [256] + [ord("a")] * len(long)
     assert hops == [1]
+
+
+WEATHER = Tool(name="get_weather", description="The weather.", parameters={"type": "object", "properties": {}})
+CALLED = [
+    user("U"),
+    assistant(
+        "", tool_calls=[{"id": "c1", "type": "function", "function": {"name": "get_weather", "arguments": "{}"}}]
+    ),
+    {"role": "tool", "tool_call_id": "c1", "content": "rain"},
+]
+
+
+async def test_tools_for_a_template_that_has_no_place_for_them(pool: InterpreterPool) -> None:
+    builder = await make(pool, GEMMA)
+    found = await plan(builder, CALLED, tools=(WEATHER,))
+    assert '"name": "get_weather"' in found.text
+    assert found.text.count("<start_of_turn>user") == 2
+    assert '{"tool_calls": [{"name": "get_weather", "arguments": {}}]}' in found.text
+    assert '"tool_result"' in found.text
+    assert "rain" in found.text
+    assert found.grammar is not None
+    assert not found.grammar.triggers
+    parser = found.parser()
+    assert parser.feed('{"response": "It rains."}') + parser.finish() == [Content("It rains.")]
+    parser = found.parser()
+    kinds = [type(delta) for delta in parser.feed('{"tool_calls": [{"name": "get_weather", "arguments": {}}]}')]
+    assert kinds == [CallStarted, CallArguments]
+
+
+async def test_tools_that_may_not_be_called_are_not_explained(pool: InterpreterPool) -> None:
+    builder = await make(pool, GEMMA)
+    found = await plan(builder, CALLED, tools=(WEATHER,), choice=ToolChoice.NONE)
+    assert '"description"' not in found.text
+    assert "rain" in found.text
+    assert found.grammar is None
+    parser = found.parser()
+    text = '{"response": "It rains."}'
+    assert parser.feed(text) + parser.finish() == [Content(text)]
