@@ -9,7 +9,7 @@ import llguidance
 
 EOS: Final = 256
 FIRST_SPECIAL: Final = 257  # the id of the first control token; the others follow
-_JSON_CLOSING: Final = ('"}', '"]', '"', "}", "]")
+_CLOSING: Final = ('"}', '"]', '"', "}", "]", "'")  # of JSON's and Python's strings and brackets
 
 
 class _Bytes:
@@ -76,14 +76,14 @@ def sample(
 ) -> str:
     """A text of the grammar: tokens at random (ASCII and control tokens), behind the first ``free`` ones straight on.
 
-    ``closing``: texts that end free text, besides those of JSON; random text alone would not come upon them.
+    ``closing``: texts that end free text, besides those of JSON and Python; random text alone would not come upon them.
     Raises AssertionError if the text does not end within ``limit`` tokens.
     """
     chance = random.Random(seed)
     made = matcher(lark, special)
     text = bytearray()
     controls = range(FIRST_SPECIAL, FIRST_SPECIAL + len(special))
-    closings = [tokens(end, special) for end in (*special, *closing, *_JSON_CLOSING)]
+    closings = [tokens(end, special) for end in (*special, *closing, *_CLOSING)]
     for step in range(limit):
         bits = made.compute_bitmask()
         allowed = [token for token in (*range(256), EOS, *controls) if bits[token >> 3] >> (token & 7) & 1]

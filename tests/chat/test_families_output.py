@@ -140,17 +140,8 @@ def grammar(family: Family, *, parallel: bool) -> str:
     return lark.source(described(family)[0].calls(lark, list(OFFERED.values()), parallel=parallel))
 
 
-# What the grammar makes the model write differently from its template.
-REFUSED = {
-    ("lfm2", "full"): "objects within Python's calls: the template writes JSON, the grammar Python",
-}
 ACCEPTED = [
-    pytest.param(
-        family,
-        calls if family.parallel else calls[:1],
-        id=f"{family.name}-{name}",
-        marks=[pytest.mark.xfail(reason=REFUSED[family.name, name])] if (family.name, name) in REFUSED else [],
-    )
+    pytest.param(family, calls if family.parallel else calls[:1], id=f"{family.name}-{name}")
     for family in FAMILIES
     if family.tools
     for name, calls in (("plain", PLAIN), ("full", FULL), ("one", FULL[1:]))

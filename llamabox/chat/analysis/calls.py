@@ -66,7 +66,6 @@ class FoundCalls:
     object_arguments: bool = False
     string_arguments: bool = False
     id_length: int | None = None
-    needs_content_empty: bool = False
 
 
 def find_tool_variable(prober: Prober, source: str) -> bool:
@@ -105,7 +104,6 @@ def find_calls(prober: Prober, turn_end: str, reasoning: Marks | None, *, tools_
         object_arguments=objects,
         string_arguments=strings,
         id_length=found.id_length(),
-        needs_content_empty=found.needs_content_empty(),
     )
 
 
@@ -153,14 +151,6 @@ class _Calls:
         if self._conversation(FIRST, results=(RESULT,)) is None:
             return None
         return len(FIRST.id) if self._conversation(LONG_ID, results=(RESULT,)) is None else None
-
-    def needs_content_empty(self) -> bool:
-        """Whether null will not do for the content of a message with calls."""
-        prober = self._prober
-        message = {**prober.calls(FIRST), "content": None}
-        text = prober.text(prober.user(), message, tools=self._tools)
-        null = None if text is None else region(text, self._around, FIRST)
-        return null is None or null != self._one
 
     def told(self) -> JsonCalls | None:
         """The usual form in which the prompt tells the model to write calls, if there are tools."""

@@ -35,7 +35,6 @@ class Description:
     object_arguments: bool = False  # a call's arguments may be a JSON object
     string_arguments: bool = False  # ... may be JSON text
     id_length: int | None = None  # the only length of call ids that the template takes
-    needs_content_empty: bool = False  # a message with calls needs the content "", null does not do
     tool_argument_name: str = "tools"  # the variable in which the template looks for tools
     tools_as_text: bool = False  # it takes JSON text instead of objects
 

@@ -1,4 +1,4 @@
-"""LFM2: a list of Python calls between marks. And Llama 3's built-in tools: one Python call behind a mark."""
+"""LFM2: a list of Python calls between marks."""
 
 from collections.abc import Mapping, Sequence
 from typing import Final
@@ -13,7 +13,6 @@ from llamabox.chat.grammar.lark import Lark
 
 _START: Final = "<|tool_call_start|>"
 _END: Final = "<|tool_call_end|>"
-_PYTHON_TAG: Final = "<|python_tag|>"
 
 
 @attrs.frozen
@@ -46,29 +45,6 @@ class Lfm2:
 
     def grammar(self, lark: Lark, tools: Sequence[Tool], *, parallel: bool) -> str:
         """See ``ToolSyntax.grammar``."""
-        call = call_grammar(lark, tools, quote="'")
+        call = call_grammar(lark, tools)
         more = f'(", " {call})*' if parallel else ""
         return lark.rule(f'{lark.text(_START)} "[" {call} {more} "]" {lark.text(_END)}')
-
-
-@attrs.frozen
-class PythonTag:
-    """Satisfies ``ToolSyntax``: ``<|python_tag|>F.call(k="v")``, one call a turn."""
-
-    only_first: bool = attrs.field(default=False, init=False)
-    starts: tuple[str, ...] = attrs.field(default=(_PYTHON_TAG,), init=False)
-    markers: tuple[str, ...] = attrs.field(default=(_PYTHON_TAG,), init=False)
-
-    def read(self, source: Reader, out: Writer, tools: Mapping[str, Tool]) -> Parsing[None]:
-        """See ``ToolSyntax.read``."""
-        yield from source.expect(_PYTHON_TAG)
-        name = yield from known_name(source, tools)
-        yield from source.accept(".call")
-        yield from source.space()
-        yield from source.expect("(")
-        begin(source, out, tools, name)
-        yield from read_arguments(source, out.arguments, tools[name])
-
-    def grammar(self, lark: Lark, tools: Sequence[Tool], *, parallel: bool) -> str:
-        """See ``ToolSyntax.grammar``."""
-        return lark.rule(f"{lark.text(_PYTHON_TAG)} {call_grammar(lark, tools, quote='"', behind='.call')}")

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import attrs
 
-from llamabox.chat.formats.members import members, resolve, variants
+from llamabox.chat.formats.members import members, resolve, standalone, variants
 from llamabox.chat.grammar.lark import Lark
 
 _ANY_DEPTH: Final = 4  # how deep values nest where no schema says anything
@@ -27,6 +27,7 @@ class Notation:
     false: str
     null: str
     sorted_keys: bool = False
+    json_objects: bool = False  # objects may come as JSON as well, all that is in them included
 
     def write(self, value: Any) -> str:
         """The text of a value."""
@@ -85,7 +86,8 @@ class ValueGrammar:
         inner = self.anything(depth - 1)
         items = f'"[" ({inner} ({lark.text(notation.comma)} {inner})*)? "]"'
         pairs = f'"{{" {self._any_members(notation.any_key, notation.colon, inner)} "}}"'
-        return lark.choice(*scalars, lark.rule(items), lark.rule(pairs))
+        objects = [lark.json({"type": "object"})] if notation.json_objects else []
+        return lark.choice(*scalars, lark.rule(items), lark.rule(pairs), *objects)
 
     def _any_members(self, any_key: str, colon: str, value: str) -> str:
         pair = self.lark.rule(f"{any_key} {self.lark.text(colon)} {value}")
@@ -138,7 +140,10 @@ class ValueGrammar:
 
     def _object(self, schema: Mapping[str, Any]) -> str:
         given = self.members(schema, self.notation.key, self.notation.colon, self.notation.any_key)
-        return self.lark.rule(f'"{{" {given} "}}"')
+        written = self.lark.rule(f'"{{" {given} "}}"')
+        if not self.notation.json_objects:
+            return written
+        return self.lark.choice(written, self.lark.json({"type": "object", **standalone(schema, self.root)}))
 
     def _array(self, schema: Mapping[str, Any]) -> str:
         item = self.value(schema.get("items", True))

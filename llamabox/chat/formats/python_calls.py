@@ -11,7 +11,7 @@ from llamabox.chat.formats.schemas import object_schema
 from llamabox.chat.formats.values import PYTHON_QUOTES, as_json, read_value, word
 from llamabox.chat.grammar.lark import Lark
 
-_INSIDE: Final = r"[^{quote}\\\x00-\x1f\x7f]|\\['\"\\nrt]"
+_INSIDE: Final = r"[^{quote}\\\x00-\x08\x0a-\x1f\x7f]|\\['\"\\nrt]"
 _ANY_STRING: Final = f"'({_INSIDE.format(quote="'")})*'|\"({_INSIDE.format(quote='"')})*\""
 
 
@@ -57,31 +57,32 @@ def _known(position: str | None) -> str:
     return position
 
 
-def call_grammar(lark: Lark, tools: Sequence[Tool], *, quote: str, behind: str = "") -> str:
-    """An expression for one call of one of the tools; ``quote`` for fixed strings, ``behind`` the name."""
+def call_grammar(lark: Lark, tools: Sequence[Tool]) -> str:
+    """An expression for one call of one of the tools."""
     calls = []
     for tool in tools:
         schema = object_schema(tool)
-        values = ValueGrammar(lark=lark, notation=_notation(quote), root=schema)
+        values = ValueGrammar(lark=lark, notation=_NOTATION, root=schema)
         given = values.members(schema, str, "=", "/[A-Za-z_][A-Za-z0-9_]*/")
-        calls.append(lark.rule(f'{lark.text(f"{tool.name}{behind}(")} {given} ")"'))
+        calls.append(lark.rule(f'{lark.text(f"{tool.name}(")} {given} ")"'))
     return lark.choice(*calls)
 
 
-def _notation(quote: str) -> Notation:
-    def quoted(text: str) -> str:
-        for plain, escaped in (("\\", "\\\\"), (quote, "\\" + quote), ("\n", "\\n"), ("\r", "\\r"), ("\t", "\\t")):
-            text = text.replace(plain, escaped)
-        return quote + text + quote
+def _quoted(text: str) -> str:
+    for plain, escaped in (("\\", "\\\\"), ("'", "\\'"), ("\n", "\\n"), ("\r", "\\r"), ("\t", "\\t")):
+        text = text.replace(plain, escaped)
+    return f"'{text}'"
 
-    return Notation(
-        quote=quoted,
-        text=lambda lark: lark.rule(f"/{_ANY_STRING}/"),
-        any_key=f"/{_ANY_STRING}/",
-        key=quoted,
-        colon=": ",
-        comma=", ",
-        true="True",
-        false="False",
-        null="None",
-    )
+
+_NOTATION: Final = Notation(
+    quote=_quoted,
+    text=lambda lark: lark.rule(f"/{_ANY_STRING}/"),
+    any_key=f"/{_ANY_STRING}/",
+    key=_quoted,
+    colon=": ",
+    comma=", ",
+    true="True",
+    false="False",
+    null="None",
+    json_objects=True,
+)

@@ -11,7 +11,7 @@ from llamabox.chat.formats.functionary import Functionary
 from llamabox.chat.formats.gemma4 import Gemma4
 from llamabox.chat.formats.harmony import Harmony
 from llamabox.chat.formats.kimi import Kimi
-from llamabox.chat.formats.lfm2 import Lfm2, PythonTag
+from llamabox.chat.formats.lfm2 import Lfm2
 from llamabox.chat.formats.standard import StandardFormat
 
 THINK: Final = Marks("<think>", "</think>")
@@ -171,13 +171,6 @@ CASES: Final = (
         form=Lfm2(),
         text="<|tool_call_start|>[get_weather(city='it's the dogs' bowl', days=1)]<|tool_call_end|>",
         calls=(("get_weather", {"city": "it's the dogs' bowl", "days": 1}),),
-    ),
-    Case(
-        name="python tag",
-        form=PythonTag(),
-        text='<|python_tag|>get_weather.call(city="Berlin, \\"x\\"")',
-        calls=(("get_weather", {"city": 'Berlin, "x"'}),),
-        canonical=True,
     ),
     Case(
         name="kimi",

@@ -9,7 +9,7 @@ from llamabox.chat.formats.functionary import Functionary
 from llamabox.chat.formats.gemma4 import Gemma4
 from llamabox.chat.formats.harmony import Harmony
 from llamabox.chat.formats.kimi import Kimi
-from llamabox.chat.formats.lfm2 import Lfm2, PythonTag
+from llamabox.chat.formats.lfm2 import Lfm2
 from tests.chat.formats_known.cases import CASES, Case, dsml
 from tests.chat.formats_known.reading import read
 
@@ -33,8 +33,6 @@ KIMI = "<|tool_call_begin|>functions.{}:0<|tool_call_argument_begin|>{}<|tool_ca
         (Lfm2(), "<|tool_call_start|>[rain()]<|tool_call_end|>"),
         (Lfm2(), "<|tool_call_start|>[get]<|tool_call_end|>"),
         (Lfm2(), "<|tool_call_start|>"),
-        (PythonTag(), "<|python_tag|>print(1)"),
-        (PythonTag(), "<|python_tag|>get.calls(1)"),
         (Kimi(), SECTION + KIMI.format("rain", "{}")),
         (Kimi(), SECTION + KIMI.format("get", "1")),
         (Kimi(), SECTION + "<|tool_call_begin|>functions.get:0"),
