@@ -8,15 +8,22 @@ processor or other flags never get this build).
 
 ``--define`` goes to CMake for both packages and wins over what was chosen; CMAKE_ARGS, CFLAGS and CXXFLAGS are
 honoured as usual. Needs uv (``python3 -m pip install uv``); runs on any Python 3.8 or newer.
+
+What was compiled is kept as wheels in the user's cache directory, by processor and flags: uv's own cache forgets a
+build whenever the index does not confirm that the source is still the same, which any other use of uv can bring about.
 """
 
 import argparse
+import csv
 import hashlib
+import io
+import json
 import os
 import platform
 import shutil
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -83,6 +90,51 @@ def choose(args):
     return dict(zip(PACKAGES, (llama, diffusion))), reasons
 
 
+def cache_directory():
+    """Where the user's caches are on this system."""
+    if sys.platform == "win32":
+        return Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local"))
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Caches"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+
+
+def wheel_directory(settings):
+    """The folder of the wheels that were built with these settings."""
+    key = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
+    return cache_directory() / "llama-box" / "wheels" / key
+
+
+def keep_wheels(site_packages, folder):
+    """Pack the installed native packages into wheels again, those that ``folder`` does not have yet."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for package in PACKAGES:
+        for info in site_packages.glob(package.replace("-", "_") + "-*.dist-info"):
+            lines = (info / "WHEEL").read_text().splitlines()
+            tag = next(line.split(": ")[1] for line in lines if line.startswith("Tag: "))
+            wheel = folder / ("%s-%s.whl" % (info.name[: -len(".dist-info")], tag))
+            if not wheel.exists():
+                unfinished = wheel.with_suffix(".%d.part" % os.getpid())
+                pack(site_packages, info.name, unfinished)
+                unfinished.replace(wheel)
+
+
+def pack(site_packages, info, wheel):
+    """Write a wheel of what the RECORD of an installed package lists; what the installer added stays out."""
+    added = {"%s/%s" % (info, name) for name in ("INSTALLER", "REQUESTED", "direct_url.json", "uv_cache.json")}
+    record = info + "/RECORD"
+    with (site_packages / record).open(newline="") as file:
+        rows = [row for row in csv.reader(file) if row[0] not in added]
+    rows = [row for row in rows if "__pycache__" not in row[0] and not row[0].startswith("..")]
+    listing = io.StringIO()
+    csv.writer(listing, lineterminator="\n").writerows(rows)
+    with zipfile.ZipFile(wheel, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+        for name, *_ in rows:
+            if name != record:
+                archive.write(site_packages / name, name)
+        archive.writestr(record, listing.getvalue())
+
+
 def main():
     parser = argparse.ArgumentParser(description="Install llama-box into .venv, with native builds for this machine.")
     parser.add_argument("--test", action="store_true", help="with the test tools")
@@ -100,6 +152,12 @@ def main():
     for package, defines in settings.items():
         for key, value in defines.items():
             command += ["--config-settings-package", "%s:cmake.define.%s=%s" % (package, key, value)]
+    wheels = wheel_directory(settings)
+    if wheels.is_dir():
+        # A lock that was made before the wheels were there names the sources: these two are looked up anew.
+        command += ["--find-links", str(wheels)]
+        command += [word for package in PACKAGES for word in ("--upgrade-package", package)]
+        reasons.append("native packages: as they were built here before, in %s (remove it to build anew)" % wheels)
     for reason in reasons:
         print("install: " + reason)
     print("install: " + " ".join(command), flush=True)
@@ -108,13 +166,15 @@ def main():
     if subprocess.run([sys.executable, "-m", "uv", "--version"], capture_output=True).returncode:
         print("install: uv is missing: python3 -m pip install uv", file=sys.stderr)
         return 2
-    print("install: the first build of the native packages takes about 15 minutes on two cores", flush=True)
-    # What was built here before is taken as it is: asked online, uv builds a source package again whenever the index
-    # cannot confirm that it is still the same.
+    if not wheels.is_dir():
+        print("install: the first build of the native packages takes about 15 minutes on two cores", flush=True)
     if subprocess.run([*command, "--offline"], cwd=ROOT, capture_output=True).returncode == 0:
         print("install: done, with what is in uv's cache")
-        return 0
-    return subprocess.run(command, cwd=ROOT).returncode
+    elif status := subprocess.run(command, cwd=ROOT).returncode:
+        return status
+    for site_packages in (ROOT / ".venv").glob("lib*/**/site-packages"):
+        keep_wheels(site_packages, wheels)
+    return 0
 
 
 if __name__ == "__main__":
