@@ -28,6 +28,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("llama-cpp-python", "stable-diffusion-cpp-python")
+OURS = ("llamabox", "engine", "api", "cli")
 BUILD_ENV = ("CMAKE_ARGS", "CFLAGS", "CXXFLAGS", "CC", "CXX")
 # GCC removes the stores that fill the AMX tile configuration: every quantised prefill then dies with SIGSEGV.
 AMX_CURE = "-fno-tree-dse -fno-dse"
@@ -146,7 +147,7 @@ def main():
     parser.add_argument("--dry-run", action="store_true", help="say what would be done")
     args = parser.parse_args()
     settings, reasons = choose(args)
-    command = [sys.executable, "-m", "uv", "sync", "--no-default-groups", "--project", str(ROOT)]
+    command = [sys.executable, "-m", "uv", "sync", "--no-default-groups", "--project", str(ROOT), "--compile-bytecode"]
     command += ["--group", "test"] * args.test + ["--group", "bench"] * args.bench
     command += ["--extra", "demo"] * (not args.no_demo)
     for package, defines in settings.items():
@@ -174,7 +175,9 @@ def main():
         return status
     for site_packages in (ROOT / ".venv").glob("lib*/**/site-packages"):
         keep_wheels(site_packages, wheels)
-    return 0
+    # Where Python may not write its bytecode, each start would compile a thousand modules anew.
+    python = ROOT / ".venv" / ("Scripts/python.exe" if sys.platform == "win32" else "bin/python")
+    return subprocess.run([str(python), "-m", "compileall", "-q", *OURS], cwd=ROOT).returncode
 
 
 if __name__ == "__main__":
