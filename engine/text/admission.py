@@ -43,6 +43,8 @@ def _better_soon(books: Books, sequence: Sequence, reuse: int, blocked: Collecti
     for other in books.running:
         if not other.is_prefilling or other.shifted or not other.request.cache_prompt:
             continue
+        if other.adapters != sequence.adapters:
+            continue
         if other.request.id in blocked:
             continue
         shared = sequence.shared_prefix.get(other.arrival)
@@ -59,4 +61,4 @@ def _has_room_for(books: Books, sequence: Sequence, reuse: int) -> bool:
     """Whether its pending tokens fit beside the running ones, each of which may grow by one token meanwhile."""
     wanted = len(sequence.tokens) - reuse + len(books.running) + 1
     available = books.ceiling - books.cells_used + books.cache.idle_cells
-    return wanted <= available - books.cache.idle_in_prefix(sequence.tokens, reuse)
+    return wanted <= available - books.cache.idle_in_prefix(sequence.tokens, reuse, sequence.adapters)

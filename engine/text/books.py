@@ -8,7 +8,7 @@ from collections import deque
 from engine.text.plan import Limits, SchedulerMemory
 from engine.text.prefix_cache import PrefixCache
 from engine.text.sequence import Sequence, Status
-from engine.text.slots import Slots
+from engine.text.slots import Remembered, Slots
 
 
 class Books:
@@ -20,7 +20,7 @@ class Books:
         self.cache = PrefixCache(limits.n_seqs, memory)
         self.waiting: deque[Sequence] = deque()
         self.running: list[Sequence] = []
-        self.slots = Slots(limits.n_slots)
+        self.slots = Slots(limits.n_slots, limits.slot_similarity)
         self.ceiling = limits.n_cells  # cells that may be used; lower once the library had less room than the books
 
     # --- figures ---
@@ -44,7 +44,7 @@ class Books:
         """Cached tokens that the sequence can start from; the last prompt token is always computed, for its logits."""
         if not self.limits.can_reuse or not sequence.request.cache_prompt:
             return 0
-        return min(self.cache.match(sequence.tokens), len(sequence.tokens) - 1)
+        return min(self.cache.match(sequence.tokens, sequence.adapters), len(sequence.tokens) - 1)
 
     def spans(self) -> dict[int, int]:
         """Id → tokens that the KV cache must hold for it, at positions 0 … n - 1."""
@@ -58,7 +58,7 @@ class Books:
         """Run a waiting sequence in a free slot, from ``reuse`` cached tokens on."""
         self.waiting.remove(sequence)
         sequence.become(Status.RUNNING)
-        sequence.seq = self.cache.attach(sequence.tokens, reuse)
+        sequence.seq = self.cache.attach(sequence.tokens, reuse, sequence.adapters)
         sequence.n_past = reuse
         sequence.slot = slot
         if sequence.admitted_at is None:
@@ -77,7 +77,7 @@ class Books:
     def leave(self, sequence: Sequence) -> None:
         """Give up slot and id; computed tokens go to the cache where they may."""
         assert sequence.slot is not None, "only running sequences leave"
-        self.slots.give_up(sequence.slot)
+        self.slots.give_up(sequence.slot, self._left_by(sequence))
         self.running.remove(sequence)
         self._give_up_cells(sequence)
         sequence.slot = None
@@ -91,7 +91,7 @@ class Books:
         sequence.shifted = False
         sequence.n_prefill = min(len(sequence.tokens), self.limits.n_ctx_slot)
         reuse = self.reusable(sequence)
-        sequence.seq = self.cache.attach(sequence.tokens, reuse)
+        sequence.seq = self.cache.attach(sequence.tokens, reuse, sequence.adapters)
         sequence.n_past = reuse
 
     # --- cells ---
@@ -118,16 +118,26 @@ class Books:
     def share(self, sequence: Sequence, upto: int) -> None:
         """Put the computed part of the prompt into the tree, so that others can start from it."""
         assert sequence.seq is not None, "only running sequences share"
-        if not self.limits.can_reuse or not sequence.request.cache_prompt or sequence.shifted:
+        if not self._may_share(sequence):
             return
         length = self.cache.length(sequence.seq)
         if upto > length:
             self.cache.extend(sequence.seq, sequence.tokens[length:upto])
 
+    def _may_share(self, sequence: Sequence) -> bool:
+        """Whether others may use what it computed."""
+        return self.limits.can_reuse and sequence.request.cache_prompt and not sequence.shifted
+
+    def _left_by(self, sequence: Sequence) -> Remembered | None:
+        """What its slot remembers when it leaves; None if nothing of it stays cached."""
+        if not self._may_share(sequence) or sequence.n_past == 0:
+            return None
+        return Remembered(sequence.tokens[: sequence.n_past], sequence.adapters)
+
     def _give_up_cells(self, sequence: Sequence) -> None:
         seq = sequence.seq
         assert seq is not None, "only running sequences hold cells"
-        if self.limits.can_reuse and sequence.request.cache_prompt and not sequence.shifted:
+        if self._may_share(sequence):
             self.cache.extend(seq, sequence.tokens[self.cache.length(seq) : sequence.n_past])
         else:
             # Also what a failed step may have computed and the books do not know.

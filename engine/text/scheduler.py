@@ -4,13 +4,15 @@ Each step: ``plan`` (admit, make room, fill a batch) → the caller decodes → 
 ``append`` or ``end`` per sequence. Tokens that are forced are appended behind the sampled one, and computed in one run.
 Rules (design.md, invariants 6 to 9): decodes go first, forced tokens next, prefill fills the rest, first come first
 served; a prompt whose prefix is being computed right now waits for it; a full KV cache first loses what is idle, then
-preempts the youngest. Admission, batch, room and context shift keep one set of books (``engine.text.books``).
+preempts the youngest. A batch computes with one set of adapters; sets with due work take turns. Admission, batch,
+room and context shift keep one set of books (``engine.text.books``).
 """
 
 from collections import deque
 from collections.abc import Collection, Iterable
 
 from engine.errors import ContextExceeded, InvalidRequest
+from engine.text.adapters import AdapterSet
 from engine.text.admission import admit
 from engine.text.backend import Run
 from engine.text.books import Books
@@ -34,9 +36,10 @@ class Scheduler:
         assert limits.n_batch >= limits.n_slots, "all decodes must fit one batch"
         assert limits.n_ctx_slot <= limits.n_cells, "one sequence alone must fit"
         self.limits = limits
-        self._books = Books(limits, memory)
+        self.books = Books(limits, memory)
         self._arrivals = 0
         self._by_id: dict[str, Sequence] = {}
+        self._turns: list[AdapterSet] = []  # the sets that are in use; the next one to be computed with first
 
     # --- requests come and go ---
 
@@ -50,6 +53,8 @@ class Scheduler:
             raise ContextExceeded(len(request.prompt), self.limits.n_ctx_slot)
         if request.slot is not None and not 0 <= request.slot < self.limits.n_slots:
             raise InvalidRequest(f"there are slots 0 to {self.limits.n_slots - 1}", "id_slot")
+        if any(not 0 <= adapter < self.limits.n_adapters for adapter, _ in request.adapters):
+            raise InvalidRequest(f"there are {self.limits.n_adapters} adapters", "lora")
 
     def submit(self, request: GenerationRequest, now: float) -> Sequence:
         """Queue a request. Raises what ``validate`` raises, and InvalidRequest for an id that is in use."""
@@ -68,7 +73,7 @@ class Scheduler:
     def end(self, sequence: Sequence) -> None:
         """The request is over, for whatever reason; what it computed stays cached if it may."""
         if sequence.status is Status.RUNNING:
-            self._books.leave(sequence)
+            self.books.leave(sequence)
         else:
             self.waiting.remove(sequence)
         sequence.become(Status.ENDED)
@@ -83,23 +88,21 @@ class Scheduler:
         ``blocked`` are ids of requests whose clients do not read.
         """
         if not self.running:
-            self._books.ceiling = self.limits.n_cells
-        admit(self._books, now, blocked)
+            self.books.ceiling = self.limits.n_cells
+        admit(self.books, now, blocked)
         if self.running:
             self.cache.expire(IDLE_AGE)
         decodes, wake_at = self._due_decodes(now, blocked)
-        batch = Batch(self._books.free_cells)
-        self._add_decodes(batch, decodes)
-        budget = self.limits.n_batch - len(batch.runs)
-        limit = budget
-        if batch.runs:
-            # Matrix kernels work in tiles of rows: what fills the last tile costs next to nothing.
-            rows = len(batch.runs) + max(1, prefill_limit)
-            limit = min(budget, rows + -rows % self.limits.tile - len(batch.runs))
-        # Forced tokens are computed like a prompt. The one stream that runs waits for nobody but itself.
-        taken = self._add_forced(batch, budget if len(batch.runs) == 1 else limit)
-        self._add_prefills(batch, min(budget - taken, max(1, limit - taken)), now, blocked)
-        return StepPlan(tuple(batch.runs), None if batch.runs else wake_at, tuple(batch.preempted))
+        preempted: list[Sequence] = []
+        for adapters in self._in_turn():
+            batch = self._fill(adapters, decodes, prefill_limit, now, blocked)
+            preempted += batch.preempted
+            if batch.runs:
+                # Behind all others: a set that comes later cannot overtake one that waits.
+                self._turns.remove(adapters)
+                self._turns.append(adapters)
+                return StepPlan(tuple(batch.runs), None, tuple(preempted), adapters)
+        return StepPlan((), wake_at, tuple(preempted))
 
     def computed(self, sequence: Sequence, count: int) -> None:
         """``count`` pending tokens of a running sequence are in the KV cache now."""
@@ -107,7 +110,7 @@ class Scheduler:
         assert 0 <= count <= sequence.n_pending, "more computed than asked for"
         sequence.n_past += count
         self.cache.clock += count
-        self._books.share(sequence, min(sequence.n_past, sequence.n_prefill))
+        self.books.share(sequence, min(sequence.n_past, sequence.n_prefill))
 
     def step_back(self, sequence: Sequence) -> None:
         """Take the newest token out of the KV cache again: it is to be computed once more, for its logits."""
@@ -115,10 +118,10 @@ class Scheduler:
         if self.cache.length(sequence.seq) == sequence.n_past:
             shared = self.cache.make_private(sequence.seq, sequence.n_past - 1)
             if not shared:  # another request shares the token: start over from the cache
-                self._books.restart(sequence)
+                self.books.restart(sequence)
                 return
         sequence.n_past -= 1
-        self._books.memory.remove(sequence.seq, sequence.n_past, None)
+        self.books.memory.remove(sequence.seq, sequence.n_past, None)
 
     def append(self, sequence: Sequence, token: int, now: float) -> None:
         """The sequence generated a token; it is pending until the next step."""
@@ -145,8 +148,8 @@ class Scheduler:
             self.cache.clear()
             return None
         if len(self.running) > 1:
-            self._books.ceiling = self.cells_used
-            self._books.preempt(max(self.running, key=lambda s: s.arrival))
+            self.books.ceiling = self.cells_used
+            self.books.preempt(max(self.running, key=lambda s: s.arrival))
             return None
         return next(iter(sequences))
 
@@ -155,22 +158,22 @@ class Scheduler:
     @property
     def cache(self) -> PrefixCache:
         """The prefixes that are kept."""
-        return self._books.cache
+        return self.books.cache
 
     @property
     def waiting(self) -> deque[Sequence]:
         """Who has not got a slot, in order of arrival."""
-        return self._books.waiting
+        return self.books.waiting
 
     @property
     def running(self) -> list[Sequence]:
         """Who has got a slot, in order of admission."""
-        return self._books.running
+        return self.books.running
 
     @property
     def cells_used(self) -> int:
         """Cells that running requests and the cache hold."""
-        return self._books.cells_used
+        return self.books.cells_used
 
     @property
     def cells_active(self) -> int:
@@ -178,17 +181,54 @@ class Scheduler:
         return self.cells_used - self.cache.idle_cells
 
     def slot(self, index: int) -> Sequence | None:
-        return self._books.slots.holder(index)
+        return self.books.slots.holder(index)
+
+    def n_remembered(self, slot: int) -> int:
+        """Tokens that the slot's last sequence left in the cache; some may have been given up since."""
+        left = self.books.slots.remembered(slot)
+        return 0 if left is None else len(left.tokens)
 
     def check_integrity(self) -> None:
         """Raise AssertionError where the books contradict themselves."""
-        self._books.check_integrity()
+        self.books.check_integrity()
 
     def spans(self) -> dict[int, int]:
         """Id → tokens that the KV cache must hold for it, at positions 0 … n - 1."""
-        return self._books.spans()
+        return self.books.spans()
 
     # --- inside: the batch ---
+
+    def _in_turn(self) -> tuple[AdapterSet, ...]:
+        """The sets that running sequences use, the one that has waited longest first."""
+        used = dict.fromkeys(sequence.adapters for sequence in self.running)
+        self._turns = [adapters for adapters in self._turns if adapters in used]
+        self._turns += [adapters for adapters in used if adapters not in self._turns]
+        return tuple(self._turns)
+
+    def _fill(
+        self,
+        adapters: AdapterSet,
+        decodes: list[Sequence],
+        prefill_limit: int,
+        now: float,
+        blocked: Collection[str],
+    ) -> Batch:
+        """A batch of what is due with these adapters; ``decodes`` are due with any."""
+        batch = Batch(self.books.free_cells)
+        self._add_decodes(batch, [sequence for sequence in decodes if sequence.adapters == adapters])
+        others_wait = any(sequence.adapters != adapters for sequence in decodes)
+        budget = self.limits.n_batch - len(batch.runs)
+        limit = budget
+        if batch.runs or others_wait:
+            # Matrix kernels work in tiles of rows: what fills the last tile costs next to nothing.
+            rows = len(batch.runs) + max(1, prefill_limit)
+            limit = min(budget, rows + -rows % self.limits.tile - len(batch.runs))
+        # Forced tokens are computed like a prompt. The one stream that runs waits for nobody but itself.
+        alone = len(batch.runs) == 1 and not others_wait
+        taken = self._add_forced(batch, budget if alone else limit)
+        prefills = [s for s in self.running if s.adapters == adapters and not s.is_decoding]
+        self._add_prefills(batch, prefills, min(budget - taken, max(1, limit - taken)), now, blocked)
+        return batch
 
     def _due_decodes(self, now: float, blocked: Collection[str]) -> tuple[list[Sequence], float | None]:
         due: list[Sequence] = []
@@ -205,13 +245,13 @@ class Scheduler:
     def _add_decodes(self, batch: Batch, decodes: list[Sequence]) -> None:
         for sequence in decodes:
             if sequence.status is Status.RUNNING and sequence.n_past >= self.limits.n_ctx_slot:
-                shift(self._books, sequence)
-        batch.room = self._books.free_cells
+                shift(self.books, sequence)
+        batch.room = self.books.free_cells
         for sequence in decodes:
             if sequence.status is not Status.RUNNING or not sequence.is_decoding:
                 continue
             if batch.room < 1:
-                batch.room += self._books.make_room(1, sequence, batch.preempted)
+                batch.room += self.books.make_room(1, sequence, batch.preempted)
             if sequence.status is Status.RUNNING and batch.room >= 1:
                 batch.add(self._planned(sequence, 1))
         batch.runs = [planned for planned in batch.runs if planned.sequence.status is Status.RUNNING]
@@ -233,18 +273,22 @@ class Scheduler:
                 taken += count
         return taken
 
-    def _add_prefills(self, batch: Batch, budget: int, now: float, blocked: Collection[str]) -> None:
-        for sequence in [s for s in self.running if not s.is_decoding and s.request.id not in blocked]:
+    def _add_prefills(
+        self, batch: Batch, prefills: list[Sequence], budget: int, now: float, blocked: Collection[str]
+    ) -> None:
+        for sequence in prefills:
             if budget < 1:
                 break
-            if sequence.status is not Status.RUNNING:
-                continue  # gave way to an older one
+            if sequence.request.id in blocked or sequence.status is not Status.RUNNING:
+                continue  # is paused, or gave way to an older one
             # The token that samples must wait until it is due; a preempted sequence may have to.
             wanted = min(sequence.n_pending - (sequence.next_due > now), budget, self._most_pending(sequence))
             if batch.room < wanted:
                 batch.room += self.cache.evict(wanted - batch.room)
             if batch.room < 1 and not batch.runs:
-                batch.room += self._books.make_room(1, sequence, batch.preempted)
+                batch.room += self.books.make_room(1, sequence, batch.preempted)
+                # What a preempted one leaves is idle. Nobody behind this prefill may have it first.
+                batch.room += self.cache.evict(max(0, wanted - batch.room))
             count = min(wanted, batch.room)
             if count < 1 or sequence.status is not Status.RUNNING:
                 continue

@@ -1,14 +1,19 @@
 """Random schedules for the scheduler, and a harness that plays them and checks every plan."""
 
+from typing import Final
+
 import attrs
 from hypothesis import strategies as st
 
+from engine.text.adapters import AdapterSet
 from engine.text.plan import PlannedRun, StepPlan
 from engine.text.requests import GenerationRequest
 from engine.text.scheduler import Scheduler
 from engine.text.sequence import Sequence
 from tests.engine.driver import check_cells, limits_of, reference
 from tests.engine.fake_backend import FakeBackend
+
+ADAPTER_SETS: Final[tuple[AdapterSet, ...]] = ((), (), ((0, 1.0),), ((0, 0.5), (2, 1.0)))
 
 
 @attrs.frozen(kw_only=True)
@@ -57,6 +62,7 @@ def guests(draw: st.DrawFn, index: int, n_slots: int, most: int, *, events: bool
             n_discard=draw(st.sampled_from([0, 0, 3])),
             slot=draw(st.none() | st.integers(0, n_slots - 1)),
             tokens_per_second=draw(st.sampled_from([0.0, 0.0, 0.3])) if events else 0.0,
+            adapters=draw(st.sampled_from(ADAPTER_SETS)),
         ),
         forced=tuple(draw(st.lists(st.sampled_from([0, 0, 0, 1, 2, 7, 30]), min_size=1, max_size=4))),
         arrives_at=draw(st.integers(0, 20)),
@@ -149,6 +155,7 @@ class Play:
             again = self.scheduler.plan(self.now, self.schedule.prefill_limit, blocked)
             assert not again.runs, "the loop would have waited although there was something to compute"
             return
+        self.backend.set_adapters(plan.adapters)
         self.backend.decode([p.run for p in plan.runs])
         index = -1
         for planned in plan.runs:
@@ -187,12 +194,13 @@ class Play:
             assert run.start == sequence.n_past
             assert list(run.tokens) == sequence.tokens[run.start : run.start + len(run.tokens)]
             assert run.logits == (run.start + len(run.tokens) == len(sequence.tokens))
+            assert sequence.adapters == plan.adapters, "a batch of two sets of adapters"
         decodes = [p.sequence for p in runs if p.sequence.is_decoding]
         prefills = [p for p in runs if not p.sequence.is_decoding]
         assert [p.sequence for p in runs[: len(decodes)]] == decodes, "a prefill before a decode"
         for sequence in self.scheduler.running:
             may = sequence.is_decoding and sequence.next_due <= self.now and sequence.request.id not in blocked
-            if sequence.is_decoding:
+            if sequence.is_decoding and sequence.adapters == plan.adapters and runs:
                 assert (sequence in decodes) == may, "every stream that may go on is in the batch, and no other"
         if decodes:
             assert sum(len(p.run.tokens) for p in prefills) <= max(1, self.schedule.prefill_limit)

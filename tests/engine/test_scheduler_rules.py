@@ -36,6 +36,7 @@ class Table:
         self.n_preempted += len(plan.preempted)
         self.scheduler.check_integrity()
         if plan.runs:
+            self.backend.set_adapters(plan.adapters)
             self.backend.decode([p.run for p in plan.runs])
         index = -1
         for planned in plan.runs:
