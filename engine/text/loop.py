@@ -187,9 +187,7 @@ class EngineLoop:
         if self._masks:
             self._masks.start(planned.sequence for planned in plan.runs if planned.run.logits)
         try:
-            if plan.adapters != self._adapters:
-                self._backend.set_adapters(plan.adapters)
-                self._adapters = plan.adapters
+            self._use(plan.adapters)
             status = self._backend.decode([planned.run for planned in plan.runs])
         except NativeError as error:
             self._decode_failed(plan, error)
@@ -205,6 +203,12 @@ class EngineLoop:
                 self._no_room(plan)
             case _:
                 raise AssertionError(f"not a status: {status!r}")
+
+    def _use(self, adapters: AdapterSet) -> None:
+        """Let the backend decode with these. Raises NativeError."""
+        if adapters != self._adapters:
+            self._backend.set_adapters(adapters)
+            self._adapters = adapters
 
     def _decoded(self, plan: StepPlan) -> None:
         index = -1
