@@ -31,7 +31,8 @@ def write_tiny_lora(
     writer.add_string("adapter.type", "lora")
     writer.add_float32("adapter.lora.alpha", alpha)
     if activated:
-        writer.add_array("adapter.alora.invocation_tokens", [np.uint32(300), np.uint32(301)])
+        kinds = gguf.GGUFValueType
+        writer.add_key_value("adapter.alora.invocation_tokens", [300, 301], kinds.ARRAY, sub_type=kinds.UINT32)
     shapes = {}
     for layer in range(N_LAYER):
         shapes[f"blk.{layer}.attn_q"] = (n_embd, n_embd)
