@@ -8,7 +8,7 @@ import attrs
 import msgspec
 from werkzeug.exceptions import HTTPException
 
-from engine.errors import ContextExceeded, EngineUnavailable, InvalidRequest
+from engine.errors import ContextExceeded, EngineUnavailable, InvalidRequest, StorageError
 from llamabox.chat.errors import TemplateError
 
 _log = logging.getLogger("api.errors")
@@ -73,6 +73,9 @@ def as_api_error(error: BaseException) -> ApiError:
             return as_api_error(only)
         case EngineUnavailable():
             return ApiError(503, str(error) or "The engine is not available")
+        case StorageError():
+            _log.error("%s", error)
+            return ApiError(500, str(error))
         case HTTPException(code=int() as code):
             return ApiError(code, _http_message(error))
         case _:

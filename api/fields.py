@@ -87,8 +87,8 @@ class GenerationFields:
     # What it must look like
     grammar: str | None = None
     json_schema: Any = None
-    # Understood, and refused for now
-    lora: list[LoraScale] | None = None
+    # What it is computed with
+    lora: Annotated[list[LoraScale], Meta(max_length=1024)] | None = None
 
     @property
     def streaming(self) -> bool:

@@ -12,9 +12,10 @@ from api.fields import GenerationFields
 from api.gate import model_name, text_side
 from api.guidance import Guidance, compile_grammar
 from api.http import ApiRequest
+from api.lora import chosen_adapters
 from api.prompt_forms import MAX_PROMPTS, TokenizedPrompt
 from api.rate import REQUEST_HEADER, rate_cap, requested_rate
-from api.sampling import refuse_unavailable, sampling_params
+from api.sampling import sampling_params
 from engine.text.requests import GenerationRequest, SamplingParams
 from llamabox.services import Services
 from llamabox.settings import GenerationDefaults
@@ -53,7 +54,6 @@ async def build_job(
 ) -> Job:
     """Everything that can be refused before the engine is asked. Raises ApiError."""
     guidance = guidance or Guidance()
-    refuse_unavailable(fields)
     engine, builder = text_side(services)
     model = model_name(services, fields.model)
     defaults = services.settings.defaults
@@ -69,6 +69,7 @@ async def build_job(
         visible=guidance.visible,
         thinking=guidance.thinking,
         grammar=await compile_grammar(services, engine, guidance),
+        adapters=chosen_adapters(fields.lora, len(engine.info.loras), services.adapters),
     )
     job_id = f"{prefix}-{request.uid}"
     requests = [

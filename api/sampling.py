@@ -5,7 +5,7 @@ from typing import Any, Final
 
 import attrs
 
-from api.errors import bad_request, not_supported
+from api.errors import bad_request
 from api.fields import GenerationFields
 from engine.bridge import TextEngine
 from engine.text.requests import KNOWN_SAMPLERS, SamplingParams
@@ -62,12 +62,6 @@ _PLAIN: Final = (
     "n_probs",
     "post_sampling_probs",
 )
-
-
-def refuse_unavailable(fields: GenerationFields) -> None:
-    """Raises ApiError for what is understood but not served yet: it must never be ignored."""
-    if fields.lora:
-        raise not_supported("lora: adapters are not available in this release", "lora")
 
 
 async def sampling_params(

@@ -2,6 +2,7 @@
 
 from typing import Any, Final
 
+from api.lora import lora_json
 from engine.text.requests import GenerationRequest, SamplingParams
 
 _RANDOM_SEED: Final = 2**32 - 1
@@ -59,5 +60,5 @@ def generation_settings(request: GenerationRequest, *, stream: bool, timings_per
         "grammar": "" if request.grammar is None else request.grammar.spec.source,
         "stream": stream,
         "timings_per_token": timings_per_token,
-        "lora": [],
+        "lora": lora_json(request.adapters),
     }

@@ -8,10 +8,10 @@ import attrs
 from cli.cores import physical_cores
 from cli.errors import UsageError
 from cli.escapes import unescape
-from cli.files import check_readable, check_tls, read_keys, read_text
+from cli.files import check_directory, check_readable, check_tls, read_keys, read_text
 from cli.kinds import TextFile
 from cli.parse import Given
-from engine.native.options import ContextOptions, ModelOptions
+from engine.native.options import AdapterOptions, ContextOptions, ModelOptions
 from engine.text.options import EngineOptions
 from llamabox.chat.builtin import BUILTIN_NAMES, builtin
 from llamabox.chat.errors import TemplateError
@@ -54,6 +54,7 @@ def _with(node: Any, path: list[str], value: Any) -> Any:
 
 
 def _engine(settings: Settings, values: Mapping[str, Given]) -> EngineOptions:
+    _check_adapters(settings.engine.adapters, values)
     return attrs.evolve(
         settings.engine,
         context=_context(settings.engine.context, values),
@@ -72,8 +73,21 @@ def _context(context: ContextOptions, values: Mapping[str, Given]) -> ContextOpt
     return attrs.evolve(context, n_threads=n_threads, n_threads_batch=threads_batch or n_threads, n_ubatch=n_ubatch)
 
 
+def _check_adapters(adapters: AdapterOptions, values: Mapping[str, Given]) -> None:
+    for key, files in (("loras", adapters.loras), ("control_vectors", adapters.control_vectors)):
+        for file in files:
+            check_readable(file.path, values[f"engine.adapters.{key}"].option.name)
+    first, last = adapters.control_layers or (1, 1)
+    if first > last:
+        raise UsageError(f"--control-vector-layer-range: {first} is behind {last}")
+    if adapters.control_layers and not adapters.control_vectors:
+        raise UsageError("--control-vector-layer-range: needs --control-vector")
+
+
 def _server(server: ServerSettings, values: Mapping[str, Given]) -> ServerSettings:
     _check_tls_pair(server, values)
+    if server.slot_save_path is not None:
+        check_directory(server.slot_save_path, "--slot-save-path")
     if key_file := values.get("--api-key-file"):
         server = attrs.evolve(server, api_keys=(*server.api_keys, *read_keys(key_file.value, key_file.spelling)))
     return server

@@ -1,5 +1,6 @@
 """Files that the command line names: read or refused with their name before anything is loaded."""
 
+import os
 import ssl
 from pathlib import Path
 from typing import Final
@@ -32,6 +33,14 @@ def check_readable(path: str, option: str) -> None:
             file.read(1)
     except (OSError, ValueError) as error:
         raise UsageError(f"{option}: cannot read {path}: {_reason(error)}") from None
+
+
+def check_directory(path: str, option: str) -> None:
+    """UsageError unless ``path`` is a directory in which files can be made."""
+    if not Path(path).is_dir():
+        raise UsageError(f"{option}: {path} is no directory")
+    if not os.access(path, os.W_OK | os.X_OK):
+        raise UsageError(f"{option}: {path} cannot be written to")
 
 
 def read_keys(path: str, option: str) -> tuple[str, ...]:

@@ -6,8 +6,8 @@ import re
 from collections.abc import Callable
 from typing import Any, Final, NoReturn
 
-from cli.kinds import FALSE_WORDS, TRUE_WORDS, parse_finite, split_names
-from engine.native.options import MetadataValue
+from cli.kinds import FALSE_WORDS, FILE, TRUE_WORDS, Form, Pairs, Real, parse_finite, split_names
+from engine.native.options import MetadataValue, Scaled
 from engine.text.requests import KNOWN_SAMPLERS
 
 SAMPLER_LETTERS: Final = {
@@ -22,6 +22,16 @@ SAMPLER_LETTERS: Final = {
 }
 METADATA_TEXT_MAX: Final = 127  # bytes: the library keeps keys and texts in arrays of 128
 TOKEN_MAX: Final = 2**31 - 1
+
+
+class _ScaledFiles(Pairs):
+    def parse(self, text: str, *more: str) -> tuple[Any, ...]:
+        return tuple(Scaled(*pair) for pair in super().parse(text, *more))
+
+
+# One file of adapter weights, as a tuple of one: for repeatable options.
+ADAPTER: Final = Form("a file", lambda path: (Scaled(FILE.parse(path)),))
+SCALED_ADAPTER: Final = _ScaledFiles(FILE, Real(minimum=-1000, maximum=1000))
 
 
 def samplers(text: str) -> tuple[str, ...]:

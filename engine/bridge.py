@@ -1,4 +1,5 @@
-"""The text engine as Trio code sees it: one worker thread, one door. The only module of the engine that knows Trio.
+"""The text engine as Trio code sees it: one worker thread, one door. The only module of the engine that knows Trio,
+but for its part ``engine.slot_bridge``.
 
 Requests go to the thread through its command queue; all events of a step come back in one ``run_sync_soon``.
 """
@@ -7,15 +8,17 @@ import logging
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from pathlib import Path
 from typing import Protocol
 
 import attrs
 import trio
 
 from engine.errors import EngineError, EngineUnavailable, InvalidRequest
+from engine.slot_bridge import Errand, SlotDesk, SlotFile
 from engine.text.backend import Vocab
-from engine.text.commands import Cancel, Mailbox, Resume, Stop, Submit
-from engine.text.events import Event, Failed, Finished
+from engine.text.commands import Cancel, Command, Mailbox, Resume, Stop, Submit
+from engine.text.events import Event, Failed, Finished, Notice, SlotDone
 from engine.text.info import EngineStats, ModelInfo, SlotState
 from engine.text.loop import Publish, Started
 from engine.text.requests import GenerationRequest, Grammars
@@ -51,6 +54,26 @@ class TextEngine(Protocol):
 
     def slots(self) -> tuple[SlotState, ...]:
         """The slots as they were after the last step."""
+
+    async def save_slot(self, slot: int, path: Path) -> SlotFile:
+        """Write what the slot's last request left in the KV cache to a file, whole or not at all.
+
+        Waits until the slot is free. Raises InvalidRequest (no such slot, nothing cached), StorageError,
+        EngineUnavailable.
+        """
+
+    async def restore_slot(self, slot: int, path: Path) -> SlotFile:
+        """Put a saved prompt back into the KV cache: a request that begins with it goes on from there.
+
+        Waits until the slot is free. Raises InvalidRequest for a file that is missing, damaged or foreign (and nothing
+        has changed), EngineUnavailable, also while running requests leave no room.
+        """
+
+    async def erase_slot(self, slot: int) -> int:
+        """Drop what the slot's last request left in the KV cache; how many tokens that were.
+
+        Waits until the slot is free. Raises InvalidRequest, EngineUnavailable.
+        """
 
     def stats(self) -> EngineStats:
         """Running totals and gauges."""
@@ -138,6 +161,7 @@ class BridgedEngine:
         self._loop = started.loop
         self._event_buffer = event_buffer
         self._streams: dict[str, EventStream] = {}
+        self._desk = SlotDesk(started.backend, self._send, started.backend.info.n_ctx_slot)
         self.died = trio.Event()  # the thread ended by itself
         self._closed: str | None = None  # why no more requests are taken
 
@@ -165,7 +189,22 @@ class BridgedEngine:
         """See TextEngine.slots."""
         scheduler = self._loop.scheduler
         limits = scheduler.limits
-        return tuple(_slot_state(i, scheduler.slot(i), limits.n_ctx_slot) for i in range(limits.n_slots))
+        return tuple(
+            _slot_state(i, scheduler.slot(i), limits.n_ctx_slot, scheduler.n_remembered(i))
+            for i in range(limits.n_slots)
+        )
+
+    async def save_slot(self, slot: int, path: Path) -> SlotFile:
+        """See TextEngine.save_slot."""
+        return await self._desk.save(slot, path)
+
+    async def restore_slot(self, slot: int, path: Path) -> SlotFile:
+        """See TextEngine.restore_slot."""
+        return await self._desk.restore(slot, path)
+
+    async def erase_slot(self, slot: int) -> int:
+        """See TextEngine.erase_slot."""
+        return await self._desk.erase(slot)
 
     def stats(self) -> EngineStats:
         """See TextEngine.stats."""
@@ -184,6 +223,12 @@ class BridgedEngine:
         self.died.set()
         for stream in self._streams.values():
             stream.put(Failed(error=EngineUnavailable(reason)))
+        self._desk.fail_all(EngineUnavailable(reason))
+
+    def _send(self, command: Command) -> None:
+        if self._closed is not None and not isinstance(command, Cancel):
+            raise EngineUnavailable(self._closed)
+        self._loop.commands.put(command)
 
     def _cancel(self, request_id: str) -> None:
         self._loop.commands.put(Cancel(request_id))
@@ -240,9 +285,9 @@ class _Thread:
         finally:
             self._started.backend.close()
 
-    def _publish(self, batch: list[tuple[Mailbox, Event]]) -> None:
+    def _publish(self, batch: list[tuple[Mailbox, Notice]]) -> None:
         for mailbox, _ in batch:
-            if isinstance(mailbox, EventStream):
+            if isinstance(mailbox, EventStream | Errand):
                 mailbox.posted()
         try:
             self._trio_token.run_sync_soon(_deliver, batch)
@@ -288,17 +333,19 @@ def _unwrapped() -> Iterator[None]:
         raise
 
 
-def _deliver(batch: list[tuple[Mailbox, Event]]) -> None:
+def _deliver(batch: list[tuple[Mailbox, Notice]]) -> None:
     """On the loop's side of the door. Must never raise: an error here would end the whole run."""
     for mailbox, event in batch:
-        if isinstance(mailbox, EventStream):
+        if isinstance(mailbox, Errand):
+            mailbox.put(event)
+        if isinstance(mailbox, EventStream) and not isinstance(event, SlotDone):
             mailbox.put(event)
 
 
-def _slot_state(index: int, sequence: Sequence | None, n_ctx: int) -> SlotState:
+def _slot_state(index: int, sequence: Sequence | None, n_ctx: int, n_left: int) -> SlotState:
     if sequence is None:
         return SlotState(
-            id=index, request_id=None, n_ctx=n_ctx, n_past=0, n_prompt=0, n_cached=0, n_decoded=0, n_remain=None,
+            id=index, request_id=None, n_ctx=n_ctx, n_past=n_left, n_prompt=0, n_cached=0, n_decoded=0, n_remain=None,
             is_prefilling=False,
         )  # fmt: skip
     return SlotState(

@@ -33,6 +33,10 @@ class ModelLoadError(EngineError):
     """The model could not be loaded; the text says why and names the file."""
 
 
+class StorageError(EngineError):
+    """A file of the server's own could not be written; the text names it and says why."""
+
+
 class EngineUnavailable(EngineError):
     """The engine is shutting down or has died; the request was not, or not completely, served."""
 

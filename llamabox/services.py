@@ -10,6 +10,7 @@ import attrs
 import trio
 
 from engine.bridge import TextEngine
+from engine.text.adapters import AdapterSet, adapter_set
 from engine.text.requests import GenerationRequest, GrammarSpec
 from llamabox.chat.ask import ChatAsk, ChatPlan
 from llamabox.metrics import Metrics
@@ -106,7 +107,13 @@ class Services:
     created: int = attrs.field(factory=lambda: int(time.time()))  # Unix time of the start
     running: Running = attrs.field(factory=Running, init=False)
     compiling: trio.CapacityLimiter = attrs.field(factory=lambda: trio.CapacityLimiter(_COMPILERS), init=False)
+    adapters: AdapterSet = attrs.field(init=False)  # of requests that do not choose; may be replaced at any time
     _phase: Phase = attrs.field(default=Phase.LOADING, init=False)
+
+    @adapters.default
+    def _adapters_at_first(self) -> AdapterSet:
+        options = self.settings.engine.adapters
+        return adapter_set((i, lora.scale) for i, lora in enumerate(options.loras) if options.apply_loras)
 
     @property
     def phase(self) -> Phase:

@@ -38,6 +38,7 @@ class ServerSettings:
     ssl_cert_file: str | None = None
     metrics: bool = False
     slots: bool = False
+    slot_save_path: str | None = None  # directory of slot files
     aliases: tuple[str, ...] = ()  # model ids; empty: the model file's name
     cors_origins: tuple[str, ...] = ()
     max_body: int = 64 * 1024 * 1024

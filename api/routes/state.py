@@ -100,6 +100,7 @@ def _default_settings(services: Services) -> dict[str, Any]:
         n_keep=defaults.n_keep,
         stop=defaults.stop,
         cache_prompt=defaults.cache_prompt,
+        adapters=services.adapters,
     )
     return generation_settings(request, stream=False, timings_per_token=False)
 

@@ -6,7 +6,7 @@ from typing import Final
 import attrs
 
 from api.http import ApiRequest, Response
-from api.routes import chat, completions, messages, responses, state, tokens
+from api.routes import chat, completions, lora, messages, responses, slot_files, state, tokens
 from api.routes.unavailable import unavailable
 from llamabox.services import Services
 
@@ -22,8 +22,6 @@ class Route:
     handler: Handler
 
 
-_SLOT_FILES = unavailable("Slots cannot be saved, restored or erased in this release (--slot-save-path)")
-_LORA = unavailable("LoRA adapters are not available in this release (--lora)")
 _INFILL = unavailable("Infill is not available in this release (--infill)")
 _EMBEDDINGS = unavailable("Embeddings are not available in this release (--embeddings)")
 _RERANK = unavailable("Rerank is not available in this release (--rerank)")
@@ -35,9 +33,9 @@ ROUTES: Final = (
     Route("GET", ("/props",), state.props),
     Route("GET", ("/metrics",), state.metrics),
     Route("GET", ("/slots",), state.slots),
-    Route("POST", ("/slots/<id_slot>",), _SLOT_FILES),
-    Route("GET", ("/lora-adapters",), _LORA),
-    Route("POST", ("/lora-adapters",), _LORA),
+    Route("POST", ("/slots/<id_slot>",), slot_files.act),
+    Route("GET", ("/lora-adapters",), lora.adapters),
+    Route("POST", ("/lora-adapters",), lora.change),
     Route("POST", ("/tokenize",), tokens.tokenize),
     Route("POST", ("/detokenize",), tokens.untokenize),
     Route("POST", ("/apply-template",), chat.apply_template),

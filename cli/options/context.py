@@ -4,7 +4,7 @@ from functools import partial
 from typing import Final
 
 from cli import forms
-from cli.kinds import FILE, SHARE, Form, Pair, Pairs, Real, Whole, choice, members, texts
+from cli.kinds import FILE, SHARE, Form, Pair, Real, Whole, choice, members
 from cli.option import Option, Section
 from engine.native.options import CacheType
 
@@ -121,30 +121,48 @@ _CONTEXT = (
         default="2048",
         help="main memory for prompts that left the KV cache; 0 = none",
     ),
-    _later(flags="--slot-save-path", kind=FILE, metavar="DIR", default="off", help="directory of slot files"),
-    _later(
+    _option(
+        flags="--slot-save-path",
+        kind=Form("a directory", FILE.parse),
+        metavar="DIR",
+        setting="server.slot_save_path",
+        default="off",
+        help="directory of slot files; with --slots: serve POST /slots/ID?action=save|restore|erase",
+    ),
+    _option(
         flags="-sps --slot-prompt-similarity",
         kind=SHARE,
         metavar="N",
-        default="0.5",
-        help="share of a slot's cached prompt that must match for the slot to be preferred; 0 = off",
+        setting="engine.slot_similarity",
+        help="share of a slot's last prompt that a new one must begin with for that slot to be preferred; 0 = off. "
+        "Cached prompts are shared by all slots: this chooses the slot's number and nothing else",
     ),
     _later(flags="--mmproj", kind=FILE, metavar="FILE", env="MMPROJ", help="projector for images and audio"),
-    _later(
-        flags="--control-vector", kind=texts("a file"), metavar="FILE", repeat=True, help="control vector; repeatable"
-    ),
-    _later(
-        flags="--control-vector-scaled",
-        kind=Pairs(FILE, Real()),
-        metavar="FILE SCALE",
+    _option(
+        flags="--control-vector",
+        kind=forms.ADAPTER,
+        metavar="FILE",
+        setting="engine.adapters.control_vectors",
         repeat=True,
-        help="control vector with this scale; repeatable",
+        default="none",
+        help="apply a control vector; repeatable, they are added up",
     ),
-    _later(
+    _option(
+        flags="--control-vector-scaled",
+        kind=forms.SCALED_ADAPTER,
+        metavar="FILE SCALE",
+        setting="engine.adapters.control_vectors",
+        repeat=True,
+        default="none",
+        help="apply a control vector with this scale; repeatable",
+    ),
+    _option(
         flags="--control-vector-layer-range",
-        kind=Pair(Whole(minimum=0), Whole(minimum=0)),
+        kind=Pair(Whole(minimum=1), Whole(minimum=1)),
         metavar="FIRST LAST",
-        help="layers that control vectors change",
+        setting="engine.adapters.control_layers",
+        default="all",
+        help="layers that control vectors change, both included",
     ),
 )
 

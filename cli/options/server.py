@@ -4,7 +4,7 @@ from functools import partial
 from typing import Final
 
 from cli import forms
-from cli.kinds import FILE, POSITIVE, Form, Pairs, Real, Switch, Whole, names, on_off_auto, text, texts
+from cli.kinds import FILE, POSITIVE, Form, Switch, Whole, names, on_off_auto, text
 from cli.option import Option, Section
 from engine.native.options import FlashAttention
 
@@ -148,15 +148,30 @@ _MODEL = (
     ),
     _later(flags="-hff --hf-file", kind=FILE, metavar="FILE", env="HF_FILE", help="file of that repository"),
     _later(flags="-hft --hf-token", kind=text("a token"), metavar="TOKEN", env="HF_TOKEN", help="token for it"),
-    _later(flags="--lora", kind=texts("a file"), metavar="FILE", repeat=True, help="apply a LoRA; repeatable"),
-    _later(
-        flags="--lora-scaled",
-        kind=Pairs(FILE, Real()),
-        metavar="FILE SCALE",
+    _option(
+        flags="--lora",
+        kind=forms.ADAPTER,
+        metavar="FILE",
+        setting="engine.adapters.loras",
         repeat=True,
-        help="apply a LoRA with this scale; repeatable",
+        default="none",
+        help="load a LoRA; repeatable. Its id is its place among --lora and --lora-scaled, from 0",
     ),
-    _later(flags="--lora-init-without-apply", help="load the LoRAs with all scales 0"),
+    _option(
+        flags="--lora-scaled",
+        kind=forms.SCALED_ADAPTER,
+        metavar="FILE SCALE",
+        setting="engine.adapters.loras",
+        repeat=True,
+        default="none",
+        help="load a LoRA, to be applied with this scale; repeatable",
+    ),
+    _option(
+        off="--lora-init-without-apply",
+        setting="engine.adapters.apply_loras",
+        default="applied",
+        help="begin with all LoRA scales 0, and serve POST /lora-adapters, which changes them",
+    ),
 )
 
 _PLACEMENT = (

@@ -2,13 +2,16 @@
 
 import ctypes
 import threading
+from collections.abc import Buffer, Sequence
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from engine.errors import ModelLoadError, NativeError
+from engine.native.adapters import LoraAdapter
 from engine.native.batch import Batch
+from engine.native.control_vector import ControlVector
 from engine.native.log import explain, native_log
 from engine.native.model import Model
 from engine.native.options import CacheType, ContextOptions, FlashAttention
@@ -113,6 +116,17 @@ class Context:
             self._lib.llama_synchronize(handle)
             self._lib.llama_set_warmup(handle, False)
 
+    def probe(self) -> bytes:
+        """The logits behind the vocabulary's first token, for comparison; the KV cache is empty afterwards."""
+        batch = self.new_batch()
+        batch.add_run(0, 0, [0], logits=True)
+        try:
+            if self.decode(batch):
+                raise NativeError("one token finds no room in the KV cache")
+            return self.logits_row(0).tobytes()
+        finally:
+            self.clear_memory()
+
     def logits_row(self, index: int) -> NDArray[np.float32]:
         """Logits of batch index ``index`` of the last decode, float32[n_vocab].
 
@@ -179,6 +193,49 @@ class Context:
             self._lib.llama_memory_seq_pos_min(self._memory, seq),
             self._lib.llama_memory_seq_pos_max(self._memory, seq),
         )
+
+    def set_adapters(self, adapters: Sequence[tuple[LoraAdapter, float]]) -> None:
+        """Compute with these adapters and scales from now on, and with no others. Raises NativeError."""
+        handle = self._open()
+        if any(adapter.handle is None for adapter, _ in adapters):
+            raise NativeError("an adapter has been closed")
+        count = len(adapters)
+        handles = (self._lib.llama_adapter_lora_p_ctypes * count)(*(adapter.handle for adapter, _ in adapters))
+        scales = (ctypes.c_float * count)(*(scale for _, scale in adapters))
+        if self._lib.llama_set_adapters_lora(handle, handles, count, scales):
+            raise NativeError("the adapters cannot be applied")
+
+    def set_control_vector(self, vector: ControlVector) -> None:
+        """Add the vector to the hidden states of all decodes from now on. Raises NativeError."""
+        data = np.ascontiguousarray(vector.directions, np.float32)
+        n_embd = data.shape[1]
+        pointer = data.ctypes.data_as(ctypes.POINTER(ctypes.c_float))
+        if self._lib.llama_set_adapter_cvec(self._open(), pointer, data.size, n_embd, vector.first, vector.last):
+            raise NativeError("the control vector cannot be applied")
+
+    def save_state(self, seq: int) -> bytearray:
+        """The cells of a sequence as bytes, which ``restore_state`` takes. Raises NativeError."""
+        self._check_range(seq, 0, None)
+        size: int = self._lib.llama_state_seq_get_size(self.handle, seq)
+        state = bytearray(size)
+        buffer = (ctypes.c_uint8 * size).from_buffer(state)
+        if self._lib.llama_state_seq_get_data(self.handle, buffer, size, seq) != size:
+            raise NativeError(f"the state of sequence {seq} cannot be copied")
+        return state
+
+    def restore_state(self, seq: int, state: Buffer) -> None:
+        """Replace the cells of a sequence by saved ones, which must be just as ``save_state`` gave them.
+
+        Raises NativeError when they are of another configuration or there is no room; ``seq`` is empty then.
+        """
+        self._check_range(seq, 0, None)
+        view = np.frombuffer(state, np.uint8)
+        buffer = view.ctypes.data_as(ctypes.POINTER(ctypes.c_uint8))
+        with native_log.collect_errors() as errors:
+            taken: int = self._lib.llama_state_seq_set_data(self.handle, buffer, view.size, seq)
+        if taken != view.size:
+            self.remove(seq, 0, None)
+            raise NativeError(f"a saved state cannot be restored: {explain(errors)}")
 
     def abort(self) -> None:
         """Make a running decode stop soon with status 2. Any thread; stays set until ``clear_abort``."""

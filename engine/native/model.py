@@ -68,6 +68,7 @@ class Model:
             architecture=metadata.get("general.architecture", ""),
             n_ctx_train=lib.llama_model_n_ctx_train(handle),
             n_embd=lib.llama_model_n_embd(handle),
+            n_layer=lib.llama_model_n_layer(handle),
             n_params=lib.llama_model_n_params(handle),
             size=lib.llama_model_size(handle),
             n_swa=lib.llama_model_n_swa(handle),
@@ -103,6 +104,7 @@ class ModelFacts:
     architecture: str
     n_ctx_train: int
     n_embd: int
+    n_layer: int
     n_params: int
     size: int
     n_swa: int

@@ -55,6 +55,24 @@ class ModelOptions:
     metadata_overrides: tuple[tuple[str, MetadataValue], ...] = ()
 
 
+@attrs.frozen
+class Scaled:
+    """A file of adapter weights, and how strongly it is to be applied."""
+
+    path: str
+    scale: float = 1.0
+
+
+@attrs.frozen(kw_only=True)
+class AdapterOptions:
+    """What is applied on top of the model. The id of a LoRA is its place in ``loras``."""
+
+    loras: tuple[Scaled, ...] = ()
+    apply_loras: bool = True  # False: requests without a choice of their own use none, until told otherwise
+    control_vectors: tuple[Scaled, ...] = ()
+    control_layers: tuple[int, int] | None = None  # first and last layer that control vectors change; None: all
+
+
 @attrs.frozen(kw_only=True)
 class ContextOptions:
     """What llama_context_params needs. None: the model's own value."""

@@ -9,8 +9,10 @@ from typing import Protocol
 
 import attrs
 
+from engine.text.adapters import AdapterSet
 from engine.text.info import ModelInfo
 from engine.text.requests import Grammars, SamplingParams, TokenInfo
+from engine.text.snapshot import Identity
 
 
 class DecodeStatus(enum.Enum):
@@ -100,6 +102,19 @@ class Backend(Memory, Protocol):
     @property
     def grammars(self) -> Grammars:
         """Compiles grammars for the model's vocabulary. Thread-safe; refuses after ``close``."""
+
+    @property
+    def identity(self) -> Identity:
+        """What a saved state depends on. Any thread; reads files at the first use. Raises StorageError."""
+
+    def set_adapters(self, adapters: AdapterSet) -> None:
+        """Decode with these adapters, and no others, from now on. Raises NativeError."""
+
+    def save_state(self, seq: int) -> bytearray:
+        """The cells of a sequence as bytes. Raises NativeError."""
+
+    def restore_state(self, seq: int, state: Buffer) -> None:
+        """Fill an empty sequence with saved cells. Raises NativeError; the sequence is empty then."""
 
     def decode(self, runs: Sequence[Run]) -> DecodeStatus:
         """Compute one batch of at most ``info.n_batch`` tokens. Raises NativeError on anything but a status."""

@@ -5,6 +5,7 @@ from typing import Protocol
 import attrs
 
 from engine.text.requests import GenerationRequest
+from engine.text.snapshot import Snapshot
 
 
 class Mailbox(Protocol):
@@ -22,9 +23,43 @@ class Submit:
     mailbox: Mailbox
 
 
+@attrs.frozen(eq=False)
+class SaveSlot:
+    """Copy what the slot's last sequence left in the cache; waits until the slot is free.
+
+    As for all commands about slots, one SlotDone or Failed follows.
+    """
+
+    id: str
+    slot: int
+    mailbox: Mailbox
+
+
+@attrs.frozen(eq=False)
+class RestoreSlot:
+    """Put the snapshot into the cache, and let the slot remember it; waits until the slot is free."""
+
+    id: str
+    slot: int
+    mailbox: Mailbox
+    snapshot: Snapshot
+
+
+@attrs.frozen(eq=False)
+class EraseSlot:
+    """Drop what the slot's last sequence left in the cache; waits until the slot is free."""
+
+    id: str
+    slot: int
+    mailbox: Mailbox
+
+
 @attrs.frozen
 class Cancel:
-    """Drop the request wherever it is; no event follows. Unknown ids are ignored (it may just have ended)."""
+    """Drop the request, or the command about a slot, wherever it is; no event follows.
+
+    Unknown ids are ignored (it may just have ended).
+    """
 
     request_id: str
 
@@ -39,4 +74,5 @@ class Stop:
     """Fail what is left with EngineUnavailable and end the thread."""
 
 
-type Command = Submit | Cancel | Resume | Stop
+type SlotCommand = SaveSlot | RestoreSlot | EraseSlot
+type Command = Submit | SlotCommand | Cancel | Resume | Stop

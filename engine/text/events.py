@@ -6,6 +6,7 @@ import attrs
 
 from engine.errors import EngineError
 from engine.text.requests import TokenInfo
+from engine.text.snapshot import Snapshot
 
 
 class FinishReason(enum.Enum):
@@ -75,5 +76,14 @@ class Failed:
     error: EngineError
 
 
+@attrs.frozen(kw_only=True)
+class SlotDone:
+    """A command about a slot was carried out: ``n_tokens`` were copied (``snapshot``), restored or erased."""
+
+    n_tokens: int
+    snapshot: Snapshot | None = None
+
+
 type Event = PrefillProgress | Tokens | Finished | Failed
 type TerminalEvent = Finished | Failed
+type Notice = Event | SlotDone

@@ -31,6 +31,8 @@ class ModelInfo:
     chat_template: str | None  # the model's own Jinja text
     tool_template: str | None  # its "tool_use" variant
     metadata: dict[str, str] = attrs.field(factory=dict)
+    loras: tuple[str, ...] = ()  # files of the adapters, by id
+    can_copy_state: bool = True  # cached prompts can be copied out of the KV cache and into it
 
 
 @attrs.frozen(kw_only=True)
@@ -40,7 +42,7 @@ class SlotState:
     id: int
     request_id: str | None  # None: idle
     n_ctx: int
-    n_past: int  # tokens in the KV cache
+    n_past: int  # tokens in the KV cache; of an idle slot those that its last request left there
     n_prompt: int
     n_cached: int  # prompt tokens that came from the prefix cache
     n_decoded: int

@@ -1,17 +1,23 @@
 """llama.cpp as the engine loop's backend."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Buffer, Callable, Sequence
 from typing import Final
 
+from engine.errors import ModelLoadError, NativeError
 from engine.guidance.grammars import GuidanceGrammars
+from engine.native.adapters import LoraAdapter
 from engine.native.context import Context
+from engine.native.control_vector import load_control_vector
 from engine.native.model import Model, ModelFacts, Progress
-from engine.native.options import ContextOptions, ModelOptions
+from engine.native.options import AdapterOptions, ContextOptions, ModelOptions
 from engine.native.sampler import LlamaSampler, SamplerFactory
 from engine.native.vocab import LlamaVocab
+from engine.text.adapters import AdapterSet
 from engine.text.backend import DecodeStatus, Run
+from engine.text.identity import identify
 from engine.text.info import ModelInfo
 from engine.text.requests import SamplingParams
+from engine.text.snapshot import Identity
 
 _STATUS: Final = {0: DecodeStatus.OK, 1: DecodeStatus.NO_ROOM, 2: DecodeStatus.ABORTED}
 
@@ -31,26 +37,48 @@ class LlamaBackend:
         n_slots: int = 1,
         whole_context: bool = False,
         progress: Progress | None = None,
+        adapters: AdapterOptions | None = None,
     ) -> None:
-        """Load the model and create its context. ``tune`` may change the context's options once the model is known.
+        """Load the model with its adapters and create its context.
 
-        Each slot gets an equal share of the context, or with ``whole_context`` as much of it as it needs.
-        Raises ModelLoadError, which names the file and the reason.
+        ``tune`` may change the context's options once the model is known. Each slot gets an equal share of the context,
+        or with ``whole_context`` as much of it as it needs. Raises ModelLoadError, which names the file and the reason.
         """
         self._model = Model(model_options, progress)
+        adapters = adapters or AdapterOptions()
         try:
+            self._loras = [LoraAdapter(self._model, lora.path) for lora in adapters.loras]
             if tune is not None:
                 context_options = tune(self._model.facts(), context_options)
             self._context = Context(self._model, context_options)
+            self._steer(adapters)
         except BaseException:
             self._model.close()
             raise
+        self._identity: Identity | None = None
+        self._loaded = (model_options, context_options, adapters)
         self.vocab: LlamaVocab = self._model.vocab
         self.n_seqs = context_options.n_seq_max
         self.grammars = GuidanceGrammars(self.vocab, self._model.lib.llama_tokenize)
         self._batch = self._context.new_batch()
         self._samplers = SamplerFactory(self._context)
         self.info = self._describe(n_slots, whole_context)
+
+    def _steer(self, adapters: AdapterOptions) -> None:
+        """Apply the control vectors. Raises ModelLoadError when they do not fit, or do nothing."""
+        if not adapters.control_vectors:
+            return
+        facts = self._model.facts()
+        vector = load_control_vector(
+            adapters.control_vectors, adapters.control_layers, n_layer=facts.n_layer, n_embd=facts.n_embd
+        )
+        before = self._context.probe()
+        try:
+            self._context.set_control_vector(vector)
+        except NativeError as error:
+            raise ModelLoadError(f"{error} to {self._model.path}") from error
+        if vector.acts and self._context.probe() == before:
+            raise ModelLoadError(f"control vectors do nothing to models of the architecture {facts.architecture}")
 
     def _describe(self, n_slots: int, whole_context: bool) -> ModelInfo:
         facts, context, vocab = self._model.facts(), self._context, self.vocab
@@ -80,7 +108,29 @@ class LlamaBackend:
             chat_template=facts.chat_template,
             tool_template=facts.tool_template,
             metadata=facts.metadata,
+            loras=tuple(lora.path for lora in self._loras),
+            # The copy of a sliding window keeps its last tokens alone: a shorter prefix of it would be wrong.
+            can_copy_state=not facts.is_recurrent and facts.n_swa == 0,
         )
+
+    @property
+    def identity(self) -> Identity:
+        """What a saved state depends on. Any thread; reads files at the first use. Raises StorageError."""
+        if self._identity is None:
+            self._identity = identify(*self._loaded)
+        return self._identity
+
+    def set_adapters(self, adapters: AdapterSet) -> None:
+        """Decode with these adapters, and no others, from now on. Raises NativeError."""
+        self._context.set_adapters([(self._loras[adapter], scale) for adapter, scale in adapters])
+
+    def save_state(self, seq: int) -> bytearray:
+        """The cells of a sequence as bytes. Raises NativeError."""
+        return self._context.save_state(seq)
+
+    def restore_state(self, seq: int, state: Buffer) -> None:
+        """Fill an empty sequence with saved cells. Raises NativeError; the sequence is empty then."""
+        self._context.restore_state(seq, state)
 
     def decode(self, runs: Sequence[Run]) -> DecodeStatus:
         """Compute one batch of at most ``info.n_batch`` tokens.
@@ -130,4 +180,6 @@ class LlamaBackend:
         self.grammars.close()
         self._samplers.close()
         self._context.close()
+        for lora in self._loras:
+            lora.close()
         self._model.close()

@@ -8,15 +8,17 @@ from time import monotonic
 import attrs
 
 from engine.errors import EngineError, EngineUnavailable, NativeError
+from engine.text.adapters import NO_ADAPTERS, AdapterSet
 from engine.text.backend import Backend, DecodeStatus
-from engine.text.commands import Cancel, Command, Mailbox, Resume, Stop, Submit
-from engine.text.events import Event, Failed, FinishReason
+from engine.text.commands import Cancel, Command, EraseSlot, Mailbox, RestoreSlot, Resume, SaveSlot, Stop, Submit
+from engine.text.events import Event, Failed, FinishReason, Notice
 from engine.text.generation import Generation
 from engine.text.info import EngineStats
 from engine.text.masks import Masks
 from engine.text.plan import StepPlan
 from engine.text.requests import TokenInfo
 from engine.text.scheduler import Scheduler
+from engine.text.slot_keeper import SlotKeeper
 from engine.text.steering import steering_for
 from engine.text.step_cost import StepCost
 
@@ -26,7 +28,7 @@ log = logging.getLogger("engine.text")
 ABORT_WORTH = 64
 LEAST_PREFILL = 16
 
-type Publish = Callable[[list[tuple[Mailbox, Event]]], None]
+type Publish = Callable[[list[tuple[Mailbox, Notice]]], None]
 
 
 @attrs.frozen
@@ -67,8 +69,10 @@ class EngineLoop:
         self._clock = clock
         self._cost = StepCost()
         self._masks = Masks(mask_threads)
+        self._slots = SlotKeeper(backend, scheduler.books)
+        self._adapters: AdapterSet = NO_ADAPTERS  # what the backend decodes with
         self._generations: dict[str, Generation] = {}
-        self._outbox: list[tuple[Mailbox, Event]] = []
+        self._outbox: list[tuple[Mailbox, Notice]] = []
         self._stopping = False
 
     def run(self) -> None:
@@ -83,6 +87,7 @@ class EngineLoop:
         finally:
             for generation in self._generations.values():
                 self._post(generation, Failed(error=EngineUnavailable(reason)))
+            self._outbox += self._slots.fail_all(EngineUnavailable(reason))
             self._flush()
             self._forget_all()
             self.close()
@@ -97,6 +102,7 @@ class EngineLoop:
         self._drain()
         if self._stopping:
             return
+        self._outbox += self._slots.work()
         plan = self._plan()
         if not plan.runs:
             self._flush()
@@ -131,7 +137,10 @@ class EngineLoop:
         match command:
             case Submit():
                 self._submit(command)
+            case SaveSlot() | RestoreSlot() | EraseSlot():
+                self._slots.add(command)
             case Cancel(request_id):
+                self._slots.withdraw(request_id)
                 generation = self._generations.get(request_id)
                 if generation is not None:
                     log.debug("cancelled after %d tokens", generation.sequence.n_generated, extra=_tag(generation))
@@ -178,6 +187,7 @@ class EngineLoop:
         if self._masks:
             self._masks.start(planned.sequence for planned in plan.runs if planned.run.logits)
         try:
+            self._use(plan.adapters)
             status = self._backend.decode([planned.run for planned in plan.runs])
         except NativeError as error:
             self._decode_failed(plan, error)
@@ -193,6 +203,12 @@ class EngineLoop:
                 self._no_room(plan)
             case _:
                 raise AssertionError(f"not a status: {status!r}")
+
+    def _use(self, adapters: AdapterSet) -> None:
+        """Let the backend decode with these. Raises NativeError."""
+        if adapters != self._adapters:
+            self._backend.set_adapters(adapters)
+            self._adapters = adapters
 
     def _decoded(self, plan: StepPlan) -> None:
         index = -1

@@ -2,7 +2,7 @@
 
 import attrs
 
-from engine.native.options import ContextOptions, ModelOptions, Numa
+from engine.native.options import AdapterOptions, ContextOptions, ModelOptions, Numa
 
 
 @attrs.frozen(kw_only=True)
@@ -11,7 +11,9 @@ class EngineOptions:
 
     model: ModelOptions
     context: ContextOptions = attrs.field(factory=ContextOptions)
+    adapters: AdapterOptions = attrs.field(factory=AdapterOptions)
     n_parallel: int = 1  # slots
+    slot_similarity: float = 0.5  # --slot-prompt-similarity
     slot_may_use_all: bool = False  # --kv-unified: a slot may use the whole context instead of its share
     continuous_batching: bool = True
     context_shift: bool = True

@@ -4,6 +4,7 @@ from typing import Protocol
 
 import attrs
 
+from engine.text.adapters import NO_ADAPTERS, AdapterSet
 from engine.text.backend import Run
 from engine.text.sequence import Sequence
 
@@ -33,6 +34,8 @@ class Limits:
     continuous_batching: bool = True
     tile: int = 1  # mixed batches are filled to a multiple of this many tokens
     n_keep_always: int = 0  # the BOS token that a shift must not drop
+    n_adapters: int = 0  # ids of adapters are 0 … n_adapters - 1
+    slot_similarity: float = 0.0  # share of what a slot remembers that must match for it to be preferred; 0: off
 
 
 @attrs.frozen
@@ -43,11 +46,15 @@ class PlannedRun:
 
 @attrs.frozen
 class StepPlan:
-    """The batch, decodes before prefills; ``wake_at``: when the next paced sequence is due, if nothing runs now."""
+    """The batch, decodes before prefills; ``wake_at``: when the next paced sequence is due, if nothing runs now.
+
+    ``adapters``: what the whole batch is to be computed with.
+    """
 
     runs: tuple[PlannedRun, ...] = ()
     wake_at: float | None = None
     preempted: tuple[Sequence, ...] = ()
+    adapters: AdapterSet = NO_ADAPTERS
 
     @property
     def n_decode(self) -> int:

@@ -1,17 +1,20 @@
-"""Which cells hold which prefix: a radix tree over the tokens in the KV cache.
+"""Which cells hold which prefix: radix trees over the tokens in the KV cache.
 
-Every token in the tree stands for exactly one cell. A sequence id *ends* at a node: it holds the cells of all tokens
+Every token in a tree stands for exactly one cell. A sequence id *ends* at a node: it holds the cells of all tokens
 from the root to that node's end. Ids are *active* (a running request computes on them) or *idle* (what an ended
 request left behind, kept for reuse). Sharing costs no cells: the library lets one cell belong to several sequences.
 
 Radix-tree prefix sharing follows SGLang's RadixAttention (Zheng et al., 2024, arXiv:2312.07104); here a node is kept
 alive by sequence ids, because that is how llama.cpp names cells.
 
+What a token's cell holds depends on the adapters that it was computed with, so each set of them, the ``key``, has a
+tree of its own; ids and the order of eviction are common to all trees. An id belongs to the tree that it ends in.
+
 Tokens that a running request generates are its own ("private") and no part of the tree until it gives them away with
 ``extend``. Pure bookkeeping: the ``Memory`` is told what to do, never asked.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from typing import Protocol
 
 import attrs
@@ -75,27 +78,27 @@ class Node:
 
 
 class PrefixCache:
-    """The tree, the ids and their states. ``n_seqs`` ids exist, 0 … n_seqs - 1."""
+    """The trees, the ids and their states. ``n_seqs`` ids exist, 0 … n_seqs - 1."""
 
     def __init__(self, n_seqs: int, memory: SharedMemory) -> None:
         self._memory = memory
-        self._root = Node([], 0, None)
+        self._roots: dict[Hashable, Node] = {}
         self._free = list(range(n_seqs - 1, -1, -1))  # a stack; the smallest id is taken first
         self._end: dict[int, Node] = {}  # id → node where it ends
         self._active: set[int] = set()
         self._tick = 0
         self.clock = 0  # tokens computed so far; the caller counts
-        self.cells = 0  # tokens in the tree
+        self.cells = 0  # tokens in all trees
 
     # --- asking ---
 
-    def match(self, tokens: Sequence[int]) -> int:
+    def match(self, tokens: Sequence[int], key: Hashable = ()) -> int:
         """Length of the longest cached prefix of ``tokens``."""
-        node, offset = self._walk(tokens)
+        node, offset = self._walk(tokens, key)
         return node.start + offset
 
     def length(self, seq: int) -> int:
-        """Tokens of the tree that the id holds."""
+        """Tokens of its tree that the id holds."""
         return self._end[seq].end
 
     @property
@@ -103,10 +106,10 @@ class PrefixCache:
         """Cells that ``evict`` could free at most."""
         return self.cells - sum(len(node.tokens) for node in self._active_nodes())
 
-    def idle_in_prefix(self, tokens: Sequence[int], length: int) -> int:
+    def idle_in_prefix(self, tokens: Sequence[int], length: int, key: Hashable = ()) -> int:
         """How many of the cells of a cached prefix no active id holds."""
         node: Node | None
-        node, _ = self._walk(tokens[:length])
+        node, _ = self._walk(tokens[:length], key)
         active = set(map(id, self._active_nodes()))
         while node is not None and id(node) not in active:
             node = node.parent
@@ -114,12 +117,13 @@ class PrefixCache:
 
     # --- using ---
 
-    def attach(self, tokens: Sequence[int], length: int) -> int:
+    def attach(self, tokens: Sequence[int], length: int, key: Hashable = ()) -> int:
         """Take an id for a running request and let it share the first ``length`` tokens, which must be cached.
 
         The caller makes sure that fewer ids are active than exist.
         """
-        node = self._cut_at(tokens, length)
+        self._roots = {key: root for key, root in self._roots.items() if root.children or root.ends}
+        node = self._cut_at(tokens, length, key)
         while not self._free:
             leaf = self._oldest_idle_leaf()
             assert leaf is not None, "more requests run than there are ids"
@@ -129,7 +133,7 @@ class PrefixCache:
                 self._touch(node)
                 return seq
             self._trim(leaf, len(leaf.tokens))
-            node = self._cut_at(tokens, length)
+            node = self._cut_at(tokens, length, key)
         seq = self._free.pop()
         if length:
             self._memory.copy(node.holder(), seq, 0, length)
@@ -172,7 +176,7 @@ class PrefixCache:
         """The request is over; what the id holds of the tree stays as idle, unless others hold all of it anyway."""
         self._active.discard(seq)
         node = self._end[seq]
-        if node is self._root:
+        if node.parent is None:
             self._forget(seq)
             return
         self._touch(node)
@@ -231,13 +235,23 @@ class PrefixCache:
         """Drop everything idle."""
         self.evict(self.cells)
 
+    def erase(self, tokens: Sequence[int], key: Hashable = ()) -> None:
+        """Drop the cached prefix of ``tokens`` from its end on, as far as nobody runs on it or continues it."""
+        node, offset = self._walk(tokens, key)
+        alone = offset == len(node.tokens)
+        while alone and node.parent is not None and not node.children and not node.ends & self._active:
+            parent = node.parent
+            alone = len(parent.children) == 1 and not parent.ends
+            self._trim(node, len(node.tokens))
+            node = parent
+
     # --- checking ---
 
     def check_integrity(self) -> None:
         """Raise AssertionError where the books contradict themselves."""
         cells = 0
         ends: dict[int, Node] = {}
-        for node in self._root.subtree():
+        for node in (node for root in self._roots.values() for node in root.subtree()):
             cells += len(node.tokens)
             for seq in node.ends:
                 assert seq not in ends, f"id {seq} ends twice"
@@ -246,7 +260,7 @@ class PrefixCache:
                 assert child.parent is node, "a child knows another parent"
                 assert child.start == node.end, "a child does not start where its parent ends"
                 assert child.tokens[0] == first, "a child is filed under another token"
-            if node is not self._root:
+            if node.parent is not None:
                 assert node.tokens, "an empty edge"
                 assert node.children or node.ends, "cells that nobody holds"
                 idle = node.ends - self._active
@@ -257,7 +271,7 @@ class PrefixCache:
         assert not set(self._free) & set(ends), "a free id that holds cells"
 
     def spans(self) -> dict[int, int]:
-        """Id → number of tokens that it holds of the tree."""
+        """Id → number of tokens that it holds of its tree."""
         return {seq: node.end for seq, node in self._end.items()}
 
     def is_active(self, seq: int) -> bool:
@@ -277,9 +291,9 @@ class PrefixCache:
                 node = node.parent
         return nodes
 
-    def _walk(self, tokens: Sequence[int]) -> tuple[Node, int]:
+    def _walk(self, tokens: Sequence[int], key: Hashable) -> tuple[Node, int]:
         """The node where matching ends, and how many of its tokens match."""
-        node, done = self._root, 0
+        node, done = self._roots.setdefault(key, Node([], 0, None)), 0
         while done < len(tokens):
             child = node.children.get(tokens[done])
             if child is None:
@@ -291,9 +305,9 @@ class PrefixCache:
                 return node, shared
         return node, len(node.tokens)
 
-    def _cut_at(self, tokens: Sequence[int], length: int) -> Node:
+    def _cut_at(self, tokens: Sequence[int], length: int, key: Hashable) -> Node:
         """The node that ends exactly behind the first ``length`` tokens, which must be cached."""
-        node, offset = self._walk(tokens[:length])
+        node, offset = self._walk(tokens[:length], key)
         assert node.start + offset == length, "attach asks for more than is cached"
         return node if offset == len(node.tokens) else self._split(node, offset)
 
@@ -311,7 +325,7 @@ class PrefixCache:
 
     def _grow(self, node: Node, tokens: Sequence[int]) -> Node:
         self.cells += len(tokens)
-        if node is not self._root and not node.children and not node.ends:
+        if node.parent is not None and not node.children and not node.ends:
             node.tokens.extend(tokens)
             return node
         child = Node(list(tokens), node.end, node)
@@ -358,7 +372,7 @@ class PrefixCache:
         leaf.ends.discard(seq)
         self._end[seq] = parent
         parent.ends.add(seq)
-        if parent is self._root or parent.children or len(parent.ends) > 1:
+        if parent.parent is None or parent.children or len(parent.ends) > 1:
             self._forget(seq)
         else:
             self._memory.remove(seq, parent.end, None)
@@ -367,7 +381,7 @@ class PrefixCache:
 
     def _merge(self, node: Node) -> None:
         """Join a node with its only child where nobody ends in between."""
-        if node is self._root or node.ends or len(node.children) != 1:
+        if node.parent is None or node.ends or len(node.children) != 1:
             return
         (child,) = node.children.values()
         node.tokens.extend(child.tokens)

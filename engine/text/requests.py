@@ -5,6 +5,8 @@ from typing import Final, Protocol
 
 import attrs
 
+from engine.text.adapters import NO_ADAPTERS, AdapterSet
+
 # Order in which contract.md applies the samplers when neither a flag nor a request says otherwise.
 DEFAULT_SAMPLERS: Final = ("penalties", "dry", "top_k", "typ_p", "top_p", "min_p", "xtc", "temperature")
 KNOWN_SAMPLERS: Final = (*DEFAULT_SAMPLERS, "top_n_sigma")
@@ -148,6 +150,7 @@ class GenerationRequest:
     visible: frozenset[int] = frozenset()  # control tokens to be rendered as text even without ``special``
     grammar: Grammar | None = None
     thinking: Thinking | None = None
+    adapters: AdapterSet = NO_ADAPTERS
 
 
 @attrs.frozen(kw_only=True)

@@ -4,6 +4,7 @@ import enum
 
 import attrs
 
+from engine.text.adapters import AdapterSet
 from engine.text.requests import GenerationRequest
 
 
@@ -54,6 +55,11 @@ class Sequence:
         if (self.status, status) not in _LEGAL:
             raise AssertionError(f"request {self.request.id}: {self.status} cannot become {status}")
         self.status = status
+
+    @property
+    def adapters(self) -> AdapterSet:
+        """What it is computed with; only sequences with the same set may share a batch or cells."""
+        return self.request.adapters
 
     @property
     def n_pending(self) -> int:

@@ -51,6 +51,7 @@ def start_text_engine(
         n_slots=options.n_parallel,
         whole_context=options.slot_may_use_all,
         progress=progress,
+        adapters=options.adapters,
     )
     try:
         info = backend.info
@@ -108,6 +109,8 @@ def _limits(options: EngineOptions, info: ModelInfo, n_seqs: int) -> Limits:
         can_shift=info.can_shift and options.context_shift,
         continuous_batching=options.continuous_batching,
         n_keep_always=1 if info.add_bos else 0,
+        n_adapters=len(info.loras),
+        slot_similarity=options.slot_similarity,
     )
 
 

@@ -2,12 +2,15 @@
 
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
 
 import attrs
 import trio
 
 from engine.bridge import EventStream
 from engine.errors import InvalidRequest
+from engine.slot_bridge import SlotFile
 from engine.text.events import Event, Finished, FinishReason, Timings, Tokens
 from engine.text.info import EngineStats, ModelInfo, SlotState
 from engine.text.requests import GenerationRequest, GrammarSpec, TokenInfo, TokenProb
@@ -152,6 +155,8 @@ class FakeEngine:
     measured_rate: float | None = None
     refuse: Exception | None = None  # raised on entering
     slot_states: tuple[SlotState, ...] = ()
+    slot_answer: SlotFile | Exception = attrs.field(factory=lambda: SlotFile(12, 3456))
+    slot_calls: list[tuple[Any, ...]] = attrs.field(factory=list)
     totals: EngineStats = attrs.field(factory=EngineStats)
     opened: list[GenerationRequest] = attrs.field(factory=list)
     closed: list[str] = attrs.field(factory=list)
@@ -178,6 +183,22 @@ class FakeEngine:
 
     def slots(self) -> tuple[SlotState, ...]:
         return self.slot_states
+
+    async def save_slot(self, slot: int, path: Path) -> SlotFile:
+        return await self._act("save", slot, path)
+
+    async def restore_slot(self, slot: int, path: Path) -> SlotFile:
+        return await self._act("restore", slot, path)
+
+    async def erase_slot(self, slot: int) -> int:
+        return (await self._act("erase", slot)).n_tokens
+
+    async def _act(self, *call: Any) -> SlotFile:
+        await trio.lowlevel.checkpoint()
+        self.slot_calls.append(call)
+        if isinstance(self.slot_answer, Exception):
+            raise self.slot_answer
+        return self.slot_answer
 
     def stats(self) -> EngineStats:
         return self.totals

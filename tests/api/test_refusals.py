@@ -109,9 +109,6 @@ WRONG_LEGACY = [
     ({"n": 2, "best_of": 3}, "best_of"),
     ({"response_fields": ["choices"]}, "response_fields"),
 ]
-NOT_YET = [
-    ({"lora": [{"id": 0, "scale": 1}]}, "lora"),
-]
 NOT_YET_LEGACY = [
     ({"suffix": "x"}, "suffix"),
     ({"echo": True, "logprobs": 0}, "echo"),
@@ -130,12 +127,6 @@ async def _refused(client: Client, engine: FakeEngine, path: str, body: Any, sta
 @pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/completions", "/completion"])
 async def test_wrong_everywhere(client: Client, engine: FakeEngine, path: str, fields: Any, param: str) -> None:
     await _refused(client, engine, path, {"messages": MESSAGES, "prompt": "hi", **fields}, 400, param)
-
-
-@pytest.mark.parametrize(("fields", "param"), NOT_YET)
-@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/completions", "/completion"])
-async def test_not_yet_everywhere(client: Client, engine: FakeEngine, path: str, fields: Any, param: str) -> None:
-    await _refused(client, engine, path, {"messages": MESSAGES, "prompt": "hi", **fields}, 501, param)
 
 
 @pytest.mark.parametrize(("fields", "param"), WRONG_CHAT)
@@ -203,6 +194,7 @@ async def test_malformed_bodies(client: Client, body: bytes, param: str | None) 
         ("GET", "/lora-adapters", "--lora"),
         ("POST", "/lora-adapters", "--lora"),
         ("POST", "/slots/0?action=save", "--slot-save-path"),
+        ("POST", "/slots/0?action=erase", "--slot-save-path"),
     ],
 )
 async def test_known_routes_that_are_not_served(client: Client, method: str, path: str, flag: str) -> None:

@@ -14,7 +14,7 @@ from cli.option import Option
 from cli.options import OPTIONS
 from cli.parse import read_arguments, read_environment
 from cli.placement import check_placement
-from engine.native.options import CacheType, FlashAttention, Numa, SplitMode
+from engine.native.options import CacheType, FlashAttention, Numa, Scaled, SplitMode
 from llamabox.chat.builtin import BUILTIN_NAMES, builtin
 from llamabox.models import demo
 from llamabox.models.join import ModelFileError
@@ -120,6 +120,8 @@ SAMPLES = {
     "engine.model.use_mmap": {"--no-mmap": False, "--mmap --no-mmap": False},
     "engine.model.use_mlock": {"--mlock": True},
     "engine.model.extra_buffers": {"-nr": False},
+    "engine.adapters.apply_loras": {"--lora-init-without-apply": False},
+    "engine.slot_similarity": {"-sps 0": 0.0, "--slot-prompt-similarity 0.9": 0.9},
     "engine.numa": {"--numa isolate": Numa.ISOLATE},
     "engine.warmup": {"--no-warmup": False},
     "engine.context_shift": {"--no-context-shift": False},
@@ -146,7 +148,10 @@ SAMPLES = {
     "engine.context.yarn_beta_slow": {"--yarn-beta-slow 2": 2.0},
 }  # fmt: skip
 # Tested on their own: they need files.
-WITH_FILES = {"engine.model.path", "server.ssl_key_file", "server.ssl_cert_file"}
+WITH_FILES = {
+    "engine.model.path", "server.ssl_key_file", "server.ssl_cert_file", "server.slot_save_path",
+    "engine.adapters.loras", "engine.adapters.control_vectors", "engine.adapters.control_layers",
+}  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -181,7 +186,8 @@ CONTRACT = {
     "--mirostat-lr": 0.1, "--mirostat-ent": 5, "--yarn-orig-ctx": 0, "--yarn-ext-factor": -1, "--yarn-attn-factor": 1,
     "--yarn-beta-fast": 32, "--yarn-beta-slow": 1, "--cache-type-k": CacheType.F16, "--parallel": 1, "--mmap": True,
     "--no-cache-prompt": True, "--no-cont-batching": True, "--special": False, "--jinja": True,
-    "--enable-reasoning": True, "--reasoning-in-content": False, "--reasoning-budget": -1,
+    "--slot-prompt-similarity": 0.5, "--enable-reasoning": True, "--reasoning-in-content": False,
+    "--reasoning-budget": -1,
 }  # fmt: skip
 
 
@@ -196,6 +202,33 @@ def test_a_flag_beats_its_variable_and_a_variable_the_default(model: str):
     settings = build_settings(environment | read_arguments(["-m", model, "--port", "2", "--api-key", "new"]))
     assert (settings.server.port, settings.engine.context.n_ctx) == (2, 256)
     assert settings.server.api_keys == ("new",)
+
+
+def test_adapters_are_files_that_can_be_read(model: str, tmp_path: Path):
+    adapters = build(
+        model, "--lora", model, "--lora-scaled", model, "0.5",
+        "--control-vector", model, "--control-vector-layer-range", "1", "7",
+    ).engine.adapters  # fmt: skip
+    assert adapters.loras == (Scaled(model, 1.0), Scaled(model, 0.5))
+    assert (adapters.control_vectors, adapters.control_layers) == ((Scaled(model, 1.0),), (1, 7))
+    missing = str(tmp_path / "missing.gguf")
+    for flag, *more in (["--lora"], ["--lora-scaled", "1"], ["--control-vector"], ["--control-vector-scaled", "1"]):
+        with pytest.raises(UsageError, match=rf"^{flag}: cannot read {missing}: No such file"):
+            build(model, flag, missing, *more)
+
+
+def test_the_layers_of_control_vectors_are_a_range(model: str):
+    with pytest.raises(UsageError, match=r"^--control-vector-layer-range: 3 is behind 2$"):
+        build(model, "--control-vector", model, "--control-vector-layer-range", "3", "2")
+    with pytest.raises(UsageError, match=r"^--control-vector-layer-range: needs --control-vector$"):
+        build(model, "--control-vector-layer-range", "1", "2")
+
+
+def test_slot_files_need_a_directory(model: str, tmp_path: Path):
+    assert build(model, "--slot-save-path", str(tmp_path)).server.slot_save_path == str(tmp_path)
+    for path in (model, str(tmp_path / "missing")):
+        with pytest.raises(UsageError, match=rf"^--slot-save-path: {path} is no directory$"):
+            build(model, "--slot-save-path", path)
 
 
 def test_measuring_the_rate_is_the_engines_task(model: str):

@@ -9,7 +9,7 @@ from cli.kinds import Real, Switch, Whole
 from cli.option import Option
 from cli.options import OPTIONS
 from cli.parse import FLAGS, check_available, read_arguments, read_environment
-from engine.native.options import FlashAttention
+from engine.native.options import FlashAttention, Scaled
 
 
 def value(arguments: str | list[str], key: str):
@@ -79,8 +79,11 @@ def test_bounds_and_sentinels_are_accepted(option: Option):
         ("--flash-attn=auto", "engine.context.flash_attention", FlashAttention.AUTO),
         ("-fa on --no-flash-attn", "engine.context.flash_attention", FlashAttention.OFF),
         ("--no-flash-attn -fa", "engine.context.flash_attention", FlashAttention.ON),
-        ("--lora-scaled a 0.5 --lora-scaled=b -1", "--lora-scaled", (("a", 0.5), ("b", -1.0))),
-        ("--control-vector-layer-range 1 2", "--control-vector-layer-range", (1, 2)),
+        ("--lora-scaled a 0.5 --lora c --lora-scaled=b -1", "engine.adapters.loras",
+         (Scaled("a", 0.5), Scaled("c", 1.0), Scaled("b", -1.0))),
+        ("--control-vector a --control-vector-scaled b 2", "engine.adapters.control_vectors",
+         (Scaled("a", 1.0), Scaled("b", 2.0))),
+        ("--control-vector-layer-range 1 2", "engine.adapters.control_layers", (1, 2)),
         ("-r a -r=b=c", "defaults.stop", ("a", "b=c")),
         ("-r=--port", "defaults.stop", ("--port",)),
         ("--api-key a,b --api-key c", "server.api_keys", ("a", "b", "c")),
@@ -126,7 +129,10 @@ def test_values(arguments: str, key: str, expected):
         (["-sm", "rows"], "-sm: 'rows' is not accepted; expected one of none, layer, row"),
         (["--numa", "disabled"],
          "--numa: 'disabled' is not accepted; expected one of distribute, isolate, numactl"),
-        (["--lora-scaled", "f"], "--lora-scaled: value missing; expected two values: a file and a number"),
+        (["--lora-scaled", "f"],
+         "--lora-scaled: value missing; expected two values: a file and a number from -1000 to 1000"),
+        (["--lora-scaled", "f", "1e9"],
+         "--lora-scaled: 'f' '1e9' is not accepted; expected two values: a file and a number from -1000 to 1000"),
     ],
 )  # fmt: skip
 def test_messages(arguments: list[str], message: str):

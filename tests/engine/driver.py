@@ -92,6 +92,7 @@ def limits_of(backend: FakeBackend, **changes: object) -> Limits:
             n_seqs=backend.n_seqs,
             n_vocab=backend.info.n_vocab,
             can_shift=info.can_shift,
+            n_adapters=len(info.loras),
         ),
         **changes,
     )
@@ -190,6 +191,7 @@ def check_cells(backend: FakeBackend, scheduler: Scheduler) -> None:
     for seq, sequence in running.items():
         assert seq is not None
         assert backend.kv.tokens(seq) == sequence.tokens[: sequence.n_past]
+        assert {cell.adapters for cell in backend.kv.of(seq)} <= {sequence.adapters}
 
 
 @attrs.frozen
@@ -204,7 +206,7 @@ def reference(request: GenerationRequest, limits: Limits, count: int | None = No
     assert most is not None, "a generation without any limit"
     tokens, out, truncated = list(request.prompt), [], False
     while True:
-        out.append(next_token(tokens))
+        out.append(next_token(tokens, request.adapters))
         tokens.append(out[-1])
         if len(out) == most:
             return Expected(out, truncated)

@@ -3,30 +3,34 @@
 Wrong books therefore give wrong text. Every misuse that would corrupt a real KV cache is an AssertionError here.
 """
 
+import pickle
 import zlib
 from collections.abc import Buffer, Callable, Sequence
 
 import attrs
 
 from engine.errors import InvalidRequest, NativeError
+from engine.text.adapters import NO_ADAPTERS, AdapterSet
 from engine.text.backend import DecodeStatus, Run
 from engine.text.info import ModelInfo
 from engine.text.requests import SamplingParams, TokenInfo
+from engine.text.snapshot import HASH_SIZE, Identity
 from tests.engine.fake_grammar import FakeGrammars
 
 EOG = 256
 
 
-def next_token(history: Sequence[int]) -> int:
-    """The fake model: a letter that depends on every token before it."""
-    return 97 + zlib.crc32(b"".join(t.to_bytes(2) for t in history)) % 26
+def next_token(history: Sequence[int], adapters: AdapterSet = NO_ADAPTERS) -> int:
+    """The fake model: a letter that depends on every token before it, and on what it is computed with."""
+    seed = zlib.crc32(repr(adapters).encode()) if adapters else 0
+    return 97 + zlib.crc32(b"".join(t.to_bytes(2) for t in history), seed) % 26
 
 
-def continuation(prompt: Sequence[int], count: int) -> list[int]:
+def continuation(prompt: Sequence[int], count: int, adapters: AdapterSet = NO_ADAPTERS) -> list[int]:
     """What the fake model generates for a prompt when it runs alone."""
     tokens = list(prompt)
     for _ in range(count):
-        tokens.append(next_token(tokens))
+        tokens.append(next_token(tokens, adapters))
     return tokens[len(prompt) :]
 
 
@@ -61,6 +65,7 @@ class Cell:
     token: int
     position: int
     seqs: set[int]
+    adapters: AdapterSet = NO_ADAPTERS
 
 
 class FakeKv:
@@ -146,27 +151,52 @@ class FakeBackend:
         n_seqs: int = 16,
         n_batch: int = 64,
         can_shift: bool = True,
+        n_adapters: int = 3,
     ) -> None:
         self.kv = FakeKv(n_cells)
         self.vocab = FakeVocab()
         self.grammars = FakeGrammars(self.vocab)
         self.n_seqs = n_seqs
-        self.info = model_info(n_cells, n_ctx_slot or n_cells // n_slots, n_slots, n_batch, can_shift=can_shift)
+        info = model_info(n_cells, n_ctx_slot or n_cells // n_slots, n_slots, n_batch, can_shift=can_shift)
+        self.info = attrs.evolve(info, loras=tuple(f"lora-{i}.gguf" for i in range(n_adapters)))
+        self.identity = Identity(
+            model=b"m" * HASH_SIZE, adapters=tuple(bytes([65 + i]) * HASH_SIZE for i in range(n_adapters))
+        )
+        self.adapters: AdapterSet = NO_ADAPTERS
+        self.n_switches = 0
         self.histories: dict[int, list[int]] = {}
         self.samplers: list[FakeSampler] = []
-        self.choose: Callable[[Sequence[int]], int] = next_token
+        self.choose: Callable[[Sequence[int]], int] = lambda history: next_token(history, self.adapters)
         self.script: Callable[[Sequence[Run]], DecodeStatus | Exception | None] = lambda runs: None
         self.before_decode: Callable[[Sequence[Run]], None] = lambda runs: None
         self.aborting = False
         self.abort_after: int | None = None  # tokens that an aborted decode has computed; None: half of the batch
         self.fail_after = 0  # tokens that a failing decode has computed
         self.closed = False
+        self.refuses_state = False
         self.n_decodes = 0
         self.computed = 0
         self.copy = self.kv.copy
         self.remove = self.kv.remove
         self.shift = self.kv.shift
         self.span = self.kv.span
+
+    def set_adapters(self, adapters: AdapterSet) -> None:
+        assert all(0 <= adapter < len(self.info.loras) and scale for adapter, scale in adapters)
+        self.adapters = adapters
+        self.n_switches += 1
+
+    def save_state(self, seq: int) -> bytearray:
+        cells = self.kv.of(seq)
+        assert cells, "an empty sequence is saved"
+        return bytearray(pickle.dumps([(cell.token, cell.position, cell.adapters) for cell in cells]))
+
+    def restore_state(self, seq: int, state: Buffer) -> None:
+        assert not self.kv.of(seq), "only an empty sequence can be filled"
+        cells = [Cell(token, position, {seq}, adapters) for token, position, adapters in pickle.loads(state)]
+        if len(self.kv.cells) + len(cells) > self.kv.n_cells or self.refuses_state:
+            raise NativeError("no room")
+        self.kv.cells += cells
 
     def decode(self, runs: Sequence[Run]) -> DecodeStatus:
         self.n_decodes += 1
@@ -191,8 +221,10 @@ class FakeBackend:
         for run in runs:
             assert 0 <= run.seq < self.n_seqs, "an id that does not exist"
             assert self.kv.span(run.seq)[1] + 1 == run.start, "positions must follow on"
+            held = {cell.adapters for cell in self.kv.of(run.seq)}
+            assert held <= {self.adapters}, "cells of one sequence computed with different adapters"
             for offset, token in enumerate(run.tokens):
-                self.kv.cells.append(Cell(token, run.start + offset, {run.seq}))
+                self.kv.cells.append(Cell(token, run.start + offset, {run.seq}, self.adapters))
             assert len(self.kv.cells) <= self.kv.n_cells, "more cells than there are"
             self.computed += len(run.tokens)
             index += len(run.tokens)

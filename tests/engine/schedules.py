@@ -1,14 +1,25 @@
 """Random schedules for the scheduler, and a harness that plays them and checks every plan."""
 
+import enum
+from typing import Final
+
 import attrs
 from hypothesis import strategies as st
 
+from engine.errors import EngineUnavailable, InvalidRequest
+from engine.text.adapters import AdapterSet
+from engine.text.commands import EraseSlot, RestoreSlot, SaveSlot
+from engine.text.events import Failed, SlotDone
 from engine.text.plan import PlannedRun, StepPlan
 from engine.text.requests import GenerationRequest
 from engine.text.scheduler import Scheduler
 from engine.text.sequence import Sequence
-from tests.engine.driver import check_cells, limits_of, reference
+from engine.text.slot_keeper import SlotKeeper
+from engine.text.snapshot import Snapshot
+from tests.engine.driver import Box, check_cells, limits_of, reference
 from tests.engine.fake_backend import FakeBackend
+
+ADAPTER_SETS: Final[tuple[AdapterSet, ...]] = ((), (), ((0, 1.0),), ((0, 0.5), (2, 1.0)))
 
 
 @attrs.frozen(kw_only=True)
@@ -25,8 +36,18 @@ class Guest:
     blocked: range
 
 
+class Act(enum.Enum):
+    """What somebody does to a slot."""
+
+    SAVE = "save"
+    RESTORE = "restore"
+    ERASE = "erase"
+
+
 @attrs.frozen(kw_only=True)
 class Schedule:
+    """``slot_acts``: (step, slot, act); what was saved last is restored, by whatever slot."""
+
     n_slots: int
     n_cells: int
     n_ctx_slot: int
@@ -37,6 +58,8 @@ class Schedule:
     continuous: bool
     prefill_limit: int
     guests: tuple[Guest, ...]
+    slot_acts: tuple[tuple[int, int, Act], ...]
+    slot_similarity: float
 
 
 @st.composite
@@ -57,12 +80,17 @@ def guests(draw: st.DrawFn, index: int, n_slots: int, most: int, *, events: bool
             n_discard=draw(st.sampled_from([0, 0, 3])),
             slot=draw(st.none() | st.integers(0, n_slots - 1)),
             tokens_per_second=draw(st.sampled_from([0.0, 0.0, 0.3])) if events else 0.0,
+            adapters=draw(st.sampled_from(ADAPTER_SETS)),
         ),
         forced=tuple(draw(st.lists(st.sampled_from([0, 0, 0, 1, 2, 7, 30]), min_size=1, max_size=4))),
         arrives_at=draw(st.integers(0, 20)),
         cancel_at=cancel_at,
         blocked=range(blocked_from, blocked_from + draw(st.sampled_from([0, 0, 5, 30])) if events else blocked_from),
     )
+
+
+def _slot_acts(n_slots: int) -> st.SearchStrategy[tuple[int, int, Act]]:
+    return st.tuples(st.integers(0, 80), st.integers(0, n_slots - 1), st.sampled_from(Act))
 
 
 @st.composite
@@ -83,6 +111,8 @@ def schedules(draw: st.DrawFn, *, events: bool = True) -> Schedule:
         guests=tuple(
             draw(guests(i, n_slots, min(40, n_ctx_slot - 1), events=events)) for i in range(draw(st.integers(1, 8)))
         ),
+        slot_acts=tuple(draw(st.lists(_slot_acts(n_slots), max_size=8))) if events else (),
+        slot_similarity=draw(st.sampled_from([0.0, 0.5])),
     )
 
 
@@ -100,8 +130,16 @@ class Play:
             can_shift=schedule.can_shift,
         )
         self.scheduler = Scheduler(
-            limits_of(self.backend, can_reuse=schedule.can_reuse, continuous_batching=schedule.continuous), self.backend
+            limits_of(
+                self.backend,
+                can_reuse=schedule.can_reuse,
+                continuous_batching=schedule.continuous,
+                slot_similarity=schedule.slot_similarity,
+            ),
+            self.backend,
         )
+        self.keeper = SlotKeeper(self.backend, self.scheduler.books)
+        self.snapshot: Snapshot | None = None
         self.sequences: dict[str, Sequence] = {}
         self.generated: dict[str, list[int]] = {}
         self.guests = {guest.request.id: guest for guest in schedule.guests}
@@ -116,6 +154,7 @@ class Play:
         while len(self.over) < len(self.schedule.guests):
             assert self.now < most, "somebody starves"
             self._come_and_go()
+            self._act_on_slots()
             self._step()
             self.now += 1
 
@@ -129,6 +168,25 @@ class Play:
             if is_here and guest.cancel_at is not None and self.now >= guest.cancel_at:
                 self.cancelled.add(key)
                 self._end(self.sequences[key])
+
+    def _act_on_slots(self) -> None:
+        for step, slot, act in self.schedule.slot_acts:
+            if step == self.now:
+                self._add(slot, act)
+        for _, answer in self.keeper.work():
+            if isinstance(answer, SlotDone) and answer.snapshot is not None:
+                self.snapshot = answer.snapshot
+            assert not isinstance(answer, Failed) or isinstance(answer.error, InvalidRequest | EngineUnavailable)
+            self._check_books()
+
+    def _add(self, slot: int, act: Act) -> None:
+        box = Box()
+        if act is Act.SAVE:
+            self.keeper.add(SaveSlot("act", slot, box))
+        elif act is Act.ERASE:
+            self.keeper.add(EraseSlot("act", slot, box))
+        elif self.snapshot is not None:
+            self.keeper.add(RestoreSlot("act", slot, box, self.snapshot))
 
     def _end(self, sequence: Sequence) -> None:
         self.scheduler.end(sequence)
@@ -149,6 +207,7 @@ class Play:
             again = self.scheduler.plan(self.now, self.schedule.prefill_limit, blocked)
             assert not again.runs, "the loop would have waited although there was something to compute"
             return
+        self.backend.set_adapters(plan.adapters)
         self.backend.decode([p.run for p in plan.runs])
         index = -1
         for planned in plan.runs:
@@ -187,12 +246,13 @@ class Play:
             assert run.start == sequence.n_past
             assert list(run.tokens) == sequence.tokens[run.start : run.start + len(run.tokens)]
             assert run.logits == (run.start + len(run.tokens) == len(sequence.tokens))
+            assert sequence.adapters == plan.adapters, "a batch of two sets of adapters"
         decodes = [p.sequence for p in runs if p.sequence.is_decoding]
         prefills = [p for p in runs if not p.sequence.is_decoding]
         assert [p.sequence for p in runs[: len(decodes)]] == decodes, "a prefill before a decode"
         for sequence in self.scheduler.running:
             may = sequence.is_decoding and sequence.next_due <= self.now and sequence.request.id not in blocked
-            if sequence.is_decoding:
+            if sequence.is_decoding and sequence.adapters == plan.adapters and runs:
                 assert (sequence in decodes) == may, "every stream that may go on is in the batch, and no other"
         if decodes:
             assert sum(len(p.run.tokens) for p in prefills) <= max(1, self.schedule.prefill_limit)

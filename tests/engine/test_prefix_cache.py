@@ -1,16 +1,19 @@
 """The radix tree against brute force on the fake KV cache."""
 
 from collections.abc import Sequence
+from typing import Final
 
 import attrs
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from engine.text.adapters import AdapterSet
 from engine.text.prefix_cache import PrefixCache, common_prefix
 from tests.engine.fake_backend import Cell, FakeKv
 
 # Few different tokens and short lists: branches, splits and full matches all happen often.
+KEYS: Final[tuple[AdapterSet, ...]] = ((), ((0, 1.0),))
 token_lists = st.lists(st.integers(0, 2), max_size=12)
 
 
@@ -44,10 +47,11 @@ def test_common_prefix_of_any_two_lists(a: list[int], b: list[int]) -> None:
 
 @attrs.define
 class Id:
-    """What an id must hold: ``tokens``, of which ``n_tree`` are in the tree and the rest is its own."""
+    """What an id must hold: ``tokens``, of which ``n_tree`` are in the tree of ``key`` and the rest is its own."""
 
     tokens: list[int]
     n_tree: int
+    key: AdapterSet
 
 
 class CacheMachine(RuleBasedStateMachine):
@@ -63,9 +67,14 @@ class CacheMachine(RuleBasedStateMachine):
 
     # --- brute force ---
 
-    def held(self) -> dict[int, list[int]]:
-        """Id → its tokens in the tree, as the cells say."""
-        return {seq: self.kv.tokens(seq)[:length] for seq, length in self.cache.spans().items()}
+    def held(self, key: AdapterSet) -> dict[int, list[int]]:
+        """Id → its tokens in the tree of ``key``, as the cells say."""
+        spans = self.cache.spans()
+        return {seq: self.kv.tokens(seq)[:n] for seq, n in spans.items() if n and self.key_of(seq) == key}
+
+    def key_of(self, seq: int) -> AdapterSet:
+        (key,) = {cell.adapters for cell in self.kv.of(seq)}
+        return key
 
     def idle_cells(self) -> int:
         return sum(1 for cell in self.kv.cells if not cell.seqs & self.active.keys())
@@ -75,23 +84,23 @@ class CacheMachine(RuleBasedStateMachine):
 
     # --- rules ---
 
-    def attach(self, tokens: list[int], length: int) -> int:
-        longest = max((naive_common_prefix(tokens, mine) for mine in self.held().values()), default=0)
-        assert self.cache.match(tokens) == longest
-        seq = self.cache.attach(tokens, length)
+    def attach(self, tokens: list[int], length: int, key: AdapterSet) -> int:
+        longest = max((naive_common_prefix(tokens, mine) for mine in self.held(key).values()), default=0)
+        assert self.cache.match(tokens, key) == longest
+        seq = self.cache.attach(tokens, length, key)
         assert seq not in self.active
         assert 0 <= seq < self.n_seqs
         assert self.cache.length(seq) == length
         assert self.kv.tokens(seq) == tokens[:length]
-        assert self.cache.match(tokens) >= length
+        assert self.cache.match(tokens, key) >= length
         self.left.pop(seq, None)
-        self.active[seq] = Id(tokens[:length], length)
+        self.active[seq] = Id(tokens[:length], length, key)
         return seq
 
     def grow(self, seq: int, tokens: list[int]) -> None:
         mine = self.active[seq]
         for token in tokens:
-            self.kv.cells.append(Cell(token, len(mine.tokens), {seq}))
+            self.kv.cells.append(Cell(token, len(mine.tokens), {seq}, mine.key))
             mine.tokens.append(token)
 
     def extend(self, seq: int, count: int) -> None:
@@ -99,15 +108,15 @@ class CacheMachine(RuleBasedStateMachine):
         given_away = mine.tokens[mine.n_tree : mine.n_tree + count]
         self.cache.extend(seq, given_away)
         mine.n_tree += len(given_away)
-        assert self.cache.match(mine.tokens) >= mine.n_tree
+        assert self.cache.match(mine.tokens, mine.key) >= mine.n_tree
 
     @precondition(lambda self: len(self.active) < self.n_seqs)
-    @rule(tokens=token_lists, share=st.sampled_from([12, 12, 3, 0]), data=st.data())
-    def begin(self, tokens: list[int], share: int, data: st.DataObject) -> None:
+    @rule(tokens=token_lists, share=st.sampled_from([12, 12, 3, 0]), key=st.sampled_from(KEYS), data=st.data())
+    def begin(self, tokens: list[int], share: int, key: AdapterSet, data: st.DataObject) -> None:
         """A request attaches, mostly to all that is cached, computes the rest and mostly shares it."""
-        match = self.cache.match(tokens)
+        match = self.cache.match(tokens, key)
         length = data.draw(st.one_of(st.just(match), st.integers(0, match)))
-        seq = self.attach(tokens, length)
+        seq = self.attach(tokens, length, key)
         self.grow(seq, tokens[length:])
         self.extend(seq, share)
 
@@ -127,7 +136,7 @@ class CacheMachine(RuleBasedStateMachine):
         mine = self.active.pop(seq)
         self.kv.remove(seq, mine.n_tree, None)
         self.cache.release(seq)
-        assert self.cache.match(mine.tokens[: mine.n_tree]) == mine.n_tree, "releasing loses nothing"
+        assert self.cache.match(mine.tokens[: mine.n_tree], mine.key) == mine.n_tree, "releasing loses nothing"
         self.left[seq] = mine.tokens[: mine.n_tree]
 
     @precondition(lambda self: self.idle_cells())
@@ -138,13 +147,30 @@ class CacheMachine(RuleBasedStateMachine):
         assert freed == min(n_cells, idle)
         assert len(self.kv.cells) == before - freed
 
+    @rule(tokens=token_lists, key=st.sampled_from(KEYS))
+    def erase(self, tokens: list[int], key: AdapterSet) -> None:
+        """What is erased is no longer cached, but for what a running request or a longer prompt holds."""
+        before = {seq: self.held(key)[seq] for seq in self.held(key)}
+        match = self.cache.match(tokens, key)
+        self.cache.erase(tokens[:match], key)
+        kept = [mine for seq, mine in before.items() if seq in self.active]
+        kept += [mine for mine in before.values() if naive_common_prefix(mine, tokens[:match]) < len(mine)]
+        longest = max((naive_common_prefix(tokens[:match], mine) for mine in kept), default=0)
+        assert self.cache.match(tokens[:match], key) == longest
+        others = {tuple(mine) for mine in kept}
+        assert all(self.cache.match(mine, key) == len(mine) for mine in others), "erased for somebody else"
+
     @precondition(lambda self: self.active)
     @rule(data=st.data(), keep=st.integers(0, 8))
     def make_private(self, data: st.DataObject, keep: int) -> None:
         seq = self.pick(data)
         mine = self.active[seq]
-        held = self.held()
-        shared = any(naive_common_prefix(held[o], held[seq]) > keep for o in self.active if o != seq)
+        held = self.held(mine.key)
+        shared = any(
+            naive_common_prefix(held[o], mine.tokens[: mine.n_tree]) > keep
+            for o in self.active
+            if o != seq and o in held
+        )
         spans = self.cache.spans()
         done = self.cache.make_private(seq, keep)
         assert done == (not shared or mine.n_tree <= keep)
@@ -177,6 +203,7 @@ class CacheMachine(RuleBasedStateMachine):
         for seq in range(self.n_seqs):
             assert self.cache.is_active(seq) == (seq in self.active)
             tokens = self.kv.tokens(seq)
+            assert len({cell.adapters for cell in self.kv.of(seq)}) <= 1, "cells of two trees"
             if seq in self.active:
                 assert tokens == self.active[seq].tokens
                 assert spans[seq] == self.active[seq].n_tree

@@ -6,9 +6,10 @@ from itertools import pairwise
 import pytest
 
 from engine.errors import ContextExceeded, InvalidRequest
+from engine.text.admission import MIN_SHARED_PREFILL
 from engine.text.plan import StepPlan
 from engine.text.requests import GenerationRequest
-from engine.text.scheduler import MIN_SHARED_PREFILL, Scheduler
+from engine.text.scheduler import Scheduler
 from engine.text.sequence import Sequence, Status
 from tests.engine.driver import check_cells, limits_of, reference
 from tests.engine.fake_backend import FakeBackend, continuation
@@ -35,6 +36,7 @@ class Table:
         self.n_preempted += len(plan.preempted)
         self.scheduler.check_integrity()
         if plan.runs:
+            self.backend.set_adapters(plan.adapters)
             self.backend.decode([p.run for p in plan.runs])
         index = -1
         for planned in plan.runs:

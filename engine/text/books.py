@@ -1,0 +1,167 @@
+"""The books that admission, batch, room and context shift share: who waits, who runs where, whose cells are whose.
+
+Pure bookkeeping over the prefix cache; the rules that use it are in ``engine.text.scheduler`` and its neighbours.
+"""
+
+from collections import deque
+
+from engine.text.plan import Limits, SchedulerMemory
+from engine.text.prefix_cache import PrefixCache
+from engine.text.sequence import Sequence, Status
+from engine.text.slots import Remembered, Slots
+
+
+class Books:
+    """One set of books. Sequences are in ``waiting`` in order of arrival, in ``running`` in order of admission."""
+
+    def __init__(self, limits: Limits, memory: SchedulerMemory) -> None:
+        self.limits = limits
+        self.memory = memory
+        self.cache = PrefixCache(limits.n_seqs, memory)
+        self.waiting: deque[Sequence] = deque()
+        self.running: list[Sequence] = []
+        self.slots = Slots(limits.n_slots, limits.slot_similarity)
+        self.ceiling = limits.n_cells  # cells that may be used; lower once the library had less room than the books
+
+    # --- figures ---
+
+    @property
+    def cells_used(self) -> int:
+        """Cells that running requests and the cache hold."""
+        return self.cache.cells + sum(self.private(s) for s in self.running)
+
+    @property
+    def free_cells(self) -> int:
+        """Cells that may be claimed. One that runs alone may try all that there are."""
+        return (self.ceiling if len(self.running) > 1 else self.limits.n_cells) - self.cells_used
+
+    def private(self, sequence: Sequence) -> int:
+        """Cells of a running sequence that are no part of the cache."""
+        assert sequence.seq is not None, "only running sequences hold cells"
+        return sequence.n_past - self.cache.length(sequence.seq)
+
+    def reusable(self, sequence: Sequence) -> int:
+        """Cached tokens that the sequence can start from; the last prompt token is always computed, for its logits."""
+        if not self.limits.can_reuse or not sequence.request.cache_prompt:
+            return 0
+        return min(self.cache.match(sequence.tokens, sequence.adapters), len(sequence.tokens) - 1)
+
+    def spans(self) -> dict[int, int]:
+        """Id → tokens that the KV cache must hold for it, at positions 0 … n - 1."""
+        spans = self.cache.spans()
+        spans.update({s.seq: s.n_past for s in self.running if s.seq is not None})
+        return spans
+
+    # --- sequences come and go ---
+
+    def start(self, sequence: Sequence, slot: int, reuse: int, now: float) -> None:
+        """Run a waiting sequence in a free slot, from ``reuse`` cached tokens on."""
+        self.waiting.remove(sequence)
+        sequence.become(Status.RUNNING)
+        sequence.seq = self.cache.attach(sequence.tokens, reuse, sequence.adapters)
+        sequence.n_past = reuse
+        sequence.slot = slot
+        if sequence.admitted_at is None:
+            sequence.admitted_at = now
+            sequence.n_cached = reuse
+        self.slots.take(slot, sequence)
+        self.running.append(sequence)
+
+    def preempt(self, sequence: Sequence) -> None:
+        """Back to its place in the queue; its tokens are prefilled again, from the cache as far as that survives."""
+        self.leave(sequence)
+        sequence.become(Status.WAITING)
+        place = sum(1 for other in self.waiting if other.arrival < sequence.arrival)
+        self.waiting.insert(place, sequence)
+
+    def leave(self, sequence: Sequence) -> None:
+        """Give up slot and id; computed tokens go to the cache where they may."""
+        assert sequence.slot is not None, "only running sequences leave"
+        self.slots.give_up(sequence.slot, self._left_by(sequence))
+        self.running.remove(sequence)
+        self._give_up_cells(sequence)
+        sequence.slot = None
+
+    def restart(self, sequence: Sequence) -> None:
+        """Keep the slot, drop the cells, and begin again from what the cache has of the sequence's tokens."""
+        seq = sequence.seq
+        assert seq is not None, "only running sequences restart"
+        self.memory.remove(seq, self.cache.length(seq), None)
+        self.cache.release(seq)
+        sequence.shifted = False
+        sequence.n_prefill = min(len(sequence.tokens), self.limits.n_ctx_slot)
+        reuse = self.reusable(sequence)
+        sequence.seq = self.cache.attach(sequence.tokens, reuse, sequence.adapters)
+        sequence.n_past = reuse
+
+    # --- cells ---
+
+    def make_room(self, n_cells: int, sequence: Sequence, preempted: list[Sequence]) -> int:
+        """Evict what is idle, else preempt from the youngest on, ``sequence`` itself included unless it is alone.
+
+        Returns how many cells were freed; who was preempted is added to ``preempted``.
+        """
+        freed = self.cache.evict(n_cells)
+        while freed < n_cells:
+            victim = max(self.running, key=lambda s: s.arrival)
+            if victim is sequence and len(self.running) == 1:
+                break
+            before = self.free_cells
+            self.preempt(victim)
+            preempted.append(victim)
+            freed += self.free_cells - before
+            freed += self.cache.evict(n_cells - freed)
+            if victim is sequence:
+                break
+        return freed
+
+    def share(self, sequence: Sequence, upto: int) -> None:
+        """Put the computed part of the prompt into the tree, so that others can start from it."""
+        assert sequence.seq is not None, "only running sequences share"
+        if not self._may_share(sequence):
+            return
+        length = self.cache.length(sequence.seq)
+        if upto > length:
+            self.cache.extend(sequence.seq, sequence.tokens[length:upto])
+
+    def _may_share(self, sequence: Sequence) -> bool:
+        """Whether others may use what it computed."""
+        return self.limits.can_reuse and sequence.request.cache_prompt and not sequence.shifted
+
+    def _left_by(self, sequence: Sequence) -> Remembered | None:
+        """What its slot remembers when it leaves; None if nothing of it stays cached."""
+        if not self._may_share(sequence) or sequence.n_past == 0:
+            return None
+        return Remembered(sequence.tokens[: sequence.n_past], sequence.adapters)
+
+    def _give_up_cells(self, sequence: Sequence) -> None:
+        seq = sequence.seq
+        assert seq is not None, "only running sequences hold cells"
+        if self._may_share(sequence):
+            self.cache.extend(seq, sequence.tokens[self.cache.length(seq) : sequence.n_past])
+        else:
+            # Also what a failed step may have computed and the books do not know.
+            self.memory.remove(seq, self.cache.length(seq), None)
+        self.cache.release(seq)
+        sequence.seq = None
+        sequence.n_past = 0
+        sequence.n_prefill = len(sequence.tokens)
+        sequence.shifted = False
+        sequence.shared_prefix.clear()
+
+    # --- checking ---
+
+    def check_integrity(self) -> None:
+        """Raise AssertionError where the books contradict themselves."""
+        self.cache.check_integrity()
+        assert self.cells_used <= self.limits.n_cells, "more cells in use than there are"
+        assert len(self.running) == self.slots.n_taken, "slots and running disagree"
+        for sequence in self.running:
+            assert sequence.status is Status.RUNNING, "a running sequence that does not run"
+            assert sequence.slot is not None, "a running sequence without a slot"
+            assert self.slots.holder(sequence.slot) is sequence, "a slot of somebody else"
+            assert sequence.seq is not None, "a running sequence without an id"
+            assert self.cache.is_active(sequence.seq), "an id that the cache thinks idle"
+            assert self.private(sequence) >= 0, "the cache holds more than was computed"
+            assert sequence.n_past <= self.limits.n_ctx_slot, "a sequence larger than its slot"
+        assert all(s.status is Status.WAITING and s.seq is None for s in self.waiting), "a waiting one that holds cells"
