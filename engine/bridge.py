@@ -12,9 +12,10 @@ from typing import Protocol
 import attrs
 import trio
 
+from engine.embedding.requests import Embedded, EmbeddingInfo, EmbeddingRequest
 from engine.errors import EngineError, EngineUnavailable, InvalidRequest
 from engine.text.backend import Vocab
-from engine.text.commands import Cancel, Mailbox, Resume, Stop, Submit
+from engine.text.commands import Cancel, CancelEmbed, Embed, Mailbox, Resume, Stop, Submit
 from engine.text.events import Event, Failed, Finished
 from engine.text.info import EngineStats, ModelInfo, SlotState
 from engine.text.loop import Publish, Started
@@ -29,6 +30,7 @@ class TextEngine(Protocol):
 
     info: ModelInfo
     measured_rate: float | None  # tokens/s of one sequence, when options.measure_rate
+    embedding: EmbeddingInfo | None  # None: this engine computes no embeddings
 
     @property
     def vocab(self) -> Vocab:
@@ -47,6 +49,13 @@ class TextEngine(Protocol):
         the sequence is gone within one engine step. Entering raises ContextExceeded, InvalidRequest or
         EngineUnavailable for what is refused at once. Who reads several streams gives them one lot to wait in, which
         is emptied at each arrival.
+        """
+
+    async def embed(self, request: EmbeddingRequest) -> Embedded:
+        """The vectors of the request's texts.
+
+        Cancelling drops the texts that are not computed yet. Raises ContextExceeded, InvalidRequest,
+        EngineUnavailable or NativeError.
         """
 
     def slots(self) -> tuple[SlotState, ...]:
@@ -126,6 +135,36 @@ class EventStream:
             self._wake_engine()
 
 
+class Reply:
+    """The one event of a request for embeddings, and who waits for it."""
+
+    def __init__(self) -> None:
+        self._arrived = trio.Event()
+        self._event: Embedded | Failed | None = None
+
+    def full(self) -> bool:
+        """There is always room for the one event."""
+        return False
+
+    def put(self, event: Event | Embedded) -> None:
+        """Called in the loop: the event has arrived."""
+        if isinstance(event, Embedded | Failed) and self._event is None:
+            self._event = event
+            self._arrived.set()
+
+    @property
+    def ended(self) -> bool:
+        return self._event is not None
+
+    async def wait(self) -> Embedded:
+        """The vectors, when they are there. Raises the error of a Failed."""
+        await self._arrived.wait()
+        if isinstance(self._event, Failed):
+            raise self._event.error
+        assert self._event is not None, "an event has arrived"
+        return self._event
+
+
 class BridgedEngine:
     """The TextEngine over a started loop. Made by ``open_text_engine``."""
 
@@ -134,10 +173,12 @@ class BridgedEngine:
         self.vocab = started.backend.vocab
         self.grammars = started.backend.grammars
         self.measured_rate = started.measured_rate
+        self.embedding = started.loop.embeddings.info
         self._backend = started.backend
         self._loop = started.loop
         self._event_buffer = event_buffer
         self._streams: dict[str, EventStream] = {}
+        self._replies: dict[str, Reply] = {}
         self.died = trio.Event()  # the thread ended by itself
         self._closed: str | None = None  # why no more requests are taken
 
@@ -161,6 +202,25 @@ class BridgedEngine:
             if not stream.ended:
                 self._cancel(request.id)
 
+    async def embed(self, request: EmbeddingRequest) -> Embedded:
+        """See TextEngine.embed."""
+        if self._closed is not None:
+            raise EngineUnavailable(self._closed)
+        if self.embedding is not None:
+            self.embedding.validate(request)
+        if request.id in self._replies:
+            raise InvalidRequest(f"a request with the id {request.id} is running")
+        reply = self._replies[request.id] = Reply()
+        self._loop.commands.put(Embed(request, reply))
+        try:
+            return await reply.wait()
+        finally:
+            del self._replies[request.id]
+            if not reply.ended:
+                self._loop.commands.put(CancelEmbed(request.id))
+                if self._loop.embeddings.computing == {request.id}:
+                    self._loop.embeddings.abort()
+
     def slots(self) -> tuple[SlotState, ...]:
         """See TextEngine.slots."""
         scheduler = self._loop.scheduler
@@ -177,13 +237,17 @@ class BridgedEngine:
             self._closed = reason
             self._loop.commands.put(Stop())
             self._backend.abort()
+            self._loop.embeddings.abort()
 
     def thread_ended(self, reason: str) -> None:
         """The thread is gone: whoever still waits for an event of it must not wait for ever."""
         self._closed = self._closed or reason
         self.died.set()
+        failed = Failed(error=EngineUnavailable(reason))
         for stream in self._streams.values():
-            stream.put(Failed(error=EngineUnavailable(reason)))
+            stream.put(failed)
+        for reply in self._replies.values():
+            reply.put(failed)
 
     def _cancel(self, request_id: str) -> None:
         self._loop.commands.put(Cancel(request_id))
@@ -238,9 +302,10 @@ class _Thread:
             trio.from_thread.run_sync(self._ready.set)
             self._started.loop.run()
         finally:
+            self._started.loop.embeddings.close()
             self._started.backend.close()
 
-    def _publish(self, batch: list[tuple[Mailbox, Event]]) -> None:
+    def _publish(self, batch: list[tuple[Mailbox, Event | Embedded]]) -> None:
         for mailbox, _ in batch:
             if isinstance(mailbox, EventStream):
                 mailbox.posted()
@@ -288,10 +353,12 @@ def _unwrapped() -> Iterator[None]:
         raise
 
 
-def _deliver(batch: list[tuple[Mailbox, Event]]) -> None:
+def _deliver(batch: list[tuple[Mailbox, Event | Embedded]]) -> None:
     """On the loop's side of the door. Must never raise: an error here would end the whole run."""
     for mailbox, event in batch:
-        if isinstance(mailbox, EventStream):
+        if isinstance(mailbox, Reply):
+            mailbox.put(event)
+        elif isinstance(mailbox, EventStream) and not isinstance(event, Embedded):
             mailbox.put(event)
 
 

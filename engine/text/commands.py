@@ -4,6 +4,7 @@ from typing import Protocol
 
 import attrs
 
+from engine.embedding.requests import EmbeddingRequest
 from engine.text.requests import GenerationRequest
 
 
@@ -30,6 +31,21 @@ class Cancel:
 
 
 @attrs.frozen
+class Embed:
+    """Compute the texts of the request; its one event goes to ``mailbox``, which is never full."""
+
+    request: EmbeddingRequest
+    mailbox: Mailbox
+
+
+@attrs.frozen
+class CancelEmbed:
+    """Drop the texts that are not computed yet; no event follows. Unknown ids are ignored."""
+
+    request_id: str
+
+
+@attrs.frozen
 class Resume:
     """A client has read: its sequence may run again. Only wakes the thread, mailboxes know the rest."""
 
@@ -39,4 +55,4 @@ class Stop:
     """Fail what is left with EngineUnavailable and end the thread."""
 
 
-type Command = Submit | Cancel | Resume | Stop
+type Command = Submit | Cancel | Embed | CancelEmbed | Resume | Stop

@@ -31,6 +31,7 @@ class ModelInfo:
     chat_template: str | None  # the model's own Jinja text
     tool_template: str | None  # its "tool_use" variant
     metadata: dict[str, str] = attrs.field(factory=dict)
+    no_generation: str | None = None  # why the model cannot generate text; None: it can
 
 
 @attrs.frozen(kw_only=True)

@@ -24,7 +24,7 @@ class LlamaBackend:
 
     def __init__(
         self,
-        model_options: ModelOptions,
+        model_options: ModelOptions | Model,
         context_options: ContextOptions,
         *,
         tune: Tune | None = None,
@@ -32,12 +32,12 @@ class LlamaBackend:
         whole_context: bool = False,
         progress: Progress | None = None,
     ) -> None:
-        """Load the model and create its context. ``tune`` may change the context's options once the model is known.
+        """Load the model, unless it is loaded already, and create its context; ``close`` frees both. ``tune`` may change the context's options once the model is known.
 
         Each slot gets an equal share of the context, or with ``whole_context`` as much of it as it needs.
         Raises ModelLoadError, which names the file and the reason.
         """
-        self._model = Model(model_options, progress)
+        self._model = model_options if isinstance(model_options, Model) else Model(model_options, progress)
         try:
             if tune is not None:
                 context_options = tune(self._model.facts(), context_options)
@@ -53,33 +53,15 @@ class LlamaBackend:
         self.info = self._describe(n_slots, whole_context)
 
     def _describe(self, n_slots: int, whole_context: bool) -> ModelInfo:
-        facts, context, vocab = self._model.facts(), self._context, self.vocab
-        share = context.n_ctx if whole_context else context.n_ctx // n_slots
-        return ModelInfo(
-            path=self._model.path,
-            description=facts.description,
-            architecture=facts.architecture,
-            vocab_type=vocab.vocab_type,
-            n_vocab=vocab.n_vocab,
-            n_ctx_train=facts.n_ctx_train,
-            n_embd=facts.n_embd,
-            n_params=facts.n_params,
-            size=facts.size,
+        context = self._context
+        return model_info(
+            self._model,
+            n_slots,
             n_ctx=context.n_ctx,
-            n_ctx_slot=share,
-            n_slots=n_slots,
+            n_ctx_slot=context.n_ctx if whole_context else context.n_ctx // n_slots,
             n_batch=context.n_batch,
             n_ubatch=context.n_ubatch,
-            bos=vocab.bos,
-            eos=vocab.eos,
-            add_bos=vocab.add_bos,
             can_shift=context.can_shift,
-            is_recurrent=facts.is_recurrent,
-            has_encoder=facts.has_encoder,
-            n_swa=facts.n_swa,
-            chat_template=facts.chat_template,
-            tool_template=facts.tool_template,
-            metadata=facts.metadata,
         )
 
     def decode(self, runs: Sequence[Run]) -> DecodeStatus:
@@ -131,3 +113,45 @@ class LlamaBackend:
         self._samplers.close()
         self._context.close()
         self._model.close()
+
+
+def model_info(
+    model: Model,
+    n_slots: int,
+    *,
+    n_ctx: int,
+    n_ctx_slot: int,
+    n_batch: int,
+    n_ubatch: int,
+    can_shift: bool,
+    no_generation: str | None = None,
+) -> ModelInfo:
+    """The model's own facts with the sizes of its context."""
+    facts, vocab = model.facts(), model.vocab
+    return ModelInfo(
+        path=model.path,
+        description=facts.description,
+        architecture=facts.architecture,
+        vocab_type=vocab.vocab_type,
+        n_vocab=vocab.n_vocab,
+        n_ctx_train=facts.n_ctx_train,
+        n_embd=facts.n_embd,
+        n_params=facts.n_params,
+        size=facts.size,
+        n_ctx=n_ctx,
+        n_ctx_slot=n_ctx_slot,
+        n_slots=n_slots,
+        n_batch=n_batch,
+        n_ubatch=n_ubatch,
+        bos=vocab.bos,
+        eos=vocab.eos,
+        add_bos=vocab.add_bos,
+        can_shift=can_shift,
+        is_recurrent=facts.is_recurrent,
+        has_encoder=facts.has_encoder,
+        n_swa=facts.n_swa,
+        chat_template=facts.chat_template,
+        tool_template=facts.tool_template,
+        metadata=facts.metadata,
+        no_generation=no_generation,
+    )

@@ -2,6 +2,7 @@
 
 import attrs
 
+from engine.embedding.options import EmbeddingOptions
 from engine.native.options import ContextOptions, ModelOptions, Numa
 
 
@@ -11,6 +12,7 @@ class EngineOptions:
 
     model: ModelOptions
     context: ContextOptions = attrs.field(factory=ContextOptions)
+    embedding: EmbeddingOptions = attrs.field(factory=EmbeddingOptions)
     n_parallel: int = 1  # slots
     slot_may_use_all: bool = False  # --kv-unified: a slot may use the whole context instead of its share
     continuous_batching: bool = True
