@@ -358,7 +358,8 @@ def _deliver(batch: list[tuple[Mailbox, Event | Embedded]]) -> None:
     for mailbox, event in batch:
         if isinstance(mailbox, Reply):
             mailbox.put(event)
-        elif isinstance(mailbox, EventStream) and not isinstance(event, Embedded):
+            continue
+        if isinstance(mailbox, EventStream) and not isinstance(event, Embedded):
             mailbox.put(event)
 
 

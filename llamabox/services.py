@@ -34,6 +34,7 @@ _NEXT: Final[Mapping[Phase, frozenset[Phase]]] = {
 
 
 _COMPILERS: Final = 2  # threads that compile grammars at the same time
+_TOKENIZERS: Final = 2  # threads that tokenize texts to be embedded at the same time
 
 
 class Prompts(Protocol):
@@ -65,14 +66,15 @@ class Prompts(Protocol):
 
 
 class Running:
-    """The generations that clients wait for, by id."""
+    """What clients wait for: the generations, by id, and how many other requests."""
 
     def __init__(self) -> None:
         self._requests: dict[str, GenerationRequest] = {}
+        self._others = 0
         self._lot = trio.lowlevel.ParkingLot()
 
     def __len__(self) -> int:
-        return len(self._requests)
+        return len(self._requests) + self._others
 
     def get(self, request_id: str) -> GenerationRequest | None:
         return self._requests.get(request_id)
@@ -85,12 +87,25 @@ class Running:
             yield
         finally:
             del self._requests[request.id]
-            if not self._requests:
-                self._lot.unpark_all()
+            self._one_less()
+
+    @contextmanager
+    def other(self) -> Iterator[None]:
+        """Something that is no generation counts for the length of the block."""
+        self._others += 1
+        try:
+            yield
+        finally:
+            self._others -= 1
+            self._one_less()
+
+    def _one_less(self) -> None:
+        if not len(self):
+            self._lot.unpark_all()
 
     async def wait_until_none(self) -> None:
-        """Return when no generation runs."""
-        while self._requests:
+        """Return when nothing runs."""
+        while len(self):
             await self._lot.park()
 
 
@@ -106,6 +121,7 @@ class Services:
     created: int = attrs.field(factory=lambda: int(time.time()))  # Unix time of the start
     running: Running = attrs.field(factory=Running, init=False)
     compiling: trio.CapacityLimiter = attrs.field(factory=lambda: trio.CapacityLimiter(_COMPILERS), init=False)
+    tokenizing: trio.CapacityLimiter = attrs.field(factory=lambda: trio.CapacityLimiter(_TOKENIZERS), init=False)
     _phase: Phase = attrs.field(default=Phase.LOADING, init=False)
 
     @property

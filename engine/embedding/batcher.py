@@ -14,7 +14,6 @@ import attrs
 from engine.embedding.backend import Piece
 from engine.embedding.requests import EmbeddingInfo, EmbeddingRequest
 
-
 # How many jobs may be looked at in vain for one that fits what is left of a batch.
 MOST_PASSED: Final = 64
 

@@ -33,7 +33,10 @@ class _Work:
 
 
 class EmbeddingWorker:
-    """One thread uses it; ``info``, ``computing`` and ``abort`` are for others too. No backend: it refuses all texts."""
+    """One thread uses it; ``info``, ``computing`` and ``abort`` are for others too.
+
+    Without a backend it refuses every text.
+    """
 
     def __init__(self, backend: EmbeddingBackend | None = None, clock: Callable[[], float] = monotonic) -> None:
         self.info = None if backend is None else backend.info
@@ -44,7 +47,8 @@ class EmbeddingWorker:
         self._cost = StepCost()
         self._work: dict[str, _Work] = {}
 
-    def __len__(self) -> int:
+    @property
+    def n_requests(self) -> int:
         """Requests that have no terminal event yet."""
         return len(self._work)
 

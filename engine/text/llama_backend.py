@@ -32,10 +32,11 @@ class LlamaBackend:
         whole_context: bool = False,
         progress: Progress | None = None,
     ) -> None:
-        """Load the model, unless it is loaded already, and create its context; ``close`` frees both. ``tune`` may change the context's options once the model is known.
+        """Load the model, unless it is loaded already, and create its context; ``close`` frees both.
 
-        Each slot gets an equal share of the context, or with ``whole_context`` as much of it as it needs.
-        Raises ModelLoadError, which names the file and the reason.
+        ``tune`` may change the context's options once the model is known. Each slot gets an equal share of the
+        context, or with ``whole_context`` as much of it as it needs. Raises ModelLoadError, which names the file and
+        the reason.
         """
         self._model = model_options if isinstance(model_options, Model) else Model(model_options, progress)
         try:

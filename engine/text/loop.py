@@ -63,7 +63,7 @@ class EngineLoop:
         self.prefilling: frozenset[str] = frozenset()  # requests whose long prefill is being computed right now
         self.stats = EngineStats(kv_cells=scheduler.limits.n_cells)
         self.scheduler = scheduler
-        self.embeddings = embeddings or EmbeddingWorker(None)
+        self.embeddings = EmbeddingWorker() if embeddings is None else embeddings
         self._backend = backend
         self._publish = publish
         self._target = step_target
@@ -361,7 +361,7 @@ class EngineLoop:
         scheduler, stats = self.scheduler, self.stats
         stats.kv_cells_used = scheduler.cells_used
         stats.kv_cells_active = scheduler.cells_active
-        stats.requests_processing = len(scheduler.running) + len(self.embeddings)
+        stats.requests_processing = len(scheduler.running) + self.embeddings.n_requests
         stats.requests_deferred = len(scheduler.waiting)
 
     def check_books(self) -> None:

@@ -14,7 +14,7 @@ N_CTX: Final = 512  # a token at a later position would end the process
 
 PAD, UNK, CLS, SEP, MASK = range(5)
 START_OF_WORD: Final = "\u2581"  # how the library writes it; a word goes on without a mark
-WORDS: Final = "the of and cat dog sat mat paris is capital france python code".split()
+WORDS: Final = ["the", "of", "and", "cat", "dog", "sat", "mat", "paris", "is", "capital", "france", "python", "code"]
 
 
 def vocabulary() -> list[str]:
