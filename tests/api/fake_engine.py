@@ -4,9 +4,11 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 
 import attrs
+import numpy as np
 import trio
 
 from engine.bridge import EventStream
+from engine.embedding.requests import Embedded, EmbeddingInfo, EmbeddingRequest
 from engine.errors import InvalidRequest
 from engine.text.events import Event, Finished, FinishReason, Timings, Tokens
 from engine.text.info import EngineStats, ModelInfo, SlotState
@@ -150,6 +152,11 @@ class FakeEngine:
     vocab: ByteVocab = attrs.field(factory=ByteVocab)
     grammars: FakeGrammars = attrs.field(factory=FakeGrammars)
     measured_rate: float | None = None
+    embedding: EmbeddingInfo | None = None
+    embed_gate: trio.Event | None = None  # what computing vectors waits for
+    embedded: list[EmbeddingRequest] = attrs.field(factory=list)
+    left_early: list[str] = attrs.field(factory=list)  # requests for vectors that were cancelled
+    vector_of: Callable[[Sequence[int]], Sequence[float]] = lambda tokens: (float(len(tokens)), float(sum(tokens)))
     refuse: Exception | None = None  # raised on entering
     slot_states: tuple[SlotState, ...] = ()
     totals: EngineStats = attrs.field(factory=EngineStats)
@@ -175,6 +182,21 @@ class FakeEngine:
         finally:
             self.closed.append(request.id)
             self.closed_event.set()
+
+    async def embed(self, request: EmbeddingRequest) -> Embedded:
+        if self.refuse is not None:
+            raise self.refuse
+        self.embedded.append(request)
+        self.opened_event.set()
+        try:
+            await trio.lowlevel.checkpoint()
+            if self.embed_gate is not None:
+                await self.embed_gate.wait()
+        except trio.Cancelled:
+            self.left_early.append(request.id)
+            self.closed_event.set()
+            raise
+        return Embedded(vectors=tuple(np.array(self.vector_of(text), np.float32) for text in request.texts))
 
     def slots(self) -> tuple[SlotState, ...]:
         return self.slot_states

@@ -102,4 +102,4 @@ def _spelled(word: str, special: set[str]) -> str:
 
 
 if __name__ == "__main__":
-    print(write_minilm(Path(sys.argv[1])))
+    write_minilm(Path(sys.argv[1]))
