@@ -50,6 +50,15 @@ def text_side(services: Services) -> tuple[TextEngine, Prompts]:
     """The text engine and what prepares its prompts. Raises ApiError 501 where no text model is loaded."""
     if services.text is None or services.prompts is None:
         raise not_supported("The loaded model generates no text")
+    if services.text.info.no_generation is not None:
+        raise not_supported(f"The loaded model generates no text: {services.text.info.no_generation}")
+    return services.text, services.prompts
+
+
+def token_side(services: Services) -> tuple[TextEngine, Prompts]:
+    """The same, also for a model that has a tokenizer but generates nothing."""
+    if services.text is None or services.prompts is None:
+        raise not_supported("The loaded model has no tokenizer")
     return services.text, services.prompts
 
 

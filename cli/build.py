@@ -11,7 +11,8 @@ from cli.escapes import unescape
 from cli.files import check_directory, check_readable, check_tls, read_keys, read_text
 from cli.kinds import TextFile
 from cli.parse import Given
-from engine.native.options import AdapterOptions, ContextOptions, ModelOptions
+from engine.embedding.options import EmbeddingOptions
+from engine.native.options import AdapterOptions, ContextOptions, ModelOptions, Pooling
 from engine.text.options import EngineOptions
 from llamabox.chat.builtin import BUILTIN_NAMES, builtin
 from llamabox.chat.errors import TemplateError
@@ -55,11 +56,22 @@ def _with(node: Any, path: list[str], value: Any) -> Any:
 
 def _engine(settings: Settings, values: Mapping[str, Given]) -> EngineOptions:
     _check_adapters(settings.engine.adapters, values)
+    _check_embedding(settings.engine.embedding, values)
     return attrs.evolve(
         settings.engine,
         context=_context(settings.engine.context, values),
         measure_rate=settings.server.tokens_per_second < 0,
     )
+
+
+def _check_embedding(embedding: EmbeddingOptions, values: Mapping[str, Given]) -> None:
+    """UsageError for options that would do nothing or contradict each other."""
+    pooling, attention = (values.get(f"engine.embedding.{name}") for name in ("pooling", "attention"))
+    for given in filter(None, (pooling, attention)):
+        if not embedding.enabled:
+            raise UsageError(f"{given.spelling}: needs --embeddings or --rerank")
+    if pooling and embedding.rerank and embedding.pooling is not Pooling.RANK:
+        raise UsageError(f"{pooling.spelling}: --rerank needs rank")
 
 
 def _context(context: ContextOptions, values: Mapping[str, Given]) -> ContextOptions:

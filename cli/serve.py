@@ -15,15 +15,17 @@ import trio
 from api.listen import BindError, address_of, bind_sockets
 from engine.bridge import BridgedEngine, open_text_engine
 from engine.errors import EngineError, ModelLoadError
+from engine.native.options import Pooling
 from engine.text.start import start_text_engine
 from llamabox import logs
 from llamabox.chat.errors import TEMPLATE_ERRORS, TemplateError
 from llamabox.interpreters import InterpreterPool, open_interpreter_pool, pool_size
 from llamabox.metrics import Metrics
 from llamabox.prompts import create_prompt_builder
-from llamabox.services import Phase, Services
-from llamabox.settings import Settings
+from llamabox.services import Phase, Prompts, Services
+from llamabox.settings import ChatSettings, Settings
 from llamabox.subinterpreter import SubInterpreterError
+from llamabox.unprompted import Unprompted
 
 if TYPE_CHECKING:
     from api.server import HttpServer
@@ -109,7 +111,7 @@ class _Run:
                 event_buffer=engine_settings.event_buffer,
             ) as engine:
                 pool = await receive.receive()
-                services.prompts = await create_prompt_builder(engine.info, engine.vocab, pool, self._settings.chat)
+                services.prompts = await _prompts(engine, pool, self._settings.chat)
                 services.text = engine
                 services.metrics.use_engine(engine.stats)
                 await self._serving.wait()
@@ -192,6 +194,12 @@ def _make_server(services: Services, sockets: list[socket.socket]) -> "HttpServe
     return HttpServer(create_app(services), sockets, services.settings.server)
 
 
+async def _prompts(engine: BridgedEngine, pool: InterpreterPool, chat: ChatSettings) -> Prompts:
+    if engine.info.no_generation is not None:
+        return Unprompted(engine.vocab, engine.info.no_generation)
+    return await create_prompt_builder(engine.info, engine.vocab, pool, chat)
+
+
 def _first(error: BaseException) -> BaseException:
     """The first error in a group of groups."""
     while isinstance(error, BaseExceptionGroup):
@@ -209,10 +217,32 @@ def _report(engine: BridgedEngine, settings: Settings, seconds: float) -> None:
         "model %s: %s, %.2f GiB, trained for %d tokens", Path(info.path).name, info.description, info.size / 2**30,
         info.n_ctx_train,
     )  # fmt: skip
-    log.info(
-        "%d slots of %d tokens (%d in the KV cache), %d threads of %d cores",
-        info.n_slots, info.n_ctx_slot, info.n_ctx, settings.engine.context.n_threads, os.process_cpu_count() or 1,
-    )  # fmt: skip
+    threads, cores = settings.engine.context.n_threads, os.process_cpu_count() or 1
+    if info.no_generation is None:
+        log.info(
+            "%d slots of %d tokens (%d in the KV cache), %d threads of %d cores",
+            info.n_slots, info.n_ctx_slot, info.n_ctx, threads, cores,
+        )  # fmt: skip
+    else:
+        log.info("generates no text: %s; %d threads of %d cores", info.no_generation, threads, cores)
+    _report_embeddings(engine)
     if engine.measured_rate is not None:
         log.info("measured %.1f tokens/s: the cap for X-Request-Tokens-Per-Second", engine.measured_rate)
     log.info("ready after %.1f s", seconds)
+
+
+def _report_embeddings(engine: BridgedEngine) -> None:
+    found = engine.embedding
+    if found is None:
+        if engine.info.no_generation is not None:
+            log.warning("there is little to ask of this server: start it with --embeddings, a reranker with --rerank")
+        return
+    if found.pooling is Pooling.RANK:
+        log.info("ranks documents: query and document of up to %d tokens together", found.max_tokens)
+        return
+    log.info(
+        "embeds texts of up to %d tokens, pooling %s: vectors of %d",
+        found.max_tokens, found.pooling.value, found.n_embd,
+    )  # fmt: skip
+    if found.pooling is Pooling.NONE:
+        log.warning("with pooling none each token has a vector of its own: --pooling mean, cls or last makes them one")

@@ -14,10 +14,11 @@ from typing import Protocol
 import attrs
 import trio
 
+from engine.embedding.requests import Embedded, EmbeddingInfo, EmbeddingRequest
 from engine.errors import EngineError, EngineUnavailable, InvalidRequest
 from engine.slot_bridge import Errand, SlotDesk, SlotFile
 from engine.text.backend import Vocab
-from engine.text.commands import Cancel, Command, Mailbox, Resume, Stop, Submit
+from engine.text.commands import Cancel, CancelEmbed, Command, Embed, Mailbox, Resume, Stop, Submit
 from engine.text.events import Event, Failed, Finished, Notice, SlotDone
 from engine.text.info import EngineStats, ModelInfo, SlotState
 from engine.text.loop import Publish, Started
@@ -32,6 +33,7 @@ class TextEngine(Protocol):
 
     info: ModelInfo
     measured_rate: float | None  # tokens/s of one sequence, when options.measure_rate
+    embedding: EmbeddingInfo | None  # None: this engine computes no embeddings
 
     @property
     def vocab(self) -> Vocab:
@@ -50,6 +52,13 @@ class TextEngine(Protocol):
         the sequence is gone within one engine step. Entering raises ContextExceeded, InvalidRequest or
         EngineUnavailable for what is refused at once. Who reads several streams gives them one lot to wait in, which
         is emptied at each arrival.
+        """
+
+    async def embed(self, request: EmbeddingRequest) -> Embedded:
+        """The vectors of the request's texts.
+
+        Cancelling drops the texts that are not computed yet. Raises ContextExceeded, InvalidRequest,
+        EngineUnavailable or NativeError.
         """
 
     def slots(self) -> tuple[SlotState, ...]:
@@ -149,6 +158,36 @@ class EventStream:
             self._wake_engine()
 
 
+class Reply:
+    """The one event of a request for embeddings, and who waits for it."""
+
+    def __init__(self) -> None:
+        self._arrived = trio.Event()
+        self._event: Embedded | Failed | None = None
+
+    def full(self) -> bool:
+        """There is always room for the one event."""
+        return False
+
+    def put(self, event: Notice) -> None:
+        """Called in the loop: the event has arrived."""
+        if isinstance(event, Embedded | Failed) and self._event is None:
+            self._event = event
+            self._arrived.set()
+
+    @property
+    def ended(self) -> bool:
+        return self._event is not None
+
+    async def wait(self) -> Embedded:
+        """The vectors, when they are there. Raises the error of a Failed."""
+        await self._arrived.wait()
+        if isinstance(self._event, Failed):
+            raise self._event.error
+        assert self._event is not None, "an event has arrived"
+        return self._event
+
+
 class BridgedEngine:
     """The TextEngine over a started loop. Made by ``open_text_engine``."""
 
@@ -157,11 +196,13 @@ class BridgedEngine:
         self.vocab = started.backend.vocab
         self.grammars = started.backend.grammars
         self.measured_rate = started.measured_rate
+        self.embedding = started.loop.embeddings.info
         self._backend = started.backend
         self._loop = started.loop
         self._event_buffer = event_buffer
         self._streams: dict[str, EventStream] = {}
         self._desk = SlotDesk(started.backend, self._send, started.backend.info.n_ctx_slot)
+        self._replies: dict[str, Reply] = {}
         self.died = trio.Event()  # the thread ended by itself
         self._closed: str | None = None  # why no more requests are taken
 
@@ -184,6 +225,25 @@ class BridgedEngine:
             del self._streams[request.id]
             if not stream.ended:
                 self._cancel(request.id)
+
+    async def embed(self, request: EmbeddingRequest) -> Embedded:
+        """See TextEngine.embed."""
+        if self._closed is not None:
+            raise EngineUnavailable(self._closed)
+        if self.embedding is not None:
+            self.embedding.validate(request)
+        if request.id in self._replies:
+            raise InvalidRequest(f"a request with the id {request.id} is running")
+        reply = self._replies[request.id] = Reply()
+        self._loop.commands.put(Embed(request, reply))
+        try:
+            return await reply.wait()
+        finally:
+            del self._replies[request.id]
+            if not reply.ended:
+                self._loop.commands.put(CancelEmbed(request.id))
+                if self._loop.embeddings.computing == {request.id}:
+                    self._loop.embeddings.abort()
 
     def slots(self) -> tuple[SlotState, ...]:
         """See TextEngine.slots."""
@@ -216,14 +276,18 @@ class BridgedEngine:
             self._closed = reason
             self._loop.commands.put(Stop())
             self._backend.abort()
+            self._loop.embeddings.abort()
 
     def thread_ended(self, reason: str) -> None:
         """The thread is gone: whoever still waits for an event of it must not wait for ever."""
         self._closed = self._closed or reason
         self.died.set()
+        failed = Failed(error=EngineUnavailable(reason))
         for stream in self._streams.values():
-            stream.put(Failed(error=EngineUnavailable(reason)))
-        self._desk.fail_all(EngineUnavailable(reason))
+            stream.put(failed)
+        for reply in self._replies.values():
+            reply.put(failed)
+        self._desk.fail_all(failed.error)
 
     def _send(self, command: Command) -> None:
         if self._closed is not None and not isinstance(command, Cancel):
@@ -283,6 +347,7 @@ class _Thread:
             trio.from_thread.run_sync(self._ready.set)
             self._started.loop.run()
         finally:
+            self._started.loop.embeddings.close()
             self._started.backend.close()
 
     def _publish(self, batch: list[tuple[Mailbox, Notice]]) -> None:
@@ -336,9 +401,9 @@ def _unwrapped() -> Iterator[None]:
 def _deliver(batch: list[tuple[Mailbox, Notice]]) -> None:
     """On the loop's side of the door. Must never raise: an error here would end the whole run."""
     for mailbox, event in batch:
-        if isinstance(mailbox, Errand):
+        if isinstance(mailbox, Reply | Errand):
             mailbox.put(event)
-        if isinstance(mailbox, EventStream) and not isinstance(event, SlotDone):
+        if isinstance(mailbox, EventStream) and not isinstance(event, SlotDone | Embedded):
             mailbox.put(event)
 
 

@@ -35,6 +35,7 @@ _NEXT: Final[Mapping[Phase, frozenset[Phase]]] = {
 
 
 _COMPILERS: Final = 2  # threads that compile grammars at the same time
+_TOKENIZERS: Final = 2  # threads that tokenize texts to be embedded at the same time
 
 
 class Prompts(Protocol):
@@ -66,14 +67,15 @@ class Prompts(Protocol):
 
 
 class Running:
-    """The generations that clients wait for, by id."""
+    """What clients wait for: the generations, by id, and how many other requests."""
 
     def __init__(self) -> None:
         self._requests: dict[str, GenerationRequest] = {}
+        self._others = 0
         self._lot = trio.lowlevel.ParkingLot()
 
     def __len__(self) -> int:
-        return len(self._requests)
+        return len(self._requests) + self._others
 
     def get(self, request_id: str) -> GenerationRequest | None:
         return self._requests.get(request_id)
@@ -86,12 +88,25 @@ class Running:
             yield
         finally:
             del self._requests[request.id]
-            if not self._requests:
-                self._lot.unpark_all()
+            self._one_less()
+
+    @contextmanager
+    def other(self) -> Iterator[None]:
+        """Something that is no generation counts for the length of the block."""
+        self._others += 1
+        try:
+            yield
+        finally:
+            self._others -= 1
+            self._one_less()
+
+    def _one_less(self) -> None:
+        if not len(self):
+            self._lot.unpark_all()
 
     async def wait_until_none(self) -> None:
-        """Return when no generation runs."""
-        while self._requests:
+        """Return when nothing runs."""
+        while len(self):
             await self._lot.park()
 
 
@@ -108,6 +123,7 @@ class Services:
     running: Running = attrs.field(factory=Running, init=False)
     compiling: trio.CapacityLimiter = attrs.field(factory=lambda: trio.CapacityLimiter(_COMPILERS), init=False)
     adapters: AdapterSet = attrs.field(init=False)  # of requests that do not choose; may be replaced at any time
+    tokenizing: trio.CapacityLimiter = attrs.field(factory=lambda: trio.CapacityLimiter(_TOKENIZERS), init=False)
     _phase: Phase = attrs.field(default=Phase.LOADING, init=False)
 
     @adapters.default

@@ -3,7 +3,7 @@
 from typing import Any
 
 from api.errors import ApiError, not_supported
-from api.gate import text_side
+from api.gate import token_side
 from api.http import ApiRequest, Response, json_response, raw_response
 from api.openai_stream import FINGERPRINT
 from api.settings_json import generation_settings, sampling_json
@@ -27,7 +27,7 @@ async def models(services: Services, request: ApiRequest) -> Response:
 
 async def props(services: Services, request: ApiRequest) -> Response:
     """The model and what a request gets that says nothing."""
-    engine, prompts = text_side(services)
+    engine, prompts = token_side(services)
     info = engine.info
     body = {
         "default_generation_settings": {"n_ctx": info.n_ctx_slot, "params": _default_settings(services)},
@@ -46,7 +46,7 @@ async def slots(services: Services, request: ApiRequest) -> Response:
     """What each slot does."""
     if not services.settings.server.slots:
         raise not_supported("This server does not show its slots: start it with --slots")
-    engine, _ = text_side(services)
+    engine, _ = token_side(services)
     states = engine.slots()
     if request.args.get("fail_on_no_slot", "") not in {"", "0"} and all(s.request_id is not None for s in states):
         raise ApiError(503, "No slot is idle")
@@ -69,7 +69,8 @@ def _meta(services: Services) -> dict[str, Any] | None:
         "support_vision": False,
         "support_audio": False,
         "support_speculative": False,
-        "support_tool_calls": True,  # where the template shows no tools, the prompt does
+        "support_tool_calls": services.text.info.no_generation
+        is None,  # where the template shows no tools, the prompt does
         "support_reasoning": services.prompts is not None and services.prompts.reasons,
         **sampling_json(services.settings.defaults.sampling),
     }

@@ -6,7 +6,7 @@ from typing import Final
 import attrs
 
 from api.http import ApiRequest, Response
-from api.routes import chat, completions, lora, messages, responses, slot_files, state, tokens
+from api.routes import chat, completions, embeddings, lora, messages, rerank, responses, slot_files, state, tokens
 from api.routes.unavailable import unavailable
 from llamabox.services import Services
 
@@ -23,8 +23,6 @@ class Route:
 
 
 _INFILL = unavailable("Infill is not available in this release (--infill)")
-_EMBEDDINGS = unavailable("Embeddings are not available in this release (--embeddings)")
-_RERANK = unavailable("Rerank is not available in this release (--rerank)")
 _IMAGES = unavailable("Images are not available in this release (--images)")
 
 ROUTES: Final = (
@@ -46,7 +44,8 @@ ROUTES: Final = (
     Route("POST", ("/v1/messages",), messages.create),
     Route("POST", ("/v1/messages/count_tokens",), messages.count_tokens),
     Route("POST", ("/infill",), _INFILL),
-    Route("POST", ("/v1/embeddings", "/embedding", "/embeddings"), _EMBEDDINGS),
-    Route("POST", ("/v1/rerank", "/rerank", "/reranking", "/v1/reranking"), _RERANK),
+    Route("POST", ("/v1/embeddings",), embeddings.embeddings),
+    Route("POST", ("/embedding", "/embeddings"), embeddings.native),
+    Route("POST", ("/v1/rerank", "/rerank", "/reranking", "/v1/reranking"), rerank.rerank),
     Route("POST", ("/v1/images/generations", "/v1/images/edits"), _IMAGES),
 )

@@ -1,7 +1,7 @@
 """POST /tokenize and POST /detokenize."""
 
 from api.decode import read
-from api.gate import text_side
+from api.gate import token_side
 from api.http import ApiRequest, Response, json_response
 from api.pieces import detokenize, pieces
 from api.prompt_forms import check_token, tokenize_mixed
@@ -11,7 +11,7 @@ from llamabox.services import Services
 
 async def tokenize(services: Services, request: ApiRequest) -> Response:
     """Text to token ids, with their pieces if asked for."""
-    engine, prompts = text_side(services)
+    engine, prompts = token_side(services)
     fields = await read(request, TokenizeFields)
     parts = [fields.content] if isinstance(fields.content, str) else fields.content
     tokens = await tokenize_mixed(
@@ -30,7 +30,7 @@ async def tokenize(services: Services, request: ApiRequest) -> Response:
 
 async def untokenize(services: Services, request: ApiRequest) -> Response:
     """Token ids to text."""
-    engine, _ = text_side(services)
+    engine, _ = token_side(services)
     fields = await read(request, DetokenizeFields)
     for token in fields.tokens:
         check_token(token, engine.info.n_vocab, "tokens")

@@ -3,24 +3,27 @@
 from functools import partial
 from typing import Final
 
-from cli.kinds import choice
+from cli.kinds import members
 from cli.option import Option, Section
+from engine.native.options import Attention, Pooling
 
-_later = partial(Option, section=Section.EMBEDDING, available=False)
+_option = partial(Option, section=Section.EMBEDDING)
 
 EMBEDDING: Final = (
-    _later(
+    _option(
         flags="--pooling",
-        kind=choice("none", "mean", "cls", "last", "rank"),
+        kind=members(Pooling),
         metavar="none|mean|cls|last|rank",
+        setting="engine.embedding.pooling",
         default="the model's",
-        help="how token vectors become one",
+        help="how token vectors become one; needs --embeddings or --rerank",
     ),
-    _later(
+    _option(
         flags="--attention",
-        kind=choice("causal", "non-causal"),
+        kind=members(Attention),
         metavar="causal|non-causal",
+        setting="engine.embedding.attention",
         default="the model's",
-        help="whether a token sees the ones after it",
+        help="whether a token sees the ones after it when texts are embedded; needs --embeddings or --rerank",
     ),
 )

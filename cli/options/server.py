@@ -114,9 +114,18 @@ _ROUTES = (
     ),
     _option(flags="--slots", env="SLOTS", setting="server.slots", help="serve GET /slots"),
     _later(flags="--infill", help="serve POST /infill"),
-    _later(flags="--embeddings --embedding", env="EMBEDDINGS", help="serve POST /v1/embeddings"),
+    _option(
+        flags="--embeddings --embedding",
+        env="EMBEDDINGS",
+        setting="engine.embedding.embeddings",
+        help="serve POST /v1/embeddings",
+    ),
     _later(flags="--images", help="serve POST /v1/images/..."),
-    _later(flags="--rerank --reranking", help="serve POST /v1/rerank; implies --embeddings with rank pooling"),
+    _option(
+        flags="--rerank --reranking",
+        setting="engine.embedding.rerank",
+        help="serve POST /v1/rerank; implies --embeddings with rank pooling",
+    ),
 )
 
 _MODEL = (

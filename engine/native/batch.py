@@ -51,8 +51,18 @@ class Batch:
         """Forget all runs."""
         self.native.n_tokens = 0
 
-    def add_run(self, seq: int, start: int, tokens: Sequence[int] | np.ndarray[Any, Any], *, logits: bool) -> int:
+    def add_run(
+        self,
+        seq: int,
+        start: int,
+        tokens: Sequence[int] | np.ndarray[Any, Any],
+        *,
+        logits: bool,
+        all_outputs: bool = False,
+    ) -> int:
         """Append ``tokens`` of ``seq`` at positions ``start`` …; ``logits`` asks for the last one's logits.
+
+        ``all_outputs`` asks for the output of every token, as embeddings need it.
 
         Returns the batch index of the last token. Raises ValueError, and changes nothing, when the run is empty or
         does not fit, or the sequence or position is out of range.
@@ -73,8 +83,8 @@ class Batch:
             raise ValueError("a token id does not fit 32 bits") from error
         np.add(self._offsets[:n], start, out=self._positions[first:last])
         self._seqs[first:last] = self._id_addresses[seq]
-        self._logits[first:last] = 0
-        self._logits[last - 1] = logits
+        self._logits[first:last] = all_outputs
+        self._logits[last - 1] = logits or all_outputs
         self.native.n_tokens = last
         return int(last - 1)
 

@@ -14,7 +14,7 @@ from engine.native.batch import Batch
 from engine.native.control_vector import ControlVector
 from engine.native.log import explain, native_log
 from engine.native.model import Model
-from engine.native.options import CacheType, ContextOptions, FlashAttention
+from engine.native.options import Attention, CacheType, ContextOptions, FlashAttention, Pooling
 
 _CACHE_TYPES: Final = {
     CacheType.F32: "GGML_TYPE_F32",
@@ -29,6 +29,8 @@ _CACHE_TYPES: Final = {
 }
 _FLASH_ATTENTION: Final = {FlashAttention.AUTO: -1, FlashAttention.OFF: 0, FlashAttention.ON: 1}
 _ROPE_SCALING: Final = {None: -1, "none": 0, "linear": 1, "yarn": 2}
+_POOLING: Final = {Pooling.NONE: 0, Pooling.MEAN: 1, Pooling.CLS: 2, Pooling.LAST: 3, Pooling.RANK: 4}
+_ATTENTION: Final = {None: -1, Attention.CAUSAL: 0, Attention.NON_CAUSAL: 1}
 _END: Final = -1  # the library's "to the end"
 
 
@@ -140,6 +142,44 @@ class Context:
         if not pointer:
             raise ValueError(f"batch index {index} has no logits")
         return np.frombuffer(self._row_type.from_address(ctypes.addressof(pointer.contents)), np.float32)
+
+    @property
+    def has_memory(self) -> bool:
+        """Whether there is a KV cache or a recurrent state; models that only embed have none."""
+        return bool(self._memory)
+
+    @property
+    def causal(self) -> bool:
+        """Whether tokens see only the ones before them."""
+        return bool(self._lib.llama_get_causal_attn(self._open()))
+
+    @property
+    def pooling(self) -> Pooling:
+        """What an embedding context does with the vectors of a sequence's tokens."""
+        found = self._lib.llama_pooling_type(self._open())
+        return next(pooling for pooling, number in _POOLING.items() if number == found)
+
+    def pooled(self, seq: int, size: int) -> NDArray[np.float32]:
+        """A copy of the vector of sequence ``seq`` in the last decode, float32[size]; ``size`` is the library's own.
+
+        Raises NativeError when there is none.
+        """
+        return self._copy(self._lib.llama_get_embeddings_seq(self._open(), seq), size, f"sequence {seq}")
+
+    def token_vectors(self, first: int, count: int, size: int) -> NDArray[np.float32]:
+        """A copy of the vectors of ``count`` tokens from batch index ``first`` on, float32[count, size].
+
+        For contexts that pool nothing. Raises NativeError where the last decode has none.
+        """
+        handle, read = self._open(), self._lib.llama_get_embeddings_ith
+        rows = [self._copy(read(handle, i), size, f"batch index {i}") for i in range(first, first + count)]
+        return np.stack(rows)
+
+    def _copy(self, pointer: Any, size: int, what: str) -> NDArray[np.float32]:
+        if not pointer:
+            raise NativeError(f"{what} has no embedding")
+        row = (ctypes.c_float * size).from_address(ctypes.addressof(pointer.contents))
+        return np.frombuffer(row, np.float32).copy()
 
     def clear_memory(self) -> None:
         """Empty the KV cache."""
@@ -298,4 +338,7 @@ def _params(lib: Any, options: ContextOptions, path: str) -> Any:
     params.yarn_attn_factor = options.yarn_attn_factor
     params.yarn_beta_fast = options.yarn_beta_fast
     params.yarn_beta_slow = options.yarn_beta_slow
+    params.embeddings = options.embeddings
+    params.pooling_type = -1 if options.pooling is None else _POOLING[options.pooling]
+    params.attention_type = _ATTENTION[options.attention]
     return params

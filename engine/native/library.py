@@ -120,19 +120,21 @@ def init_numa(strategy: Numa) -> None:
 @functools.cache
 def ggml() -> Ggml:
     """The ggml libraries that llama.cpp itself uses."""
+    functions = {name: bind_ggml(f"ggml_backend_{name}", *signature) for name, signature in _GGML_FUNCTIONS.items()}
+    return Ggml(**functions)
+
+
+def bind_ggml(name: str, restype: Any, argtypes: list[Any]) -> Any:
+    """A function of the ggml libraries that llama.cpp itself uses. Raises ImportError where there is none."""
     load()
     extensions = importlib.import_module(f"{PACKAGE}._ctypes_extensions")
-    libraries = [extensions.load_shared_library(name, library_path()) for name in ("ggml", "ggml-base")]
-
-    def bind(name: str, restype: Any, argtypes: list[Any]) -> Any:
-        for library in libraries:
-            if hasattr(library, f"ggml_backend_{name}"):
-                function = getattr(library, f"ggml_backend_{name}")
-                function.restype, function.argtypes = restype, argtypes
-                return function
-        raise ImportError(f"ggml_backend_{name} is missing from the ggml libraries in {library_path()}")
-
-    return Ggml(**{name: bind(name, restype, argtypes) for name, (restype, argtypes) in _GGML_FUNCTIONS.items()})
+    for part in ("ggml", "ggml-base"):
+        shared = extensions.load_shared_library(part, library_path())
+        if hasattr(shared, name):
+            function = getattr(shared, name)
+            function.restype, function.argtypes = restype, argtypes
+            return function
+    raise ImportError(f"{name} is missing from the ggml libraries in {library_path()}")
 
 
 def library_path() -> Path:

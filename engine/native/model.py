@@ -27,6 +27,7 @@ class Model:
 
     def __init__(self, options: ModelOptions, progress: Progress | None = None) -> None:
         """Load the file. Raises ModelLoadError, which names the file and the reason."""
+        self.options = options
         self.path = options.path
         check_file(options.path)
         self.lib = library.start()
@@ -76,6 +77,9 @@ class Model:
             has_encoder=bool(lib.llama_model_has_encoder(handle)),
             chat_template=self._template(None),
             tool_template=self._template(b"tool_use"),
+            rerank_template=self._template(b"rerank"),
+            n_embd_out=lib.llama_model_n_embd_out(handle),
+            n_scores=lib.llama_model_n_cls_out(handle),
             metadata=metadata,
         )
 
@@ -112,6 +116,9 @@ class ModelFacts:
     has_encoder: bool
     chat_template: str | None
     tool_template: str | None
+    rerank_template: str | None
+    n_embd_out: int  # length of an embedding
+    n_scores: int  # outputs of the rank head, 1 where the file says nothing (and where there is no such head)
     metadata: dict[str, str]
 
 

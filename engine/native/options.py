@@ -36,6 +36,23 @@ class CacheType(enum.Enum):
     Q5_1 = "q5_1"
 
 
+class Pooling(enum.Enum):
+    """How the vectors of a text's tokens become one; RANK gives scores instead, NONE leaves them."""
+
+    NONE = "none"
+    MEAN = "mean"
+    CLS = "cls"
+    LAST = "last"
+    RANK = "rank"
+
+
+class Attention(enum.Enum):
+    """Whether a token sees the ones after it."""
+
+    CAUSAL = "causal"
+    NON_CAUSAL = "non-causal"
+
+
 type MetadataValue = int | float | bool | str
 
 
@@ -97,3 +114,6 @@ class ContextOptions:
     yarn_attn_factor: float = 1.0
     yarn_beta_fast: float = 32.0
     yarn_beta_slow: float = 1.0
+    embeddings: bool = False  # the output is vectors, not logits
+    pooling: Pooling | None = None
+    attention: Attention | None = None

@@ -30,15 +30,17 @@ class LlamaVocab:
         self.vocab_type: int = lib.llama_vocab_type(handle)
         self._pieces: dict[bool, list[bytes | None]] = {flag: [None] * self.n_vocab for flag in (False, True)}
         if self.vocab_type == _TYPE_NONE:
-            self.bos = self.eos = self.eot = None
-            self.add_bos = self.add_eos = False
+            self.bos = self.eos = self.eot = self.sep = None
+            self.add_bos = self.add_eos = self.add_sep = False
             self.suppressed: tuple[int, ...] = ()
             return
         self.bos = self._special(lib.llama_vocab_bos)
         self.eos = self._special(lib.llama_vocab_eos)
         self.eot = self._special(lib.llama_vocab_eot)
+        self.sep = self._special(lib.llama_vocab_sep)
         self.add_bos = bool(lib.llama_vocab_get_add_bos(handle))
         self.add_eos = bool(lib.llama_vocab_get_add_eos(handle))
+        self.add_sep = bool(lib.llama_vocab_get_add_sep(handle))
         self.suppressed = self._suppressed()
 
     def _special(self, getter: Any) -> int | None:

@@ -4,6 +4,7 @@ from typing import Protocol
 
 import attrs
 
+from engine.embedding.requests import EmbeddingRequest
 from engine.text.requests import GenerationRequest
 from engine.text.snapshot import Snapshot
 
@@ -65,6 +66,21 @@ class Cancel:
 
 
 @attrs.frozen
+class Embed:
+    """Compute the texts of the request; its one event goes to ``mailbox``, which is never full."""
+
+    request: EmbeddingRequest
+    mailbox: Mailbox
+
+
+@attrs.frozen
+class CancelEmbed:
+    """Drop the texts that are not computed yet; no event follows. Unknown ids are ignored."""
+
+    request_id: str
+
+
+@attrs.frozen
 class Resume:
     """A client has read: its sequence may run again. Only wakes the thread, mailboxes know the rest."""
 
@@ -75,4 +91,4 @@ class Stop:
 
 
 type SlotCommand = SaveSlot | RestoreSlot | EraseSlot
-type Command = Submit | SlotCommand | Cancel | Resume | Stop
+type Command = Submit | SlotCommand | Cancel | Embed | CancelEmbed | Resume | Stop

@@ -4,6 +4,7 @@ import enum
 
 import attrs
 
+from engine.embedding.requests import Embedded
 from engine.errors import EngineError
 from engine.text.requests import TokenInfo
 from engine.text.snapshot import Snapshot
@@ -86,4 +87,4 @@ class SlotDone:
 
 type Event = PrefillProgress | Tokens | Finished | Failed
 type TerminalEvent = Finished | Failed
-type Notice = Event | SlotDone
+type Notice = Event | SlotDone | Embedded

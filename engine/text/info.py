@@ -33,6 +33,7 @@ class ModelInfo:
     metadata: dict[str, str] = attrs.field(factory=dict)
     loras: tuple[str, ...] = ()  # files of the adapters, by id
     can_copy_state: bool = True  # cached prompts can be copied out of the KV cache and into it
+    no_generation: str | None = None  # why the model cannot generate text; None: it can
 
 
 @attrs.frozen(kw_only=True)

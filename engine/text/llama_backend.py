@@ -30,7 +30,7 @@ class LlamaBackend:
 
     def __init__(
         self,
-        model_options: ModelOptions,
+        model_options: ModelOptions | Model,
         context_options: ContextOptions,
         *,
         tune: Tune | None = None,
@@ -39,12 +39,13 @@ class LlamaBackend:
         progress: Progress | None = None,
         adapters: AdapterOptions | None = None,
     ) -> None:
-        """Load the model with its adapters and create its context.
+        """Load the model, unless it is loaded already, with its adapters, and create its context; ``close`` frees all.
 
-        ``tune`` may change the context's options once the model is known. Each slot gets an equal share of the context,
-        or with ``whole_context`` as much of it as it needs. Raises ModelLoadError, which names the file and the reason.
+        ``tune`` may change the context's options once the model is known. Each slot gets an equal share of the
+        context, or with ``whole_context`` as much of it as it needs. Raises ModelLoadError, which names the file and
+        the reason.
         """
-        self._model = Model(model_options, progress)
+        self._model = model_options if isinstance(model_options, Model) else Model(model_options, progress)
         adapters = adapters or AdapterOptions()
         try:
             self._loras = [LoraAdapter(self._model, lora.path) for lora in adapters.loras]
@@ -56,7 +57,7 @@ class LlamaBackend:
             self._model.close()
             raise
         self._identity: Identity | None = None
-        self._loaded = (model_options, context_options, adapters)
+        self._loaded = (self._model.options, context_options, adapters)
         self.vocab: LlamaVocab = self._model.vocab
         self.n_seqs = context_options.n_seq_max
         self.grammars = GuidanceGrammars(self.vocab, self._model.lib.llama_tokenize)
@@ -81,36 +82,16 @@ class LlamaBackend:
             raise ModelLoadError(f"control vectors do nothing to models of the architecture {facts.architecture}")
 
     def _describe(self, n_slots: int, whole_context: bool) -> ModelInfo:
-        facts, context, vocab = self._model.facts(), self._context, self.vocab
-        share = context.n_ctx if whole_context else context.n_ctx // n_slots
-        return ModelInfo(
-            path=self._model.path,
-            description=facts.description,
-            architecture=facts.architecture,
-            vocab_type=vocab.vocab_type,
-            n_vocab=vocab.n_vocab,
-            n_ctx_train=facts.n_ctx_train,
-            n_embd=facts.n_embd,
-            n_params=facts.n_params,
-            size=facts.size,
+        context = self._context
+        return model_info(
+            self._model,
+            n_slots,
             n_ctx=context.n_ctx,
-            n_ctx_slot=share,
-            n_slots=n_slots,
+            n_ctx_slot=context.n_ctx if whole_context else context.n_ctx // n_slots,
             n_batch=context.n_batch,
             n_ubatch=context.n_ubatch,
-            bos=vocab.bos,
-            eos=vocab.eos,
-            add_bos=vocab.add_bos,
             can_shift=context.can_shift,
-            is_recurrent=facts.is_recurrent,
-            has_encoder=facts.has_encoder,
-            n_swa=facts.n_swa,
-            chat_template=facts.chat_template,
-            tool_template=facts.tool_template,
-            metadata=facts.metadata,
             loras=tuple(lora.path for lora in self._loras),
-            # The copy of a sliding window keeps its last tokens alone: a shorter prefix of it would be wrong.
-            can_copy_state=not facts.is_recurrent and facts.n_swa == 0,
         )
 
     @property
@@ -183,3 +164,49 @@ class LlamaBackend:
         for lora in self._loras:
             lora.close()
         self._model.close()
+
+
+def model_info(
+    model: Model,
+    n_slots: int,
+    *,
+    n_ctx: int,
+    n_ctx_slot: int,
+    n_batch: int,
+    n_ubatch: int,
+    can_shift: bool,
+    loras: tuple[str, ...] = (),
+    no_generation: str | None = None,
+) -> ModelInfo:
+    """The model's own facts with the sizes of its context."""
+    facts, vocab = model.facts(), model.vocab
+    return ModelInfo(
+        path=model.path,
+        description=facts.description,
+        architecture=facts.architecture,
+        vocab_type=vocab.vocab_type,
+        n_vocab=vocab.n_vocab,
+        n_ctx_train=facts.n_ctx_train,
+        n_embd=facts.n_embd,
+        n_params=facts.n_params,
+        size=facts.size,
+        n_ctx=n_ctx,
+        n_ctx_slot=n_ctx_slot,
+        n_slots=n_slots,
+        n_batch=n_batch,
+        n_ubatch=n_ubatch,
+        bos=vocab.bos,
+        eos=vocab.eos,
+        add_bos=vocab.add_bos,
+        can_shift=can_shift,
+        is_recurrent=facts.is_recurrent,
+        has_encoder=facts.has_encoder,
+        n_swa=facts.n_swa,
+        chat_template=facts.chat_template,
+        tool_template=facts.tool_template,
+        metadata=facts.metadata,
+        loras=loras,
+        # The copy of a sliding window keeps its last tokens alone: a shorter prefix of it would be wrong.
+        can_copy_state=no_generation is None and not facts.is_recurrent and facts.n_swa == 0,
+        no_generation=no_generation,
+    )

@@ -7,10 +7,23 @@ from time import monotonic
 
 import attrs
 
+from engine.embedding.worker import EmbeddingWorker
 from engine.errors import EngineError, EngineUnavailable, NativeError
 from engine.text.adapters import NO_ADAPTERS, AdapterSet
 from engine.text.backend import Backend, DecodeStatus
-from engine.text.commands import Cancel, Command, EraseSlot, Mailbox, RestoreSlot, Resume, SaveSlot, Stop, Submit
+from engine.text.commands import (
+    Cancel,
+    CancelEmbed,
+    Command,
+    Embed,
+    EraseSlot,
+    Mailbox,
+    RestoreSlot,
+    Resume,
+    SaveSlot,
+    Stop,
+    Submit,
+)
 from engine.text.events import Event, Failed, FinishReason, Notice
 from engine.text.generation import Generation
 from engine.text.info import EngineStats
@@ -44,7 +57,7 @@ class EngineLoop:
     """Runs requests on a backend until it is stopped. One thread; ``commands`` and ``prefilling`` are for others.
 
     ``publish`` gets all events of a step at once; it must neither block nor raise. ``mask_threads``: how many may
-    compute masks while the backend decodes.
+    compute masks while the backend decodes. ``embeddings``: the other kind of work, one batch of it after each step.
     """
 
     def __init__(
@@ -55,6 +68,7 @@ class EngineLoop:
         *,
         step_target: float = 0.150,
         mask_threads: int = 0,
+        embeddings: EmbeddingWorker | None = None,
         debug: bool = False,
         clock: Callable[[], float] = monotonic,
     ) -> None:
@@ -62,6 +76,7 @@ class EngineLoop:
         self.prefilling: frozenset[str] = frozenset()  # requests whose long prefill is being computed right now
         self.stats = EngineStats(kv_cells=scheduler.limits.n_cells)
         self.scheduler = scheduler
+        self.embeddings = EmbeddingWorker() if embeddings is None else embeddings
         self._backend = backend
         self._publish = publish
         self._target = step_target
@@ -88,6 +103,7 @@ class EngineLoop:
             for generation in self._generations.values():
                 self._post(generation, Failed(error=EngineUnavailable(reason)))
             self._outbox += self._slots.fail_all(EngineUnavailable(reason))
+            self._outbox += self.embeddings.fail_all(EngineUnavailable(reason))
             self._flush()
             self._forget_all()
             self.close()
@@ -99,12 +115,13 @@ class EngineLoop:
     def step(self) -> None:
         """One turn; waits for a command when there is nothing to compute."""
         self._backend.clear_abort()
+        self.embeddings.clear_abort()
         self._drain()
         if self._stopping:
             return
         self._outbox += self._slots.work()
         plan = self._plan()
-        if not plan.runs:
+        if not plan.runs and not self.embeddings.pending:
             self._flush()
             self._wait(plan.wake_at)
             return
@@ -113,9 +130,22 @@ class EngineLoop:
         # so the loop that writes them does not compete with it for the interpreter.
         self._flush()
         # A Cancel that came before `prefilling` was set could not know that it should abort: look once more.
-        if self.commands.empty() or not self.prefilling:
+        if plan.runs and (self.commands.empty() or not self.prefilling):
             self._compute(plan)
         self.prefilling = frozenset()
+        if self.embeddings.pending:
+            self._embed()
+
+    def _embed(self) -> None:
+        """One batch of texts: all that fit when nothing else runs, else what the generation's step left of its time."""
+        self._drain()
+        if self._stopping or not self.embeddings.pending:
+            return
+        left = self._target / 2 - (self._cost.decode or 0.0)
+        budget = self.embeddings.budget(left) if self.scheduler.running else None
+        # As above: a command that came before `computing` was set could not know that it should abort.
+        self._outbox += self.embeddings.step(budget, self.commands.empty, self.stats)
+        self._update_gauges()
 
     # --- commands ---
 
@@ -145,6 +175,8 @@ class EngineLoop:
                 if generation is not None:
                     log.debug("cancelled after %d tokens", generation.sequence.n_generated, extra=_tag(generation))
                     self._forget(generation)
+            case Embed() | CancelEmbed():
+                self._outbox += self.embeddings.obey(command)
             case Resume():
                 pass
             case Stop():
@@ -175,7 +207,9 @@ class EngineLoop:
     def _plan(self) -> StepPlan:
         blocked = {key for key, generation in self._generations.items() if generation.mailbox.full()}
         limits = self.scheduler.limits
-        prefill_limit = self._cost.prefill_limit(self._target, LEAST_PREFILL, limits.n_batch)
+        # Texts that wait for their vectors get a batch after this step: both share the time that a step may take.
+        target = self._target / 2 if self.embeddings.pending else self._target
+        prefill_limit = self._cost.prefill_limit(target, LEAST_PREFILL, limits.n_batch)
         plan = self.scheduler.plan(self._clock(), prefill_limit, blocked)
         if plan.preempted:
             self.stats.preemptions_total += len(plan.preempted)
@@ -354,7 +388,7 @@ class EngineLoop:
         scheduler, stats = self.scheduler, self.stats
         stats.kv_cells_used = scheduler.cells_used
         stats.kv_cells_active = scheduler.cells_active
-        stats.requests_processing = len(scheduler.running)
+        stats.requests_processing = len(scheduler.running) + self.embeddings.n_requests
         stats.requests_deferred = len(scheduler.waiting)
 
     def check_books(self) -> None:

@@ -7,14 +7,18 @@ from time import monotonic
 
 import attrs
 
+from engine.embedding.abilities import why_no_generation
+from engine.embedding.llama_embedder import longest_text, open_embedder
+from engine.embedding.only import NoGeneration
+from engine.embedding.worker import EmbeddingWorker
 from engine.errors import ModelLoadError
 from engine.native import library, preflight
 from engine.native.metadata_check import check_metadata
-from engine.native.model import ModelFacts
+from engine.native.model import Model, ModelFacts
 from engine.native.options import ContextOptions, Numa
 from engine.text.backend import DecodeStatus, Run
 from engine.text.info import ModelInfo
-from engine.text.llama_backend import LlamaBackend
+from engine.text.llama_backend import LlamaBackend, model_info
 from engine.text.loop import EngineLoop, Publish, Started
 from engine.text.options import EngineOptions
 from engine.text.plan import Limits
@@ -43,35 +47,65 @@ def start_text_engine(
     if verdict.reason is not None:
         log.warning("%s", verdict.reason)
     check_metadata(options.model.path)
-    model = attrs.evolve(options.model, extra_buffers=verdict.extra_buffers)
-    backend = LlamaBackend(
+    model = Model(attrs.evolve(options.model, extra_buffers=verdict.extra_buffers), progress)
+    try:
+        return _start(options, publish, model)
+    except BaseException:
+        model.close()
+        raise
+
+
+def _start(options: EngineOptions, publish: Publish, model: Model) -> Started:
+    """The engine over a loaded model, which the backend closes from here on."""
+    facts = model.facts()
+    embedder = open_embedder(model, options.context, options.embedding) if options.embedding.enabled else None
+    reason = why_no_generation(facts)
+    backend = _generation(options, model) if reason is None else _no_generation(options, model, reason)
+    info = backend.info
+    scheduler = Scheduler(_limits(options, info, backend.n_seqs), backend)
+    rate = None
+    if isinstance(backend, LlamaBackend):
+        if options.warmup:
+            backend.warmup()
+        rate = _measure_rate(backend) if options.measure_rate else None
+    if embedder is not None and options.warmup:
+        embedder.warmup()
+    loop = EngineLoop(
+        backend,
+        scheduler,
+        publish,
+        step_target=options.step_target,
+        mask_threads=_spare_cores(options.context),
+        embeddings=EmbeddingWorker(embedder),
+        debug=options.debug,
+    )
+    if isinstance(backend, LlamaBackend):
+        backend.grammars.prepare()  # last: it takes a second, for which neither start nor measurement should pay
+    return Started(backend, loop, rate)
+
+
+def _generation(options: EngineOptions, model: Model) -> LlamaBackend:
+    return LlamaBackend(
         model,
         options.context,
         tune=lambda facts, context: _context_for(options, facts, context),
         n_slots=options.n_parallel,
         whole_context=options.slot_may_use_all,
-        progress=progress,
         adapters=options.adapters,
     )
-    try:
-        info = backend.info
-        scheduler = Scheduler(_limits(options, info, backend.n_seqs), backend)
-        if options.warmup:
-            backend.warmup()
-        rate = _measure_rate(backend) if options.measure_rate else None
-        loop = EngineLoop(
-            backend,
-            scheduler,
-            publish,
-            step_target=options.step_target,
-            mask_threads=_spare_cores(options.context),
-            debug=options.debug,
-        )
-    except BaseException:
-        backend.close()
-        raise
-    backend.grammars.prepare()  # last: it takes a second, which neither the start nor the measurement should pay for
-    return Started(backend, loop, rate)
+
+
+def _no_generation(options: EngineOptions, model: Model, reason: str) -> NoGeneration:
+    """A slot's size is then that of the longest text. Raises ModelLoadError where adapters are to be applied."""
+    if options.adapters.loras or options.adapters.control_vectors:
+        raise ModelLoadError(f"adapters and control vectors are for models that generate, and {model.path}: {reason}")
+    n_slots, n_ctx = options.n_parallel, longest_text(model.facts(), options.context.n_ctx)
+    n_batch = max(options.context.n_ubatch, n_slots)
+    info = model_info(
+        model, n_slots, n_ctx=n_ctx, n_ctx_slot=n_ctx, n_batch=n_batch, n_ubatch=n_batch, can_shift=False,
+        no_generation=reason,
+    )  # fmt: skip
+    return NoGeneration(model, info, reason)
 
 
 def can_reuse(facts: ModelFacts | ModelInfo, *, swa_full: bool) -> bool:
@@ -94,7 +128,7 @@ def _limits(options: EngineOptions, info: ModelInfo, n_seqs: int) -> Limits:
             f"{info.n_slots} slots (--parallel)"
         )
     reuse = can_reuse(info, swa_full=options.context.swa_full)
-    if not reuse:
+    if not reuse and info.no_generation is None:
         hint = "" if info.is_recurrent else "; --swa-full allows it"
         log.warning("prompts cannot be reused with this model%s", hint)
     return Limits(

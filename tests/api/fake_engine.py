@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import attrs
+import numpy as np
 import trio
 
 from engine.bridge import EventStream
+from engine.embedding.requests import Embedded, EmbeddingInfo, EmbeddingRequest
 from engine.errors import InvalidRequest
 from engine.slot_bridge import SlotFile
 from engine.text.events import Event, Finished, FinishReason, Timings, Tokens
@@ -153,6 +155,11 @@ class FakeEngine:
     vocab: ByteVocab = attrs.field(factory=ByteVocab)
     grammars: FakeGrammars = attrs.field(factory=FakeGrammars)
     measured_rate: float | None = None
+    embedding: EmbeddingInfo | None = None
+    embed_gate: trio.Event | None = None  # what computing vectors waits for
+    embedded: list[EmbeddingRequest] = attrs.field(factory=list)
+    left_early: list[str] = attrs.field(factory=list)  # requests for vectors that were cancelled
+    vector_of: Callable[[Sequence[int]], Sequence[float]] = lambda tokens: (float(len(tokens)), float(sum(tokens)))
     refuse: Exception | None = None  # raised on entering
     slot_states: tuple[SlotState, ...] = ()
     slot_answer: SlotFile | Exception = attrs.field(factory=lambda: SlotFile(12, 3456))
@@ -180,6 +187,21 @@ class FakeEngine:
         finally:
             self.closed.append(request.id)
             self.closed_event.set()
+
+    async def embed(self, request: EmbeddingRequest) -> Embedded:
+        if self.refuse is not None:
+            raise self.refuse
+        self.embedded.append(request)
+        self.opened_event.set()
+        try:
+            await trio.lowlevel.checkpoint()
+            if self.embed_gate is not None:
+                await self.embed_gate.wait()
+        except trio.Cancelled:
+            self.left_early.append(request.id)
+            self.closed_event.set()
+            raise
+        return Embedded(vectors=tuple(np.array(self.vector_of(text), np.float32) for text in request.texts))
 
     def slots(self) -> tuple[SlotState, ...]:
         return self.slot_states

@@ -14,7 +14,7 @@ from cli.option import Option
 from cli.options import OPTIONS
 from cli.parse import read_arguments, read_environment
 from cli.placement import check_placement
-from engine.native.options import CacheType, FlashAttention, Numa, Scaled, SplitMode
+from engine.native.options import Attention, CacheType, FlashAttention, Numa, Pooling, Scaled, SplitMode
 from llamabox.chat.builtin import BUILTIN_NAMES, builtin
 from llamabox.models import demo
 from llamabox.models.join import ModelFileError
@@ -146,6 +146,10 @@ SAMPLES = {
     "engine.context.yarn_attn_factor": {"--yarn-attn-factor 2": 2.0},
     "engine.context.yarn_beta_fast": {"--yarn-beta-fast 16": 16.0},
     "engine.context.yarn_beta_slow": {"--yarn-beta-slow 2": 2.0},
+    "engine.embedding.embeddings": {"--embeddings": True, "--embedding": True},
+    "engine.embedding.rerank": {"--rerank": True, "--reranking": True},
+    "engine.embedding.pooling": {"--embeddings --pooling cls": Pooling.CLS, "--rerank --pooling rank": Pooling.RANK},
+    "engine.embedding.attention": {"--embedding --attention non-causal": Attention.NON_CAUSAL},
 }  # fmt: skip
 # Tested on their own: they need files.
 WITH_FILES = {

@@ -1,9 +1,9 @@
-"""``python -m tools.bench COMMAND``: peer, compare, soak, overhead, json or chat."""
+"""``python -m tools.bench COMMAND``: peer, compare, soak, overhead, json, chat or embed."""
 
 import sys
 from collections.abc import Callable, Sequence
 
-from tools.bench import chat_layer, compare, overhead, peer, soak, structured
+from tools.bench import chat_layer, compare, embed, overhead, peer, soak, structured
 
 COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "peer": peer.main,
@@ -12,6 +12,7 @@ COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "overhead": overhead.main,
     "json": structured.main,
     "chat": chat_layer.main,
+    "embed": embed.main,
 }
 
 

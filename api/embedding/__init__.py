@@ -1,0 +1,1 @@
+"""Requests for vectors and scores: what they may say, and what is answered."""

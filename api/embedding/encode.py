@@ -1,0 +1,38 @@
+"""Vectors to JSON, in portions: a large answer must not hold up the streams of others."""
+
+import base64
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+import msgspec
+import numpy as np
+import trio
+
+from engine.embedding.requests import Vector
+
+_PORTION: Final = 16 * 1024  # numbers; about a millisecond
+
+
+def numbers(vector: Vector) -> Any:
+    """A list of floats, or of such lists."""
+    return vector.tolist()
+
+
+def base64_text(vector: Vector) -> Any:
+    """Little-endian float32 in base64; a list of those where there is a vector for each token."""
+    if vector.ndim > 1:
+        return [base64_text(row) for row in vector]
+    return base64.b64encode(vector.astype("<f4").tobytes()).decode()
+
+
+async def encode_list(vectors: Sequence[Vector], entry: Callable[[int, Vector], Any]) -> bytes:
+    """A JSON list of ``entry(index, vector)`` for each vector."""
+    parts: list[bytes] = []
+    since = 0
+    for index, vector in enumerate(vectors):
+        parts.append(msgspec.json.encode(entry(index, vector)))
+        since += int(np.size(vector))
+        if since >= _PORTION:
+            since = 0
+            await trio.lowlevel.checkpoint()
+    return b"[" + b",".join(parts) + b"]"

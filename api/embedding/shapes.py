@@ -1,0 +1,50 @@
+"""What the embedding and rerank routes accept. Fields that are not named here are accepted and ignored."""
+
+from typing import Annotated, Any, Literal
+
+import attrs
+from msgspec import Meta
+
+# A text, token ids, or a list of those; api.embedding.texts tells them apart.
+Input = str | list[Any]
+Format = Literal["float", "base64"]
+Dimensions = Annotated[int, Meta(ge=1)]
+
+
+@attrs.frozen(kw_only=True)
+class EmbeddingFields:
+    """POST /v1/embeddings."""
+
+    input: Input
+    model: str | None = None
+    encoding_format: Format | None = None
+    dimensions: Dimensions | None = None
+    user: str | None = None
+
+
+@attrs.frozen(kw_only=True)
+class NativeEmbeddingFields:
+    """POST /embedding: one of ``content`` and ``input``."""
+
+    content: Input | None = None
+    input: Input | None = None
+    encoding_format: Format | None = None
+    dimensions: Dimensions | None = None
+    embd_normalize: Annotated[int, Meta(ge=-1, le=1000)] | None = None
+
+
+@attrs.frozen(kw_only=True)
+class Document:
+    text: str
+
+
+@attrs.frozen(kw_only=True)
+class RerankFields:
+    """POST /v1/rerank."""
+
+    query: str
+    documents: list[str | Document]
+    model: str | None = None
+    top_n: Annotated[int, Meta(ge=1)] | None = None
+    return_documents: bool | None = None
+    normalize: bool | None = None

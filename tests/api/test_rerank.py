@@ -1,0 +1,130 @@
+"""POST /v1/rerank over a fake engine whose score is the document's length."""
+
+import math
+from collections.abc import Sequence
+
+import attrs
+import pytest
+
+from api.embedding.texts import MAX_TEXTS
+from engine.embedding.requests import RankFormat
+from engine.native.options import Pooling
+from llamabox.embedding.texts import fill
+from llamabox.embedding.vectors import sigmoid
+from tests.api.conftest import Client, make_services
+from tests.api.fake_engine import FakeEngine
+from tests.embedding.fake_embedder import make_info
+
+PATH = "/v1/rerank"
+BODY = {"query": "q", "documents": ["aaa", {"text": "a"}, "aaaaa"]}
+FORM = RankFormat(template=None, before=(1,), between=(2, 3), after=(4,))
+
+
+def score(tokens: Sequence[int]) -> tuple[float]:
+    return (float(len(tokens)) - 8.0,)
+
+
+@pytest.fixture
+def client() -> Client:
+    info = make_info(pooling=Pooling.RANK, n_embd=1, n_vocab=258, max_tokens=20, rank=FORM)
+    return Client(make_services(FakeEngine(embedding=info, vector_of=score)))
+
+
+async def test_documents_come_sorted_with_scores_between_0_and_1(client: Client) -> None:
+    for path in (PATH, "/rerank", "/reranking", "/v1/reranking"):
+        body = (await client.post(path, {**BODY, "model": "m"})).json
+        assert body["model"] == "m"
+        assert [result["index"] for result in body["results"]] == [2, 0, 1]
+        assert [result["document"] for result in body["results"]] == [{"text": t} for t in ("aaaaa", "aaa", "a")]
+        assert [r["relevance_score"] for r in body["results"]] == pytest.approx([sigmoid(2), sigmoid(0), sigmoid(-2)])
+        assert body["usage"] == {"prompt_tokens": 24, "total_tokens": 24}
+
+
+async def test_query_and_document_become_one_text(client: Client) -> None:
+    await client.post(PATH, {"query": "q", "documents": ["ab"]})
+    (request,) = client.services.text.embedded
+    assert [list(text) for text in request.texts] == [[1, ord("q"), 2, 3, ord("a"), ord("b"), 4]]
+
+
+async def test_a_template_of_the_model_is_filled(client: Client) -> None:
+    engine = client.services.text
+    form = attrs.evolve(FORM, template="{query}|{document}")
+    engine.embedding = attrs.evolve(engine.embedding, rank=form)
+    await client.post(PATH, {"query": "q", "documents": ["ab"]})
+    assert bytes(engine.embedded[0].texts[0]) == b"q|ab"
+
+
+def test_braces_in_texts_are_text() -> None:
+    assert fill("<{query}> {document} {other}", "{document}", "{query}") == "<{document}> {query} {other}"
+
+
+async def test_raw_scores(client: Client) -> None:
+    body = (await client.post(PATH, {**BODY, "normalize": False})).json
+    assert [result["relevance_score"] for result in body["results"]] == [2.0, 0.0, -2.0]
+
+
+async def test_scores_that_are_shares_stay_as_they_are(client: Client) -> None:
+    engine = client.services.text
+    engine.embedding = attrs.evolve(engine.embedding, scores_are_shares=True)
+    engine.vector_of = lambda tokens: (len(tokens) / 100,)
+    body = (await client.post(PATH, BODY)).json
+    assert [result["relevance_score"] for result in body["results"]] == pytest.approx([0.1, 0.08, 0.06])
+
+
+async def test_the_order_is_that_of_the_raw_scores(client: Client) -> None:
+    client.services.text.vector_of = lambda tokens: (1000.0 * len(tokens),)
+    body = (await client.post(PATH, BODY)).json
+    assert [result["index"] for result in body["results"]] == [2, 0, 1]
+    assert {result["relevance_score"] for result in body["results"]} == {1.0}
+
+
+async def test_top_n_and_documents_left_out(client: Client) -> None:
+    body = (await client.post(PATH, {**BODY, "top_n": 2, "return_documents": False})).json
+    assert [sorted(result) for result in body["results"]] == [["index", "relevance_score"]] * 2
+    assert len((await client.post(PATH, {**BODY, "top_n": 99})).json["results"]) == 3
+    assert body["usage"]["total_tokens"] == 24, "all were computed"
+
+
+@pytest.mark.parametrize(
+    ("change", "param"),
+    [
+        ({"query": ""}, "query"),
+        ({"query": None}, "query"),
+        ({"query": 5}, "query"),
+        ({"documents": []}, "documents"),
+        ({"documents": "abc"}, "documents"),
+        ({"documents": ["a", ""]}, "documents[1]"),
+        ({"documents": ["a", {"text": ""}]}, "documents[1]"),
+        ({"documents": ["a", {"title": "x"}]}, "documents[1].text"),
+        ({"documents": ["a", 5]}, "documents[1]"),
+        ({"documents": ["a"] * (MAX_TEXTS + 1)}, "documents"),
+        ({"top_n": 0}, "top_n"),
+        ({"normalize": "yes"}, "normalize"),
+    ],
+)
+async def test_refused(client: Client, change: dict[str, object], param: str) -> None:
+    reply = await client.post(PATH, BODY | change)
+    assert reply.status == 400
+    assert reply.error["param"] == param
+    assert client.services.text.embedded == []
+
+
+async def test_too_long_together(client: Client) -> None:
+    error = (await client.post(PATH, {"query": "q" * 10, "documents": ["a", "b" * 10]})).error
+    assert error["type"] == "exceed_context_size_error"
+    assert (error["n_prompt_tokens"], error["n_ctx"], error["param"]) == (24, 20, "documents[1]")
+
+
+async def test_gates() -> None:
+    for engine in (FakeEngine(), FakeEngine(embedding=make_info())):
+        reply = await Client(make_services(engine)).post(PATH, BODY)
+        assert reply.status == 501
+        assert "--rerank" in reply.error["message"]
+
+
+def test_sigmoid_at_the_edges() -> None:
+    assert sigmoid(0.0) == 0.5
+    assert sigmoid(-1e6) == 0.0
+    assert sigmoid(1e6) == 1.0
+    assert sigmoid(2.0) == pytest.approx(1 - sigmoid(-2.0))
+    assert math.isfinite(sigmoid(-745.0))
