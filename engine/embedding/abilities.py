@@ -39,6 +39,11 @@ def is_causal(facts: ModelFacts) -> bool:
     return said != "false" and facts.architecture != "gemma-embedding"
 
 
+def ranks(facts: ModelFacts) -> bool:
+    """Whether the file calls the model a reranker."""
+    return _POOLINGS.get(facts.metadata.get(f"{facts.architecture}.pooling_type", "")) == "rank"
+
+
 def has_rank_head(path: str) -> bool:
     """Whether the file has the tensors that turn a text into scores: the library does not tell."""
     return any(not _RANK_HEADS.isdisjoint(tensor_names(str(part))) for part in _parts(path))

@@ -76,7 +76,7 @@ def open_embedder(model: Model, base: ContextOptions, options: EmbeddingOptions)
     Raises ModelLoadError when the model has no rank head but is to rank, or the context cannot be made.
     """
     facts = model.facts()
-    if options.rerank or options.pooling is Pooling.RANK:
+    if options.rerank or options.pooling is Pooling.RANK or (options.pooling is None and abilities.ranks(facts)):
         options = attrs.evolve(options, pooling=Pooling.RANK)
         if not abilities.has_rank_head(model.path):
             raise ModelLoadError(

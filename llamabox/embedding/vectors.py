@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,16 +26,24 @@ def normalize(matrix: Matrix, norm: int = EUCLIDEAN) -> Matrix:
     """
     if norm == NONE:
         return matrix
-    wide: NDArray[Any] = np.abs(matrix.astype(np.float64))
-    largest = wide.max(axis=-1, keepdims=True)
-    if norm == LARGEST:
-        sizes = largest / _INT16
-    else:
-        # Scaled first: a high power of a small number would be nothing.
-        scaled = np.divide(wide, largest, out=np.zeros_like(wide), where=largest > 0)
-        sizes = largest * (scaled**norm).sum(axis=-1, keepdims=True) ** (1.0 / norm)
+    sizes = _sizes(matrix, norm)
     result: Matrix = np.divide(matrix, sizes, out=np.zeros(matrix.shape), where=sizes > 0).astype(np.float32)
     return result
+
+
+def _sizes(matrix: Matrix, norm: int) -> NDArray[np.float64]:
+    """The norm of each row, as a column."""
+    if norm == EUCLIDEAN:  # what nearly everybody wants, without copies of the whole matrix
+        squares: NDArray[np.float64] = np.einsum("ij,ij->i", matrix, matrix, dtype=np.float64)
+        return np.sqrt(squares)[:, None]
+    wide = np.abs(matrix.astype(np.float64))
+    largest: NDArray[np.float64] = wide.max(axis=-1, keepdims=True)
+    if norm == LARGEST:
+        return largest / _INT16
+    # Scaled first: a high power of a small number would be nothing.
+    scaled = np.divide(wide, largest, out=np.zeros_like(wide), where=largest > 0)
+    powers: NDArray[np.float64] = (scaled**norm).sum(axis=-1, keepdims=True)
+    return largest * powers ** (1.0 / norm)
 
 
 def sigmoid(score: float) -> float:

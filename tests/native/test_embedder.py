@@ -164,6 +164,13 @@ def test_a_model_without_a_rank_head_does_not_rank(bert: Path, tiny_model: Path,
             open_on(path, pooling=Pooling.RANK)
 
 
+def test_a_file_that_calls_itself_a_reranker_without_being_one_is_refused(tmp_path: Path, open_on: Open) -> None:
+    path = write_tiny_bert(tmp_path / "headless.gguf", pooling=gguf.PoolingType.RANK)
+    with pytest.raises(ModelLoadError, match="rank head"):
+        open_on(path)
+    assert open_on(path, pooling=Pooling.MEAN).info.pooling is Pooling.MEAN
+
+
 def test_an_aborted_batch_gives_nothing_and_leaves_the_context_usable(tiny_model: Path, open_on: Open) -> None:
     embedder = open_on(tiny_model, pooling=Pooling.MEAN)
     embedder.abort()
