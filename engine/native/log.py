@@ -20,6 +20,8 @@ _LEVELS: Final = {
     _ERROR: logging.ERROR,
 }
 _MOST_ERRORS: Final = 32
+# A warning for each tensor of a LoRA whose weights are repacked in the model: it is slower there, not wrong.
+_DETAIL: Final = "cannot use buft"
 
 
 class LineJoiner:
@@ -71,7 +73,7 @@ class NativeLog:
                 collector.extend(errors[: _MOST_ERRORS - len(collector)])
         for line_level, line in lines:
             # Whoever collects errors reports them in its own words, or expects them (an abort, a full cache).
-            quiet = collected and line_level == _ERROR
+            quiet = (collected and line_level == _ERROR) or _DETAIL in line
             logger.log(logging.DEBUG if quiet else _LEVELS.get(line_level, logging.DEBUG), "%s", line)
 
     @contextlib.contextmanager

@@ -39,7 +39,7 @@ def make_place(books: Books, left: Remembered) -> Held:
     Raises EngineUnavailable when running requests hold the cells.
     """
     wanted = len(left.tokens)
-    free = books.ceiling - books.cells_used
+    free = (books.ceiling if books.running else books.limits.n_cells) - books.cells_used
     if wanted > free + books.cache.idle_cells:
         raise EngineUnavailable(
             f"the KV cache has no room for {wanted} tokens beside those of the running requests; try again later"

@@ -124,6 +124,13 @@ def test_room_is_made_of_what_is_idle(driver: Driver) -> None:
     driver.check_idle()
 
 
+def test_room_that_the_library_lacked_under_load_counts_again_when_idle(driver: Driver) -> None:
+    snapshot = saved(driver)
+    driver.scheduler.cache.clear()
+    driver.scheduler.books.ceiling = 5
+    assert done(work(driver, restore(driver, snapshot))).n_tokens == len(snapshot.tokens)
+
+
 def test_running_requests_are_not_robbed() -> None:
     driver = Driver(FakeBackend(n_cells=64, n_ctx_slot=64, n_slots=2))
     snapshot = saved(driver)

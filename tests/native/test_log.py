@@ -62,6 +62,13 @@ def test_errors_that_nobody_collects_are_errors(caplog: pytest.LogCaptureFixture
     ]
 
 
+def test_a_warning_for_each_tensor_of_a_lora_is_a_detail(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG, "llama.cpp")
+    line = "lora for 'blk.0.ffn_down.weight' cannot use buft 'CPU_REPACK', fallback to CPU"
+    NativeLog()._receive(WARN, f"{line}\n".encode(), None)
+    assert [(record.levelno, record.message) for record in caplog.records] == [(logging.DEBUG, line)]
+
+
 @pytest.mark.parametrize("name", DEFAULTS)
 def test_environment_is_set_unless_the_user_did(name: str) -> None:
     code = f"import engine.native, os; print(os.environ[{name!r}])"
