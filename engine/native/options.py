@@ -79,3 +79,11 @@ class ContextOptions:
     yarn_attn_factor: float = 1.0
     yarn_beta_fast: float = 32.0
     yarn_beta_slow: float = 1.0
+
+
+@attrs.frozen(kw_only=True)
+class MediaOptions:
+    """How images and sounds are encoded."""
+
+    path: str = ""  # the projector's file; "": none
+    n_cached: int = 16  # encoded chunks that are kept

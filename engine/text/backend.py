@@ -10,6 +10,7 @@ from typing import Protocol
 import attrs
 
 from engine.text.info import ModelInfo
+from engine.text.media import MediaChunk, MediaReader
 from engine.text.requests import Grammars, SamplingParams, TokenInfo
 
 
@@ -100,6 +101,16 @@ class Backend(Memory, Protocol):
     @property
     def grammars(self) -> Grammars:
         """Compiles grammars for the model's vocabulary. Thread-safe; refuses after ``close``."""
+
+    @property
+    def media(self) -> MediaReader | None:
+        """Prepares images and sounds for prompts; None where the model takes none."""
+
+    def decode_media(self, seq: int, start: int, chunk: MediaChunk) -> DecodeStatus:
+        """Encode a chunk, unless that is cached, and compute it for ``seq`` at the positions from ``start`` on.
+
+        All or nothing: NO_ROOM and ABORTED leave the sequence as it was. Raises NativeError.
+        """
 
     def decode(self, runs: Sequence[Run]) -> DecodeStatus:
         """Compute one batch of at most ``info.n_batch`` tokens. Raises NativeError on anything but a status."""

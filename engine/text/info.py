@@ -31,6 +31,8 @@ class ModelInfo:
     chat_template: str | None  # the model's own Jinja text
     tool_template: str | None  # its "tool_use" variant
     metadata: dict[str, str] = attrs.field(factory=dict)
+    vision: bool = False  # takes images
+    audio: bool = False  # takes sound
 
 
 @attrs.frozen(kw_only=True)
@@ -40,7 +42,7 @@ class SlotState:
     id: int
     request_id: str | None  # None: idle
     n_ctx: int
-    n_past: int  # tokens in the KV cache
+    n_past: int  # cells of the KV cache
     n_prompt: int
     n_cached: int  # prompt tokens that came from the prefix cache
     n_decoded: int

@@ -6,11 +6,13 @@ from typing import Final
 from engine.guidance.grammars import GuidanceGrammars
 from engine.native.context import Context
 from engine.native.model import Model, ModelFacts, Progress
-from engine.native.options import ContextOptions, ModelOptions
+from engine.native.mtmd import Projector
+from engine.native.options import ContextOptions, MediaOptions, ModelOptions
 from engine.native.sampler import LlamaSampler, SamplerFactory
 from engine.native.vocab import LlamaVocab
 from engine.text.backend import DecodeStatus, Run
 from engine.text.info import ModelInfo
+from engine.text.media import MediaChunk
 from engine.text.requests import SamplingParams
 
 _STATUS: Final = {0: DecodeStatus.OK, 1: DecodeStatus.NO_ROOM, 2: DecodeStatus.ABORTED}
@@ -30,6 +32,7 @@ class LlamaBackend:
         tune: Tune | None = None,
         n_slots: int = 1,
         whole_context: bool = False,
+        media: MediaOptions | None = None,
         progress: Progress | None = None,
     ) -> None:
         """Load the model and create its context. ``tune`` may change the context's options once the model is known.
@@ -42,6 +45,7 @@ class LlamaBackend:
             if tune is not None:
                 context_options = tune(self._model.facts(), context_options)
             self._context = Context(self._model, context_options)
+            self.media = self._projector(model_options, media) if media is not None and media.path else None
         except BaseException:
             self._model.close()
             raise
@@ -51,6 +55,16 @@ class LlamaBackend:
         self._batch = self._context.new_batch()
         self._samplers = SamplerFactory(self._context)
         self.info = self._describe(n_slots, whole_context)
+
+    def _projector(self, model: ModelOptions, media: MediaOptions) -> Projector:
+        context = self._context
+        return Projector(
+            self._model,
+            media,
+            n_threads=context.n_threads_batch,
+            use_gpu=model.n_gpu_layers != 0 and model.devices != (),
+            n_ubatch=context.n_ubatch,
+        )
 
     def _describe(self, n_slots: int, whole_context: bool) -> ModelInfo:
         facts, context, vocab = self._model.facts(), self._context, self.vocab
@@ -80,6 +94,8 @@ class LlamaBackend:
             chat_template=facts.chat_template,
             tool_template=facts.tool_template,
             metadata=facts.metadata,
+            vision=self.media is not None and self.media.vision,
+            audio=self.media is not None and self.media.audio,
         )
 
     def decode(self, runs: Sequence[Run]) -> DecodeStatus:
@@ -91,6 +107,13 @@ class LlamaBackend:
         for run in runs:
             self._batch.add_run(run.seq, run.start, run.tokens, logits=run.logits)
         return _STATUS[self._context.decode(self._batch)]
+
+    def decode_media(self, seq: int, start: int, chunk: MediaChunk) -> DecodeStatus:
+        """See Backend.decode_media. The encoding cannot be interrupted, the decoding after it can."""
+        assert self.media is not None, "chunks are made by the projector"
+        rows = self.media.embeddings(chunk)
+        positions = self.media.positions(chunk, start)
+        return _STATUS[self._context.decode_embeddings(seq, rows, positions, causal=self.media.is_causal(chunk))]
 
     def create_sampler(self, params: SamplingParams) -> LlamaSampler:
         """A sampler of its own for one sequence. Raises InvalidRequest when the library refuses the params."""

@@ -2,7 +2,7 @@
 
 import attrs
 
-from engine.native.options import ContextOptions, ModelOptions, Numa
+from engine.native.options import ContextOptions, MediaOptions, ModelOptions, Numa
 
 
 @attrs.frozen(kw_only=True)
@@ -11,6 +11,7 @@ class EngineOptions:
 
     model: ModelOptions
     context: ContextOptions = attrs.field(factory=ContextOptions)
+    media: MediaOptions = attrs.field(factory=MediaOptions)
     n_parallel: int = 1  # slots
     slot_may_use_all: bool = False  # --kv-unified: a slot may use the whole context instead of its share
     continuous_batching: bool = True

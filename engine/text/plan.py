@@ -5,6 +5,7 @@ from typing import Protocol
 import attrs
 
 from engine.text.backend import Run
+from engine.text.media import MediaSpan
 from engine.text.sequence import Sequence
 
 
@@ -42,12 +43,24 @@ class PlannedRun:
 
 
 @attrs.frozen
+class PlannedMedia:
+    """The next medium of a sequence."""
+
+    sequence: Sequence
+    span: MediaSpan
+
+
+@attrs.frozen
 class StepPlan:
-    """The batch, decodes before prefills; ``wake_at``: when the next paced sequence is due, if nothing runs now."""
+    """The batch, decodes before prefills; ``wake_at``: when the next paced sequence is due, if nothing runs now.
+
+    A step with ``media`` computes that and has no batch.
+    """
 
     runs: tuple[PlannedRun, ...] = ()
     wake_at: float | None = None
     preempted: tuple[Sequence, ...] = ()
+    media: PlannedMedia | None = None
 
     @property
     def n_decode(self) -> int:

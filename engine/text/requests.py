@@ -5,6 +5,8 @@ from typing import Final, Protocol
 
 import attrs
 
+from engine.text.media import MediaSpan
+
 # Order in which contract.md applies the samplers when neither a flag nor a request says otherwise.
 DEFAULT_SAMPLERS: Final = ("penalties", "dry", "top_k", "typ_p", "top_p", "min_p", "xtc", "temperature")
 KNOWN_SAMPLERS: Final = (*DEFAULT_SAMPLERS, "top_n_sigma")
@@ -131,7 +133,7 @@ class GenerationRequest:
     """One prompt, one continuation. ``n`` choices are ``n`` requests: the prefix cache computes their prompt once."""
 
     id: str  # unique in the process; on every log line
-    prompt: Sequence[int]  # token ids, at least one
+    prompt: Sequence[int]  # token ids, at least one; pseudo-tokens where a medium stands (engine.text.media)
     sampling: SamplingParams = attrs.field(factory=SamplingParams)
     max_tokens: int | None = None  # None: no limit of its own
     until_context_full: bool = False  # end with "limit" when the slot's context is full instead of shifting it
@@ -148,6 +150,7 @@ class GenerationRequest:
     visible: frozenset[int] = frozenset()  # control tokens to be rendered as text even without ``special``
     grammar: Grammar | None = None
     thinking: Thinking | None = None
+    media: tuple[MediaSpan, ...] = ()  # in the prompt, in order; its context is never shifted
 
 
 @attrs.frozen(kw_only=True)

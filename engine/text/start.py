@@ -12,6 +12,7 @@ from engine.native import library, preflight
 from engine.native.metadata_check import check_metadata
 from engine.native.model import ModelFacts
 from engine.native.options import ContextOptions, Numa
+from engine.native.projector_check import check_projector
 from engine.text.backend import DecodeStatus, Run
 from engine.text.info import ModelInfo
 from engine.text.llama_backend import LlamaBackend
@@ -43,6 +44,8 @@ def start_text_engine(
     if verdict.reason is not None:
         log.warning("%s", verdict.reason)
     check_metadata(options.model.path)
+    if options.media.path:
+        check_projector(options.media.path)
     model = attrs.evolve(options.model, extra_buffers=verdict.extra_buffers)
     backend = LlamaBackend(
         model,
@@ -50,6 +53,7 @@ def start_text_engine(
         tune=lambda facts, context: _context_for(options, facts, context),
         n_slots=options.n_parallel,
         whole_context=options.slot_may_use_all,
+        media=options.media,
         progress=progress,
     )
     try:
