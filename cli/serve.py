@@ -19,6 +19,9 @@ from engine.text.start import start_text_engine
 from llamabox import logs
 from llamabox.chat.errors import TEMPLATE_ERRORS, TemplateError
 from llamabox.interpreters import InterpreterPool, open_interpreter_pool, pool_size
+from llamabox.media.fetch import Fetcher
+from llamabox.media.loader import MediaLoader
+from llamabox.media.sources import Sources
 from llamabox.metrics import Metrics
 from llamabox.prompts import create_prompt_builder
 from llamabox.services import Phase, Services
@@ -109,7 +112,9 @@ class _Run:
                 event_buffer=engine_settings.event_buffer,
             ) as engine:
                 pool = await receive.receive()
-                services.prompts = await create_prompt_builder(engine.info, engine.vocab, pool, self._settings.chat)
+                services.prompts = await create_prompt_builder(
+                    engine.info, engine.vocab, pool, self._settings.chat, _media_loader(engine, self._settings)
+                )
                 services.text = engine
                 services.metrics.use_engine(engine.stats)
                 await self._serving.wait()
@@ -201,6 +206,17 @@ def _first(error: BaseException) -> BaseException:
 
 def _model_ids(settings: Settings) -> tuple[str, ...]:
     return settings.server.aliases or (Path(settings.engine.model.path).stem,)
+
+
+def _media_loader(engine: BridgedEngine, settings: Settings) -> MediaLoader | None:
+    if engine.media is None:
+        return None
+    media = settings.media
+    sources = Sources(
+        fetcher=Fetcher(allow_private=media.allow_private_urls),
+        directory=Path(media.directory) if media.directory is not None else None,
+    )
+    return MediaLoader(reader=engine.media, sources=sources, n_ctx=engine.info.n_ctx_slot, longest=media.longest)
 
 
 def _report(engine: BridgedEngine, settings: Settings, seconds: float) -> None:

@@ -12,6 +12,7 @@ import trio
 from engine.bridge import TextEngine
 from engine.text.requests import GenerationRequest, GrammarSpec
 from llamabox.chat.ask import ChatAsk, ChatPlan
+from llamabox.chat.placing import Placed
 from llamabox.metrics import Metrics
 from llamabox.settings import Settings
 
@@ -59,6 +60,9 @@ class Prompts(Protocol):
 
         None for neither. Raises InvalidRequest.
         """
+
+    async def place(self, text: str, data: Sequence[str], where: str) -> Placed:
+        """Tokens of ``text`` with images and sounds, given as base64 texts, at its marks. Raises InvalidRequest."""
 
     async def tokenize(self, text: str, *, add_special: bool, parse_special: bool) -> list[int]:
         """Tokens of ``text``."""

@@ -129,7 +129,15 @@ _CONTEXT = (
         default="0.5",
         help="share of a slot's cached prompt that must match for the slot to be preferred; 0 = off",
     ),
-    _later(flags="--mmproj", kind=FILE, metavar="FILE", env="MMPROJ", help="projector for images and audio"),
+    _option(
+        flags="--mmproj",
+        kind=FILE,
+        metavar="FILE",
+        env="MMPROJ",
+        setting="engine.media.path",
+        default="none",
+        help="projector for images and audio",
+    ),
     _later(
         flags="--control-vector", kind=texts("a file"), metavar="FILE", repeat=True, help="control vector; repeatable"
     ),

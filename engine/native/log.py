@@ -106,4 +106,8 @@ def explain(errors: list[str]) -> str:
         return "the library gave no reason"
     # "function: reason": the function's name says nothing to a user.
     reason = errors[0].partition(": ")[2] or errors[0]
-    return reason.removeprefix("error: ").removeprefix("error loading model: ").removeprefix("failed to initialize the context: ")
+    return (
+        reason.removeprefix("error: ")
+        .removeprefix("error loading model: ")
+        .removeprefix("failed to initialize the context: ")
+    )
