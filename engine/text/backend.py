@@ -95,6 +95,10 @@ class Backend(Memory, Protocol):
     n_seqs: int  # sequence ids 0 … n_seqs - 1 may be used
 
     @property
+    def n_encoded(self) -> int:
+        """Media encoded so far; the others came from the cache."""
+
+    @property
     def vocab(self) -> Vocab:
         """The model's vocabulary; outlives no ``close``."""
 

@@ -66,6 +66,8 @@ class EngineStats:
     decode_total: int = 0  # llama_decode calls
     busy_slots_total: int = 0  # sum over decodes of the sequences in the batch
     preemptions_total: int = 0
+    media_total: int = 0  # images and stretches of sound computed
+    media_encoded_total: int = 0  # of these, encoded anew
     kv_cells: int = 0
     kv_cells_used: int = 0  # by running requests and by the cache
     kv_cells_active: int = 0  # by running requests alone

@@ -108,6 +108,11 @@ class LlamaBackend:
             self._batch.add_run(run.seq, run.start, run.tokens, logits=run.logits)
         return _STATUS[self._context.decode(self._batch)]
 
+    @property
+    def n_encoded(self) -> int:
+        """See Backend.n_encoded."""
+        return 0 if self.media is None else self.media.n_encoded
+
     def decode_media(self, seq: int, start: int, chunk: MediaChunk) -> DecodeStatus:
         """See Backend.decode_media. The encoding cannot be interrupted, the decoding after it can."""
         assert self.media is not None, "chunks are made by the projector"

@@ -212,12 +212,14 @@ class EngineLoop:
             sequence.shifted = True  # see _decode_failed
             self._fail(generation, error)
             return
+        self.stats.media_encoded_total = self._backend.n_encoded
         if status is DecodeStatus.NO_ROOM:
             self._no_room([sequence])
         elif status is DecodeStatus.OK:
             self.scheduler.computed(sequence, span.chunk.n_pos)
             self.stats.decode_total += 1
             self.stats.busy_slots_total += 1
+            self.stats.media_total += 1
             self.stats.prompt_tokens_total += span.chunk.n_cells
             self._update_gauges()
             if sequence.request.report_progress:

@@ -159,7 +159,7 @@ class FakeBackend:
         self.n_seqs = n_seqs
         self.media: MediaReader | None = None
         self.media_script: Callable[[MediaChunk], DecodeStatus | Exception | None] = lambda chunk: None
-        self.n_media = 0
+        self.n_encoded = 0
         self.info = model_info(n_cells, n_ctx_slot or n_cells // n_slots, n_slots, n_batch, can_shift=can_shift)
         self.histories: dict[int, list[int]] = {}
         self.samplers: list[FakeSampler] = []
@@ -210,7 +210,7 @@ class FakeBackend:
 
     def decode_media(self, seq: int, start: int, chunk: MediaChunk) -> DecodeStatus:
         self.n_decodes += 1
-        self.n_media += 1
+        self.n_encoded += 1
         self.before_decode([Run(seq, start, chunk.tokens(), False)])
         answer = DecodeStatus.ABORTED if self.aborting else self.media_script(chunk)
         if isinstance(answer, Exception):
