@@ -22,6 +22,7 @@ CONNECT_TIMEOUT: Final = 15.0  # seconds
 TOTAL_TIMEOUT: Final = 60.0
 MOST_BYTES: Final = 32 * 1024 * 1024
 MOST_REDIRECTS: Final = 3
+_OVERHEAD: Final = 1024 * 1024  # of headers and chunk marks
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 _PORTS: Final = {"http": 80, "https": 443}
 
@@ -32,6 +33,38 @@ async def resolve(host: str, port: int) -> Sequence[str]:
     """The addresses of a name. Raises OSError."""
     found = await trio.socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     return list(dict.fromkeys(str(address[0]) for *_, address in found))
+
+
+class _CappedStream(httpcore.AsyncNetworkStream):
+    """Ends a response that does not end. The error comes from within: httpcore's generators are not to be left early."""
+
+    def __init__(self, stream: httpcore.AsyncNetworkStream) -> None:
+        self._stream = stream
+        self._left = MOST_BYTES + _OVERHEAD
+
+    async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ASYNC109  # httpcore's
+        data = await self._stream.read(max_bytes, timeout)
+        self._left -= len(data)
+        if self._left < 0:
+            raise InvalidRequest(f"the answer is larger than {MOST_BYTES >> 20} MiB")
+        return data
+
+    async def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ASYNC109  # httpcore's
+        await self._stream.write(buffer, timeout)
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
+
+    async def start_tls(
+        self,
+        ssl_context: ssl.SSLContext,
+        server_hostname: str | None = None,
+        timeout: float | None = None,  # noqa: ASYNC109  # httpcore's
+    ) -> httpcore.AsyncNetworkStream:
+        return _CappedStream(await self._stream.start_tls(ssl_context, server_hostname, timeout))
+
+    def get_extra_info(self, info: str) -> Any:
+        return self._stream.get_extra_info(info)
 
 
 class _CheckedBackend(httpcore.AsyncNetworkBackend):
@@ -60,7 +93,8 @@ class _CheckedBackend(httpcore.AsyncNetworkBackend):
             failure: Exception = InvalidRequest(f"{host} has no address")
             for address in addresses:
                 try:
-                    return await self._trio.connect_tcp(address, port, CONNECT_TIMEOUT, local_address, socket_options)
+                    stream = await self._trio.connect_tcp(address, port, CONNECT_TIMEOUT, local_address, socket_options)
+                    return _CappedStream(stream)
                 except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
                     failure = error
             raise failure
@@ -118,8 +152,8 @@ class Fetcher:
             body = bytearray()
             async for part in response.aiter_stream():
                 body += part
-                if len(body) > MOST_BYTES:
-                    raise _too_large(url)
+            if len(body) > MOST_BYTES:
+                raise _too_large(url)
             return bytes(body)
 
 

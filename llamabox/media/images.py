@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import warnings
 from typing import Final
 
 import attrs
@@ -16,6 +17,8 @@ _WHITE: Final = (255, 255, 255, 255)
 
 # Pillow would warn at some sizes and refuse others; ours are looked at before anything is decoded.
 Image.MAX_IMAGE_PIXELS = None
+# It warns of damaged metadata, which is nothing to us.
+warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 
 
 @attrs.frozen

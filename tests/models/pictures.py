@@ -34,7 +34,7 @@ def wave(seconds: float = 0.5, rate: int = 16_000, pitch: float = 440.0) -> np.n
 
 def wav(samples: np.ndarray, rate: int = 16_000, *, tag: int = 1, bits: int = 16, channels: int = 1) -> bytes:
     """A WAV file of mono samples, which all channels get."""
-    spread = np.repeat(samples, channels)
+    spread = np.repeat(samples, channels).astype(np.float64)
     match tag, bits:
         case 1, 8:
             body = ((spread + 1) * 127.5).astype(np.uint8).tobytes()
