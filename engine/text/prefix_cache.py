@@ -2,7 +2,8 @@
 
 Every token in the tree stands for one cell, a medium's tokens together for as many as it takes (engine.text.media). A
 sequence id *ends* at a node: it holds the cells of all tokens from the root to that node's end. Ids are *active* (a
-running request computes on them) or *idle* (what an ended request left behind, kept for reuse). Sharing costs no cells: the library lets one cell belong to several sequences.
+running request computes on them) or *idle* (what an ended request left behind, kept for reuse). Sharing costs no
+cells: the library lets one cell belong to several sequences.
 
 Radix-tree prefix sharing follows SGLang's RadixAttention (Zheng et al., 2024, arXiv:2312.07104); here a node is kept
 alive by sequence ids, because that is how llama.cpp names cells.

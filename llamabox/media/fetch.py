@@ -36,7 +36,7 @@ async def resolve(host: str, port: int) -> Sequence[str]:
 
 
 class _CappedStream(httpcore.AsyncNetworkStream):
-    """Ends a response that does not end. The error comes from within: httpcore's generators are not to be left early."""
+    """Ends a response that does not end. From within: httpcore's generators are not to be left early."""
 
     def __init__(self, stream: httpcore.AsyncNetworkStream) -> None:
         self._stream = stream

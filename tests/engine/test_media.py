@@ -1,5 +1,7 @@
 """Images and sound in the engine: cells, sharing, turns, cancellation."""
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -169,7 +171,7 @@ def test_streams_go_on_between_two_images() -> None:
         driver.step()
         counts.append(len(stream.tokens) - before)
     assert 0 in counts
-    assert all(any(pair) for pair in zip(counts, counts[1:], strict=False)), "never two steps without the stream"
+    assert all(any(pair) for pair in pairwise(counts)), "never two steps without the stream"
     driver.finish()
     assert stream.tokens == continuation(list(b"hello"), 30)
     assert box.tokens == expected(wanted)

@@ -124,7 +124,7 @@ async def test_each_redirect_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(fetch, "is_public", lambda address: address == "127.0.0.1")
     async with serving(answer) as (port, seen):
         fetcher = Fetcher(resolve=names(outer="127.0.0.1", inner="127.0.0.2"))
-        with pytest.raises(InvalidRequest, match="inner.example is no public address"):
+        with pytest.raises(InvalidRequest, match=r"inner\.example is no public address"):
             await fetcher.fetch(f"http://outer.example:{port}/")
     assert len(seen) == 1
 
