@@ -254,7 +254,7 @@ def test_projectors_that_depend_on_places_are_refused(tmp_path: Path) -> None:
 
 def test_a_projector_that_kills_is_named_before_it_does(tmp_path: Path) -> None:
     path = write_tiny_mmproj(tmp_path / "x.gguf")
-    with pytest.raises(ModelLoadError, match="makes the library abort: .*SIGABRT"):
+    with pytest.raises(ModelLoadError, match=r"makes the library abort: .*SIGABRT"):
         check_projector(str(path), tmp_path, command=("sh", "-c", "kill -ABRT $$"))
     check_projector(str(path), tmp_path)
     check_projector(str(path), tmp_path, command=("sh", "-c", "kill -ABRT $$"))  # remembered
