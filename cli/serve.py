@@ -229,6 +229,9 @@ def _report(engine: BridgedEngine, settings: Settings, seconds: float) -> None:
         "%d slots of %d tokens (%d in the KV cache), %d threads of %d cores",
         info.n_slots, info.n_ctx_slot, info.n_ctx, settings.engine.context.n_threads, os.process_cpu_count() or 1,
     )  # fmt: skip
+    if engine.media is not None:
+        takes = [name for name, able in (("images", info.vision), ("sound", info.audio)) if able]
+        log.info("projector %s: takes %s", Path(settings.engine.media.path).name, " and ".join(takes))
     if engine.measured_rate is not None:
         log.info("measured %.1f tokens/s: the cap for X-Request-Tokens-Per-Second", engine.measured_rate)
     log.info("ready after %.1f s", seconds)

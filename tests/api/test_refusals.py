@@ -96,7 +96,7 @@ WRONG_LEGACY = [
     ({"prompt": []}, "prompt"),
     ({"prompt": [[]]}, "prompt"),
     ({"prompt": {"prompt_string": 5}}, "prompt.prompt_string"),
-    ({"prompt": [{"text": "x"}]}, "prompt.prompt_string"),
+    ({"prompt": [{"text": "x"}]}, "prompt"),
     ({"prompt": {"prompt_string": "x", "multimodal_data": "x"}}, "prompt.multimodal_data"),
     ({"prompt": {"prompt_string": "<__media__>", "multimodal_data": ["eA=="]}}, "prompt.multimodal_data"),
     ({"prompt": {"prompt_string": [1], "multimodal_data": ["eA=="]}}, "prompt.prompt_string"),

@@ -144,9 +144,18 @@ SAMPLES = {
     "engine.context.yarn_attn_factor": {"--yarn-attn-factor 2": 2.0},
     "engine.context.yarn_beta_fast": {"--yarn-beta-fast 16": 16.0},
     "engine.context.yarn_beta_slow": {"--yarn-beta-slow 2": 2.0},
+    "engine.media.n_cached": {"--max-projected-cache 0": 0, "--max-projected-cache 99": 99},
+    "media.allow_private_urls": {"--allow-private-urls": True},
+    "media.longest": {"--visual-max-image-size 448": 448},
 }  # fmt: skip
 # Tested on their own: they need files.
-WITH_FILES = {"engine.model.path", "server.ssl_key_file", "server.ssl_cert_file"}
+WITH_FILES = {
+    "engine.media.path",
+    "engine.model.path",
+    "media.directory",
+    "server.ssl_cert_file",
+    "server.ssl_key_file",
+}
 
 
 @pytest.mark.parametrize(
@@ -167,6 +176,17 @@ def test_available_options_without_a_setting_are_known():
         "--help", "--version", "--system-info", "--list-devices", "--list-buffer-types",
         "--api-key-file", "--defrag-thold", "--escape",
     }  # fmt: skip
+
+
+def test_media_come_with_files(model: str, tmp_path: Path):
+    settings = build(model, "--mmproj", model, "--media-path", str(tmp_path))
+    assert (settings.engine.media.path, settings.media.directory) == (model, str(tmp_path))
+    assert settings.engine.media.n_cached == 16
+    with pytest.raises(UsageError, match="--mmproj: cannot read"):
+        build(model, "--mmproj", f"{model}x")
+    for path in (model, f"{model}x"):
+        with pytest.raises(UsageError, match="--media-path: .* is no directory"):
+            build(model, "--media-path", path)
 
 
 CONTRACT = {

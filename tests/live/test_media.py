@@ -4,6 +4,7 @@ import base64
 import json
 import re
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -120,6 +121,24 @@ def test_a_conversation_goes_on_with_its_image(vision_server: httpx.Client) -> N
     cached = second["usage"]["prompt_tokens_details"]["cached_tokens"]
     assert cached >= first["usage"]["prompt_tokens"] - 1
     assert counter(vision_server, "media_total") >= 1
+
+
+def test_side_by_side_each_gets_what_it_gets_alone(vision_server: httpx.Client) -> None:
+    bodies = [ask("count", max_tokens=40), ask("see", image(data_url(png(70)))), ask("tell", max_tokens=40)]
+    bodies += [ask("see", image(data_url(png(71))), image(data_url(png(70))), "both", cache_prompt=False)]
+    alone = [said(chat(vision_server, body)) for body in bodies]
+    with ThreadPoolExecutor(8) as pool:
+        together = list(pool.map(lambda body: said(chat(vision_server, body)), bodies * 2))
+    assert together == alone * 2
+
+
+def test_a_client_that_leaves_frees_its_cells(vision_server: httpx.Client) -> None:
+    body = ask("see", image(data_url(png(80))), max_tokens=1500, stream=True)
+    with vision_server.stream("POST", "/v1/chat/completions", json=body) as answer:
+        next(answer.iter_lines())
+    while any(slot["is_processing"] for slot in vision_server.get("/slots").json()):
+        pass
+    assert counter(vision_server, "kv_cache_tokens") == 0
 
 
 def test_all_apis_see_the_same_image(vision_server: httpx.Client) -> None:
