@@ -13,6 +13,7 @@ from engine.text.media import MediaSpan
 from llamabox.services import Prompts
 
 MAX_PROMPTS: Final = 1024
+MAX_MEDIA: Final = 128  # in all prompts of a request: each may take some megabytes until it is computed
 
 
 @attrs.frozen(kw_only=True)
@@ -35,6 +36,8 @@ async def tokenize_prompts(prompt: Prompt, prompts: Prompts, n_vocab: int) -> li
     parts = split_prompts(prompt)
     if len(parts) > MAX_PROMPTS:
         raise bad_request(f"prompt: at most {MAX_PROMPTS} prompts in one request", "prompt")
+    if sum(_count_media(part) for part in parts) > MAX_MEDIA:
+        raise bad_request(f"prompt: at most {MAX_MEDIA} images and sounds in one request", "prompt")
     result = [await _tokenize(part, prompts, n_vocab) for part in parts]
     if not all(entry.tokens for entry in result):
         raise bad_request("prompt: a prompt needs at least one token", "prompt")
@@ -99,6 +102,11 @@ async def _tokenize_object(part: dict[str, Any], prompts: Prompts, n_vocab: int)
     with blaming(where):
         placed = await prompts.place(fields.prompt_string, fields.multimodal_data, where)
     return TokenizedPrompt(placed.tokens, fields.prompt_string, placed.media)
+
+
+def _count_media(part: Prompt) -> int:
+    data = part.get("multimodal_data") if isinstance(part, dict) else None
+    return len(data) if isinstance(data, list) else 0
 
 
 def _is_token(value: object) -> bool:

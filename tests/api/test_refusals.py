@@ -99,6 +99,7 @@ WRONG_LEGACY = [
     ({"prompt": [{"text": "x"}]}, "prompt"),
     ({"prompt": {"prompt_string": "x", "multimodal_data": "x"}}, "prompt.multimodal_data"),
     ({"prompt": {"prompt_string": "<__media__>", "multimodal_data": ["eA=="]}}, "prompt.multimodal_data"),
+    ({"prompt": [{"prompt_string": "x", "multimodal_data": ["eA=="] * 43}] * 3}, "prompt"),
     ({"prompt": {"prompt_string": [1], "multimodal_data": ["eA=="]}}, "prompt.prompt_string"),
     ({"prompt": [True]}, "prompt"),
     ({"prompt": [1.5]}, "prompt"),

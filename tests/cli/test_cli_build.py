@@ -185,7 +185,7 @@ def test_media_come_with_files(model: str, tmp_path: Path):
     with pytest.raises(UsageError, match="--mmproj: cannot read"):
         build(model, "--mmproj", f"{model}x")
     for path in (model, f"{model}x"):
-        with pytest.raises(UsageError, match="--media-path: .* is no directory"):
+        with pytest.raises(UsageError, match=r"--media-path: .* is no directory"):
             build(model, "--media-path", path)
 
 
