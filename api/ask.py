@@ -9,6 +9,7 @@ from api.convert.constraint import one_constraint, to_blame
 from api.errors import bad_request
 from api.legacy_functions import modern
 from api.messages import check_messages
+from api.modalities import TEXT_ONLY, Modalities
 from api.shapes import ChatFields, Templated
 from api.tools import Offer, read_offer
 from llamabox.chat.ask import ChatAsk
@@ -24,12 +25,12 @@ class Asked:
     legacy: bool  # the reply is to call functions in the older form
 
 
-def template_ask(fields: Templated) -> ChatAsk:
+def template_ask(fields: Templated, modalities: Modalities = TEXT_ONLY) -> ChatAsk:
     """What decides the text of the prompt. Raises ApiError 400 naming the field."""
-    return _ask(fields, read_offer(fields), Constraint())
+    return _ask(fields, read_offer(fields), Constraint(), modalities)
 
 
-def chat_ask(fields: ChatFields, defaults: GenerationDefaults) -> Asked:
+def chat_ask(fields: ChatFields, defaults: GenerationDefaults, modalities: Modalities = TEXT_ONLY) -> Asked:
     """All of what is asked; ``defaults`` may constrain the answer where the request does not. Raises ApiError 400."""
     offer = read_offer(fields)
     schema = format_schema(fields.response_format)
@@ -38,12 +39,12 @@ def chat_ask(fields: ChatFields, defaults: GenerationDefaults) -> Asked:
     param = to_blame(constraint, offer)
     if legacy and param == "tools":
         param = "functions"
-    return Asked(ask=_ask(fields, offer, constraint), param=param, legacy=legacy)
+    return Asked(ask=_ask(fields, offer, constraint, modalities), param=param, legacy=legacy)
 
 
-def _ask(fields: Templated, offer: Offer, constraint: Constraint) -> ChatAsk:
+def _ask(fields: Templated, offer: Offer, constraint: Constraint, modalities: Modalities) -> ChatAsk:
     messages = modern(fields.messages)
-    check_messages(messages)
+    check_messages(messages, modalities)
     generation_prompt, goes_on = _ending(fields, messages)
     variables = dict(fields.chat_template_kwargs or {})
     enable_thinking = variables.pop("enable_thinking", None)

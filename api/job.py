@@ -73,7 +73,13 @@ async def build_job(
     )
     job_id = f"{prefix}-{request.uid}"
     requests = [
-        attrs.evolve(template, id=f"{job_id}-{i}", prompt=prompts[i // n].tokens, sampling=_choice(sampling, i % n))
+        attrs.evolve(
+            template,
+            id=f"{job_id}-{i}",
+            prompt=prompts[i // n].tokens,
+            media=prompts[i // n].media,
+            sampling=_choice(sampling, i % n),
+        )
         for i in range(len(prompts) * n)
     ]
     created = int(time.time())

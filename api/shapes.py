@@ -7,8 +7,9 @@ from msgspec import Meta
 
 from api.fields import Choices, Count, CountOrAll, GenerationFields
 
-# A prompt is a text, token ids, a mix of both, or a list of such prompts; api.prompt_forms tells them apart.
-Prompt = str | list[Any]
+# A prompt is a text, token ids, a mix of both, an object with media, or a list of such prompts; api.prompt_forms tells
+# them apart.
+Prompt = str | list[Any] | dict[str, Any]
 
 
 @attrs.frozen(kw_only=True, slots=False)  # one of two bases below: slots of both would clash

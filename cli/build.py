@@ -1,6 +1,7 @@
 """From option values to the settings of a run."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, Final
 
 import attrs
@@ -44,8 +45,17 @@ def build_settings(values: Mapping[str, Given]) -> Settings:
         defaults=_defaults(settings, values),
         chat=_chat(settings.chat, values),
     )
+    _check_media(settings)
     # Last: nothing is written to the cache for a command line that is wrong.
     return _with_model(settings)
+
+
+def _check_media(settings: Settings) -> None:
+    if settings.engine.media.path:
+        check_readable(settings.engine.media.path, "--mmproj")
+    directory = settings.media.directory
+    if directory is not None and not Path(directory).is_dir():
+        raise UsageError(f"--media-path: {directory} is no directory")
 
 
 def _with(node: Any, path: list[str], value: Any) -> Any:

@@ -20,10 +20,13 @@ from engine.text.start import start_text_engine
 from llamabox import logs
 from llamabox.chat.errors import TEMPLATE_ERRORS, TemplateError
 from llamabox.interpreters import InterpreterPool, open_interpreter_pool, pool_size
+from llamabox.media.fetch import Fetcher
+from llamabox.media.loader import MediaLoader
+from llamabox.media.sources import Sources
 from llamabox.metrics import Metrics
 from llamabox.prompts import create_prompt_builder
 from llamabox.services import Phase, Prompts, Services
-from llamabox.settings import ChatSettings, Settings
+from llamabox.settings import Settings
 from llamabox.subinterpreter import SubInterpreterError
 from llamabox.unprompted import Unprompted
 
@@ -111,7 +114,7 @@ class _Run:
                 event_buffer=engine_settings.event_buffer,
             ) as engine:
                 pool = await receive.receive()
-                services.prompts = await _prompts(engine, pool, self._settings.chat)
+                services.prompts = await _prompts(engine, pool, self._settings)
                 services.text = engine
                 services.metrics.use_engine(engine.stats)
                 await self._serving.wait()
@@ -194,10 +197,11 @@ def _make_server(services: Services, sockets: list[socket.socket]) -> "HttpServe
     return HttpServer(create_app(services), sockets, services.settings.server)
 
 
-async def _prompts(engine: BridgedEngine, pool: InterpreterPool, chat: ChatSettings) -> Prompts:
+async def _prompts(engine: BridgedEngine, pool: InterpreterPool, settings: Settings) -> Prompts:
     if engine.info.no_generation is not None:
         return Unprompted(engine.vocab, engine.info.no_generation)
-    return await create_prompt_builder(engine.info, engine.vocab, pool, chat)
+    media = _media_loader(engine, settings)
+    return await create_prompt_builder(engine.info, engine.vocab, pool, settings.chat, media)
 
 
 def _first(error: BaseException) -> BaseException:
@@ -209,6 +213,17 @@ def _first(error: BaseException) -> BaseException:
 
 def _model_ids(settings: Settings) -> tuple[str, ...]:
     return settings.server.aliases or (Path(settings.engine.model.path).stem,)
+
+
+def _media_loader(engine: BridgedEngine, settings: Settings) -> MediaLoader | None:
+    if engine.media is None:
+        return None
+    media = settings.media
+    sources = Sources(
+        fetcher=Fetcher(allow_private=media.allow_private_urls),
+        directory=Path(media.directory) if media.directory is not None else None,
+    )
+    return MediaLoader(reader=engine.media, sources=sources, n_ctx=engine.info.n_ctx_slot, longest=media.longest)
 
 
 def _report(engine: BridgedEngine, settings: Settings, seconds: float) -> None:
@@ -226,6 +241,9 @@ def _report(engine: BridgedEngine, settings: Settings, seconds: float) -> None:
     else:
         log.info("generates no text: %s; %d threads of %d cores", info.no_generation, threads, cores)
     _report_embeddings(engine)
+    if engine.media is not None:
+        takes = [name for name, able in (("images", info.vision), ("sound", info.audio)) if able]
+        log.info("projector %s: takes %s", Path(settings.engine.media.path).name, " and ".join(takes))
     if engine.measured_rate is not None:
         log.info("measured %.1f tokens/s: the cap for X-Request-Tokens-Per-Second", engine.measured_rate)
     log.info("ready after %.1f s", seconds)

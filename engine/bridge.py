@@ -22,6 +22,7 @@ from engine.text.commands import Cancel, CancelEmbed, Command, Embed, Mailbox, R
 from engine.text.events import Event, Failed, Finished, Notice, SlotDone
 from engine.text.info import EngineStats, ModelInfo, SlotState
 from engine.text.loop import Publish, Started
+from engine.text.media import MediaReader
 from engine.text.requests import GenerationRequest, Grammars
 from engine.text.sequence import Sequence
 
@@ -42,6 +43,10 @@ class TextEngine(Protocol):
     @property
     def grammars(self) -> Grammars:
         """Compiles grammars for the model. Blocks: to be used in a worker thread."""
+
+    @property
+    def media(self) -> MediaReader | None:
+        """Prepares images and sounds, None where the model takes none. Blocks: to be used in a worker thread."""
 
     def generate(
         self, request: GenerationRequest, arrivals: trio.lowlevel.ParkingLot | None = None
@@ -195,6 +200,7 @@ class BridgedEngine:
         self.info = started.backend.info
         self.vocab = started.backend.vocab
         self.grammars = started.backend.grammars
+        self.media = started.backend.media
         self.measured_rate = started.measured_rate
         self.embedding = started.loop.embeddings.info
         self._backend = started.backend
@@ -417,11 +423,11 @@ def _slot_state(index: int, sequence: Sequence | None, n_ctx: int, n_left: int) 
         id=index,
         request_id=sequence.request.id,
         n_ctx=n_ctx,
-        n_past=sequence.n_past,
-        n_prompt=len(sequence.request.prompt),
+        n_past=sequence.cells(sequence.n_past),
+        n_prompt=sequence.n_prompt,
         n_cached=sequence.n_cached,
         n_decoded=sequence.n_generated,
         n_remain=sequence.n_remaining,
         is_prefilling=sequence.is_prefilling,
-        prompt=tuple(sequence.request.prompt),
+        prompt=tuple(token for token in sequence.request.prompt if token >= 0),
     )

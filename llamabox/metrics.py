@@ -70,6 +70,8 @@ class _EngineCollector(Collector):
             "tokens_predicted_seconds_total", "Time spent on generating.", stats.tokens_predicted_seconds_total
         )
         yield _counter("n_decode_total", "Calls of the native decode function.", stats.decode_total)
+        yield _counter("media_total", "Images and stretches of sound computed.", stats.media_total)
+        yield _counter("media_encoded_total", "Of these, encoded and not cached.", stats.media_encoded_total)
         yield _counter("preemptions_total", "Sequences that gave up their cells for others.", stats.preemptions_total)
 
     def _gauges(self, stats: EngineStats) -> Iterable[Metric]:

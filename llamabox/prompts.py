@@ -1,16 +1,18 @@
 """From a conversation to prompt tokens, and to what is known of its answer: the heart of the chat layer."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any, Final
 
 import attrs
 import trio
 
+from engine.errors import InvalidRequest
 from engine.guidance.gbnf import gbnf_to_lark, is_lark
 from engine.text.backend import Vocab
 from engine.text.info import ModelInfo
+from engine.text.media import MediaItem
 from engine.text.requests import GrammarSpec, Thinking, Trigger
 from llamabox.chat.ask import ChatAsk, ChatPlan, ToolChoice
 from llamabox.chat.budget import Limits
@@ -19,15 +21,17 @@ from llamabox.chat.dialect import Dialect
 from llamabox.chat.errors import TemplateError, TemplateLimitError
 from llamabox.chat.formats.base import ChatFormat
 from llamabox.chat.grammar.turn import callable_tools, json_grammar, turn_grammar
-from llamabox.chat.injection import ControlTokens, Piece, Shield, control_tokens
+from llamabox.chat.injection import MEDIA_MARKER, ControlTokens, Piece, Shield, control_tokens
 from llamabox.chat.messages import validate
 from llamabox.chat.normalise import Message
 from llamabox.chat.normalise.variables import template_variables
 from llamabox.chat.parser import OutputParser
+from llamabox.chat.placing import Placed, place
 from llamabox.chat.prefill import continued
 from llamabox.chat.segments import Segments
 from llamabox.chat.template import compiled
 from llamabox.interpreters import InterpreterPool, JobError
+from llamabox.media.loader import MediaLoader
 from llamabox.settings import ChatSettings
 
 logger = logging.getLogger(__name__)
@@ -60,6 +64,7 @@ class PromptBuilder:
     _segments: Segments
     _bos: str  # "" where the tokenizer adds none
     _start: tuple[int, ...]  # the token of _bos, or nothing
+    media: MediaLoader | None = None  # None: the model takes text alone
     _limiter: trio.CapacityLimiter = attrs.field(factory=lambda: trio.CapacityLimiter(TOKENIZER_THREADS))
 
     @property
@@ -76,27 +81,47 @@ class PromptBuilder:
         """The prompt, and how its answer is to be generated and read.
 
         Control tokens are those that the template writes; where messages, tools or variables spell one, it is text.
-        A BOS that the template writes and the tokenizer adds as well comes once. Raises TemplateError for messages
+        A BOS that the template writes and the tokenizer adds as well comes once. Images and sounds are loaded when the
+        template has a place for each, which may take as long as the network does. Raises TemplateError for messages
         that are malformed or that the template refuses, JobError if the pool cannot render, InvalidRequest for a
-        grammar that is none.
+        grammar that is none and for media that cannot be had or read, ContextExceeded for too many of them.
         """
         dialect = self.tool_dialect if ask.tools else self.dialect
         chat_format = dialect.format_for(ask.tools if ask.choice is not ToolChoice.NONE else ())
         shield = Shield(self._finder, chat_format.reasoning)
-        messages = [shield.hide_message(message) for message in validate(ask.messages)]
+        marks = None if self.media is None else shield.mark_media
+        messages = [shield.hide_message(message) for message in validate(ask.messages, marks)]
         rendered = await self._render(dialect, chat_format, ask, messages, shield)
         pieces = shield.pieces(rendered)
+        items = await self._load(ask, pieces, shield.n_media)
+        placed = place(await self._tokenize_pieces(pieces, items))
         text = "".join(piece.text for piece in pieces)
         is_open = _reasons(dialect, messages[-1], rendered, ask)
         controls = {spelling: self._controls[spelling] for spelling in _spelled(chat_format, self._controls)}
         return ChatPlan(
             text=text,
-            tokens=await self._tokenize_pieces(pieces),
+            tokens=placed.tokens,
+            media=placed.media,
             parser=partial(_parser, chat_format, ask, reasoning_open=is_open),
             grammar=self._grammar(dialect, chat_format, ask, controls, reasoning_open=is_open),
             visible=frozenset(controls.values()),
             thinking=await self._thinking(chat_format, ask, reasoning_open=is_open),
         )
+
+    async def place(self, text: str, data: Sequence[str], where: str) -> Placed:
+        """The tokens of a text with marks (MEDIA_MARKER) for as many media, given as base64. Raises InvalidRequest."""
+        texts = text.split(MEDIA_MARKER) if data else [text]
+        if len(texts) - 1 != len(data):
+            raise InvalidRequest(
+                f"{where}: {len(data)} media for {len(texts) - 1} marks ({MEDIA_MARKER}) in the text", where
+            )
+        if self.media is None and data:
+            raise InvalidRequest(f"{where}: the model takes no images and no sound", where)
+        items = await self.media.load_data(data, where) if self.media is not None else []
+        parts: list[MediaItem] = [[await self.tokenize(texts[0], add_special=True, parse_special=True)]]
+        for item, after in zip(items, texts[1:], strict=True):
+            parts += [item, [await self.tokenize(after, add_special=False, parse_special=True)]]
+        return place(parts)
 
     async def constrain(self, *, grammar: str | None, schema: Any) -> GrammarSpec | None:
         """What holds from the first token on: ``grammar`` (GBNF or llguidance's Lark) or a JSON schema; at most one.
@@ -191,17 +216,27 @@ class PromptBuilder:
         text: str = await self._pool.run("llamabox.chat.worker:render", source, variables)
         return text
 
-    async def _tokenize_pieces(self, pieces: list[Piece]) -> list[int]:
-        tokens = list(self._start)
+    async def _load(self, ask: ChatAsk, pieces: list[Piece], n_media: int) -> list[MediaItem]:
+        """The conversation's media, all of which the template must show, each in one place."""
+        shown = [piece.media for piece in pieces if piece.media is not None]
+        if sorted(shown) != list(range(n_media)):
+            raise TemplateError("the chat template has no place for some of the images or sounds, or several")
+        return await self.media.load(ask.messages) if self.media is not None and n_media else []
+
+    async def _tokenize_pieces(self, pieces: list[Piece], items: list[MediaItem]) -> list[MediaItem]:
+        parts: list[MediaItem] = [[self._start]]
         for index, piece in enumerate(pieces):
             text = piece.text
+            if piece.media is not None:
+                parts.append(items[piece.media])
+                continue
             if index == 0 and piece.trusted and self._bos:
                 text = text.removeprefix(self._bos)
             if piece.trusted:
-                tokens += await self._tokenize_trusted(text)
+                parts.append([await self._tokenize_trusted(text)])
             else:
-                tokens += await self.tokenize(text, add_special=False, parse_special=False)
-        return tokens
+                parts.append([await self.tokenize(text, add_special=False, parse_special=False)])
+        return parts
 
     async def _tokenize_trusted(self, text: str) -> list[int]:
         parts = self._segments.split(text)
@@ -259,7 +294,11 @@ def _few_values(value: Any) -> bool:
 
 
 async def create_prompt_builder(
-    info: ModelInfo, vocab: Vocab, pool: InterpreterPool, settings: ChatSettings | None = None
+    info: ModelInfo,
+    vocab: Vocab,
+    pool: InterpreterPool,
+    settings: ChatSettings | None = None,
+    media: MediaLoader | None = None,
 ) -> PromptBuilder:
     """The prompt builder of a loaded model.
 
@@ -290,6 +329,7 @@ async def create_prompt_builder(
         segments=Segments(controls, finder, tokenize),
         bos=_text_of(vocab, info.bos) if info.add_bos else "",
         start=(info.bos,) if info.add_bos and info.bos is not None else (),
+        media=media,
     )
 
 

@@ -13,6 +13,7 @@ from engine.bridge import TextEngine
 from engine.text.adapters import AdapterSet, adapter_set
 from engine.text.requests import GenerationRequest, GrammarSpec
 from llamabox.chat.ask import ChatAsk, ChatPlan
+from llamabox.chat.placing import Placed
 from llamabox.metrics import Metrics
 from llamabox.settings import Settings
 
@@ -61,6 +62,9 @@ class Prompts(Protocol):
 
         None for neither. Raises InvalidRequest.
         """
+
+    async def place(self, text: str, data: Sequence[str], where: str) -> Placed:
+        """Tokens of ``text`` with images and sounds, given as base64 texts, at its marks. Raises InvalidRequest."""
 
     async def tokenize(self, text: str, *, add_special: bool, parse_special: bool) -> list[int]:
         """Tokens of ``text``."""

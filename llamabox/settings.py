@@ -72,6 +72,15 @@ class ChatSettings:
 
 
 @attrs.frozen(kw_only=True)
+class MediaSettings:
+    """Where the images and sounds of prompts may come from, and how large images are taken."""
+
+    directory: str | None = None  # --media-path
+    allow_private_urls: bool = False
+    longest: int = 0  # --visual-max-image-size: pixels of the longer side, 0: any
+
+
+@attrs.frozen(kw_only=True)
 class Settings:
     """One run of the server."""
 
@@ -79,4 +88,5 @@ class Settings:
     server: ServerSettings = attrs.field(factory=ServerSettings)
     defaults: GenerationDefaults = attrs.field(factory=GenerationDefaults)
     chat: ChatSettings = attrs.field(factory=ChatSettings)
+    media: MediaSettings = attrs.field(factory=MediaSettings)
     log: LogSettings = attrs.field(factory=LogSettings)

@@ -1,5 +1,6 @@
 """What takes the prompt builder's place beside a model that generates nothing: only its tokenizer is of use."""
 
+from collections.abc import Sequence
 from typing import Any, Final, NoReturn
 
 import trio
@@ -28,6 +29,10 @@ class Unprompted:
         raise InvalidRequest(self._reason)
 
     async def constrain(self, *, grammar: str | None, schema: Any) -> NoReturn:
+        """Raise InvalidRequest."""
+        raise InvalidRequest(self._reason)
+
+    async def place(self, text: str, data: Sequence[str], where: str) -> NoReturn:
         """Raise InvalidRequest."""
         raise InvalidRequest(self._reason)
 

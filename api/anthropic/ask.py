@@ -10,11 +10,12 @@ from api.convert.constraint import one_constraint, to_blame
 from api.convert.transcript import Transcript
 from api.convert.variables import without_thinking
 from api.errors import bad_request
+from api.modalities import TEXT_ONLY, Modalities
 from llamabox.chat.ask import ChatAsk
 from llamabox.settings import GenerationDefaults
 
 
-def messages_ask(fields: CountFields, defaults: GenerationDefaults) -> Asked:
+def messages_ask(fields: CountFields, defaults: GenerationDefaults, modalities: Modalities = TEXT_ONLY) -> Asked:
     """The conversation and what is wanted next. Raises ApiError 400.
 
     An assistant's message at the end is continued. A client that says nothing of thinking gets what the server does.
@@ -24,7 +25,7 @@ def messages_ask(fields: CountFields, defaults: GenerationDefaults) -> Asked:
     transcript = Transcript()
     add_system(fields.system, transcript)
     for index, message in enumerate(fields.messages):
-        add_message(message, transcript, f"messages[{index}]")
+        add_message(message, transcript, f"messages[{index}]", modalities)
     offer, parallel = read_offer(fields.tools, fields.tool_choice)
     constraint = one_constraint(fields, *_schema(fields), offer, defaults)
     asked, budget = _thinking(fields)

@@ -2,18 +2,21 @@
 
 import re
 from collections.abc import Iterable
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import attrs
 import msgspec
 
 from api.anthropic.ids import incoming
 from api.anthropic.shapes import Blocks, MessageFields
-from api.convert.transcript import Transcript
+from api.convert.transcript import Content, Transcript, content_of
 from api.convert.typed import typed
 from api.errors import ApiError, bad_request
+from api.modalities import TEXT_ONLY, Modalities
+from llamabox.media.parts import media_part
 
 _MEDIA: Final = frozenset({"image", "document"})
+_KINDS: Final = frozenset({"image/jpeg", "image/png", "image/gif", "image/webp"})
 # A command-line agent begins its system prompt with a line for its vendor's billing, another one in every request:
 # with it, no prompt would ever be found in the cache.
 _BILLING: Final = re.compile(r"\Ax-anthropic-billing-header:[^\n]*\n*")
@@ -22,6 +25,19 @@ _BILLING: Final = re.compile(r"\Ax-anthropic-billing-header:[^\n]*\n*")
 @attrs.frozen(kw_only=True)
 class _Text:
     text: str
+
+
+@attrs.frozen(kw_only=True)
+class _Source:
+    type: Literal["base64", "url"]
+    media_type: str | None = None
+    data: str | None = None
+    url: str | None = None
+
+
+@attrs.frozen(kw_only=True)
+class _Image:
+    source: _Source
 
 
 @attrs.frozen(kw_only=True)
@@ -51,7 +67,7 @@ def add_system(given: Blocks | None, transcript: Transcript) -> None:
         transcript.add("system", system)
 
 
-def add_message(message: MessageFields, transcript: Transcript, where: str) -> None:
+def add_message(message: MessageFields, transcript: Transcript, where: str, modalities: Modalities = TEXT_ONLY) -> None:
     """Add a message, or the several ones that it is in a chat. Raises ApiError 400 naming the block."""
     given = message.content
     blocks = [{"type": "text", "text": given}] if isinstance(given, str) else given
@@ -59,7 +75,7 @@ def add_message(message: MessageFields, transcript: Transcript, where: str) -> N
         case "assistant":
             _add_assistant(blocks, transcript, where)
         case "user":
-            _add_user(blocks, transcript, where)
+            _add_user(blocks, transcript, where, modalities)
         case "system":
             transcript.add("system", "\n".join(_texts(blocks, f"{where}.content")))
 
@@ -82,26 +98,42 @@ def _add_assistant(blocks: list[dict[str, Any]], transcript: Transcript, where: 
         transcript.say("")
 
 
-def _add_user(blocks: list[dict[str, Any]], transcript: Transcript, where: str) -> None:
+def _add_user(blocks: list[dict[str, Any]], transcript: Transcript, where: str, modalities: Modalities) -> None:
     """Results come first, wherever they stand: they belong to the calls of the message before."""
-    texts: list[str] = []
+    parts: list[str | dict[str, Any]] = []
     results = 0
     for block, place in _placed(blocks, where):
         if block.get("type") == "tool_result":
             results += 1
             result = typed(block, _ToolResult, place)
-            transcript.result(incoming(result.tool_use_id), _result_text(result, place))
+            transcript.result(incoming(result.tool_use_id), _result(result, place, modalities))
         else:
-            texts.append(_text(block, place))
-    if texts or not results:
-        transcript.add("user", "\n".join(texts))
+            parts.append(_part(block, place, modalities))
+    if parts or not results:
+        transcript.add("user", content_of(parts))
 
 
-def _result_text(result: _ToolResult, where: str) -> str:
+def _result(result: _ToolResult, where: str, modalities: Modalities) -> Content:
     """A chat has no field that says that a tool has failed, so the text says it where it does not already."""
-    content = result.content or ""
-    text = content if isinstance(content, str) else "\n".join(_texts(content, f"{where}.content"))
-    return f"Error: {text}" if result.is_error and "error" not in text.lower() else text
+    given = result.content or ""
+    blocks = [{"type": "text", "text": given}] if isinstance(given, str) else given
+    content = content_of([_part(block, f"{where}.content[{n}]", modalities) for n, block in enumerate(blocks)])
+    if not result.is_error or "error" in str(content).lower():
+        return content
+    return f"Error: {content}" if isinstance(content, str) else [{"type": "text", "text": "Error:"}, *content]
+
+
+def _part(block: dict[str, Any], where: str, modalities: Modalities) -> str | dict[str, Any]:
+    """Text, or an image."""
+    if block.get("type") != "image" or not modalities.takes("image", where):
+        return _text(block, where)
+    source = typed(block, _Image, where).source
+    if source.type == "url" and source.url:
+        return media_part("image_url", source.url, where)
+    if source.type == "base64" and source.data and source.media_type in _KINDS:
+        return media_part("image_url", f"data:{source.media_type};base64,{source.data}", where)
+    known = ", ".join(sorted(_KINDS))
+    raise bad_request(f"{where}.source: expected a url, or data and a media_type of {known}", f"{where}.source")
 
 
 def _placed(blocks: list[dict[str, Any]], where: str) -> Iterable[tuple[dict[str, Any], str]]:

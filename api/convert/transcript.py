@@ -4,6 +4,9 @@ from typing import Any
 
 import attrs
 
+type Content = str | list[dict[str, Any]]
+"""Text, or parts of the types text, image_url and input_audio."""
+
 
 @attrs.define
 class Transcript:
@@ -22,11 +25,11 @@ class Transcript:
             bool(self.messages) and self.messages[-1]["role"] == "assistant" and not self.messages[-1].get("tool_calls")
         )
 
-    def add(self, role: str, content: str) -> None:
+    def add(self, role: str, content: Content) -> None:
         """A message of somebody else."""
         self.messages.append({"role": role, "content": content})
 
-    def result(self, call_id: str, content: str) -> None:
+    def result(self, call_id: str, content: Content) -> None:
         """What a call has returned."""
         self.messages.append({"role": "tool", "tool_call_id": call_id, "content": content})
 
@@ -53,3 +56,10 @@ class Transcript:
 
 def _joined(before: str, text: str) -> str:
     return f"{before}\n{text}" if before and text else before + text
+
+
+def content_of(parts: list[str | dict[str, Any]]) -> Content:
+    """Texts and media parts as content: text alone where there are no media."""
+    if all(isinstance(part, str) for part in parts):
+        return "\n".join(part for part in parts if isinstance(part, str))
+    return [{"type": "text", "text": part} if isinstance(part, str) else part for part in parts]

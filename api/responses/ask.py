@@ -10,6 +10,7 @@ from api.convert.transcript import Transcript
 from api.convert.typed import typed
 from api.convert.variables import without_thinking
 from api.errors import bad_request
+from api.modalities import TEXT_ONLY, Modalities
 from api.responses.items import add_input
 from api.responses.shapes import ResponsesFields
 from api.responses.tools import read_offer
@@ -22,7 +23,7 @@ class _SchemaFormat:
     schema: dict[str, Any]
 
 
-def responses_ask(fields: ResponsesFields, defaults: GenerationDefaults) -> Asked:
+def responses_ask(fields: ResponsesFields, defaults: GenerationDefaults, modalities: Modalities = TEXT_ONLY) -> Asked:
     """The conversation and what is wanted next. Raises ApiError 400.
 
     An assistant's message at the end is continued.
@@ -31,7 +32,7 @@ def responses_ask(fields: ResponsesFields, defaults: GenerationDefaults) -> Aske
     transcript = Transcript()
     if fields.instructions:
         transcript.add("system", fields.instructions)
-    add_input(fields.input, transcript)
+    add_input(fields.input, transcript, modalities)
     if not transcript.messages:
         raise bad_request("input: there is none", "input")
     offer = read_offer(fields.tools, fields.tool_choice)

@@ -4,10 +4,12 @@ from typing import Any, Final, Literal
 
 import attrs
 
-from api.convert.transcript import Transcript
+from api.convert.transcript import Content, Transcript, content_of
 from api.convert.typed import typed
 from api.errors import bad_request
+from api.modalities import TEXT_ONLY, Modalities
 from api.responses.sealed import unseal
+from llamabox.media.parts import media_part, source_of
 
 _TEXTS: Final = frozenset({"input_text", "output_text", "text", "reasoning_text", "summary_text"})
 _MEDIA: Final = frozenset({"input_image", "input_audio", "input_file"})
@@ -51,30 +53,30 @@ class _Refusal:
     refusal: str
 
 
-def add_input(given: Parts, transcript: Transcript) -> None:
+def add_input(given: Parts, transcript: Transcript, modalities: Modalities = TEXT_ONLY) -> None:
     """Add what ``input`` says. Raises ApiError 400 naming the item at fault."""
     if isinstance(given, str):
         transcript.add("user", given)
         return
     for index, item in enumerate(given):
-        _add_item(item, transcript, f"input[{index}]")
+        _add_item(item, transcript, f"input[{index}]", modalities)
 
 
-def _add_item(item: dict[str, Any], transcript: Transcript, where: str) -> None:
+def _add_item(item: dict[str, Any], transcript: Transcript, where: str, modalities: Modalities) -> None:
     match item.get("type"):
         case "message" | None:
             message = typed(item, _Message, where)
-            text = _text(message.content, f"{where}.content")
+            place = f"{where}.content"
             if message.role == "assistant":
-                transcript.say(text)
+                transcript.say(_text(message.content, place))
             else:
-                transcript.add(message.role, text)
+                transcript.add(message.role, _content(message.content, place, modalities))
         case "function_call":
             call = typed(item, _Call, where)
             transcript.call(call.call_id, call.name, call.arguments)
         case "function_call_output":
             output = typed(item, _Output, where)
-            transcript.result(output.call_id, _text(output.output, f"{where}.output"))
+            transcript.result(output.call_id, _content(output.output, f"{where}.output", modalities))
         case "reasoning":
             if text := _reasoning(typed(item, _Reasoning, where), where):
                 transcript.reason(text)
@@ -88,6 +90,24 @@ def _reasoning(item: _Reasoning, where: str) -> str:
     """The reasoning itself where there is a way to it, else the summary."""
     text = _text(item.content or "", f"{where}.content")
     return text or unseal(item.encrypted_content or "") or _text(item.summary or "", f"{where}.summary")
+
+
+def _content(parts: Parts, where: str, modalities: Modalities) -> Content:
+    """Text, images and sounds."""
+    if isinstance(parts, str):
+        return parts
+    return content_of([_medium(part, f"{where}[{index}]", modalities) for index, part in enumerate(parts)])
+
+
+def _medium(part: dict[str, Any], where: str, modalities: Modalities) -> str | dict[str, Any]:
+    kind = part.get("type")
+    if kind not in _MEDIA or not modalities.takes(kind, where):
+        return _part(part, where)
+    if kind == "input_audio":
+        return media_part("input_audio", source_of({**part, "type": "input_audio"}, where), where)
+    if part.get("file_id") is not None:
+        raise bad_request(f"{where}.file_id: nothing is stored here, send the image itself", f"{where}.file_id")
+    return media_part("image_url", source_of({**part, "type": "image_url"}, where), where)
 
 
 def _text(parts: Parts, where: str) -> str:

@@ -8,6 +8,7 @@ from api.gate import text_side
 from api.guidance import Guidance, blaming
 from api.http import ApiRequest, Response, json_response
 from api.job import Job, build_job
+from api.modalities import Modalities
 from api.prompt_forms import TokenizedPrompt
 from api.response_fields import refuse_selection
 from api.shapes import ChatFields, Templated
@@ -18,10 +19,10 @@ from llamabox.services import Services
 
 async def chat(services: Services, request: ApiRequest) -> Response:
     """One or more answers to a conversation."""
-    _, prompts = text_side(services)
+    engine, prompts = text_side(services)
     fields = await read(request, ChatFields)
     _check(fields)
-    asked = chat_ask(fields, services.settings.defaults)
+    asked = chat_ask(fields, services.settings.defaults, Modalities.of(engine.info))
     with blaming(asked.param):
         plan = await prompts.plan(asked.ask)
     job = await _job(services, request, fields, plan, asked.param)
@@ -38,8 +39,8 @@ async def chat(services: Services, request: ApiRequest) -> Response:
 
 async def apply_template(services: Services, request: ApiRequest) -> Response:
     """The prompt that a conversation becomes."""
-    _, prompts = text_side(services)
-    plan = await prompts.plan(template_ask(await read(request, Templated)))
+    engine, prompts = text_side(services)
+    plan = await prompts.plan(template_ask(await read(request, Templated), Modalities.of(engine.info)))
     return json_response({"prompt": plan.text})
 
 
@@ -48,7 +49,7 @@ async def _job(services: Services, request: ApiRequest, fields: ChatFields, plan
         services,
         request,
         fields,
-        [TokenizedPrompt(plan.tokens, plan.text)],
+        [TokenizedPrompt(plan.tokens, plan.text, plan.media)],
         prefix="chatcmpl",
         n=fields.n or 1,
         logprobs=bool(fields.logprobs),

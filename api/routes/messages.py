@@ -12,6 +12,7 @@ from api.gate import text_side
 from api.guidance import Guidance, blaming
 from api.http import ApiRequest, Response, json_response
 from api.job import build_job
+from api.modalities import Modalities
 from api.prompt_forms import TokenizedPrompt
 from api.turn.answer import answer_turns
 from llamabox.services import Services
@@ -20,9 +21,9 @@ from llamabox.services import Services
 @telling_errors
 async def create(services: Services, request: ApiRequest) -> Response:
     """One answer to a conversation."""
-    _, prompts = text_side(services)
+    engine, prompts = text_side(services)
     fields = await read(request, MessagesFields)
-    asked = messages_ask(fields, services.settings.defaults)
+    asked = messages_ask(fields, services.settings.defaults, Modalities.of(engine.info))
     with blaming(asked.param):
         plan = await prompts.plan(asked.ask)
     sequences = fields.stop_sequences
@@ -30,7 +31,7 @@ async def create(services: Services, request: ApiRequest) -> Response:
         services,
         request,
         fields if sequences is None else attrs.evolve(fields, stop=sequences),
-        [TokenizedPrompt(plan.tokens, plan.text)],
+        [TokenizedPrompt(plan.tokens, plan.text, plan.media)],
         prefix="msg",
         guidance=Guidance.of_plan(plan, asked.param),
     )
@@ -53,9 +54,9 @@ async def create(services: Services, request: ApiRequest) -> Response:
 @telling_errors
 async def count_tokens(services: Services, request: ApiRequest) -> Response:
     """How long the prompt of a conversation is. Nothing is generated."""
-    _, prompts = text_side(services)
+    engine, prompts = text_side(services)
     fields = await read(request, CountFields)
-    asked = messages_ask(fields, services.settings.defaults)
+    asked = messages_ask(fields, services.settings.defaults, Modalities.of(engine.info))
     with blaming(asked.param):
         plan = await prompts.plan(asked.ask)
-    return json_response({"input_tokens": len(plan.tokens)})
+    return json_response({"input_tokens": plan.n_tokens})

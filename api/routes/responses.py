@@ -5,6 +5,7 @@ from api.gate import text_side
 from api.guidance import Guidance, blaming
 from api.http import ApiRequest, Response
 from api.job import build_job
+from api.modalities import Modalities
 from api.prompt_forms import TokenizedPrompt
 from api.responses.ask import responses_ask
 from api.responses.reply import Reply, settings, whole_response
@@ -16,16 +17,16 @@ from llamabox.services import Services
 
 async def create(services: Services, request: ApiRequest) -> Response:
     """One answer to a conversation. Nothing is stored."""
-    _, prompts = text_side(services)
+    engine, prompts = text_side(services)
     fields = await read(request, ResponsesFields)
-    asked = responses_ask(fields, services.settings.defaults)
+    asked = responses_ask(fields, services.settings.defaults, Modalities.of(engine.info))
     with blaming(asked.param):
         plan = await prompts.plan(asked.ask)
     job = await build_job(
         services,
         request,
         fields,
-        [TokenizedPrompt(plan.tokens, plan.text)],
+        [TokenizedPrompt(plan.tokens, plan.text, plan.media)],
         prefix="resp",
         logprobs=fields.wants_logprobs,
         n_probs=fields.top_logprobs,

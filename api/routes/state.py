@@ -9,6 +9,7 @@ from api.openai_stream import FINGERPRINT
 from api.settings_json import generation_settings, sampling_json
 from engine.text.info import ModelInfo, SlotState
 from engine.text.requests import GenerationRequest
+from llamabox.chat.injection import MEDIA_MARKER
 from llamabox.metrics import CONTENT_TYPE
 from llamabox.services import Services
 
@@ -36,7 +37,8 @@ async def props(services: Services, request: ApiRequest) -> Response:
         "model_path": info.path,
         "model_alias": services.model_ids[0],
         "chat_template": prompts.source,
-        "modalities": {"vision": False, "audio": False},
+        "modalities": {"vision": info.vision, "audio": info.audio},
+        "media_marker": MEDIA_MARKER,
         "is_sleeping": False,
     }
     return json_response(body)
@@ -66,8 +68,8 @@ def _meta(services: Services) -> dict[str, Any] | None:
     return {
         **_facts(services.text.info),
         "ctx_shift": services.settings.engine.context_shift and services.text.info.can_shift,
-        "support_vision": False,
-        "support_audio": False,
+        "support_vision": services.text.info.vision,
+        "support_audio": services.text.info.audio,
         "support_speculative": False,
         "support_tool_calls": services.text.info.no_generation
         is None,  # where the template shows no tools, the prompt does

@@ -137,7 +137,15 @@ _CONTEXT = (
         help="share of a slot's last prompt that a new one must begin with for that slot to be preferred; 0 = off. "
         "Cached prompts are shared by all slots: this chooses the slot's number and nothing else",
     ),
-    _later(flags="--mmproj", kind=FILE, metavar="FILE", env="MMPROJ", help="projector for images and audio"),
+    _option(
+        flags="--mmproj",
+        kind=FILE,
+        metavar="FILE",
+        env="MMPROJ",
+        setting="engine.media.path",
+        default="none",
+        help="projector for images and audio",
+    ),
     _option(
         flags="--control-vector",
         kind=forms.ADAPTER,

@@ -101,8 +101,19 @@ _ACCESS = (
         default="none",
         help="origins whose pages may call the server",
     ),
-    _later(flags="--allow-private-urls", help="fetch images from private, loopback and link-local addresses too"),
-    _later(flags="--media-path", kind=FILE, metavar="DIR", help="directory below which file: URLs may point"),
+    _option(
+        flags="--allow-private-urls",
+        setting="media.allow_private_urls",
+        help="fetch images from private, loopback and link-local addresses too",
+    ),
+    _option(
+        flags="--media-path",
+        kind=FILE,
+        metavar="DIR",
+        setting="media.directory",
+        default="none",
+        help="directory below which file: URLs may point",
+    ),
 )
 
 _ROUTES = (

@@ -7,20 +7,21 @@ from cli import forms
 from cli.kinds import Form, Whole
 from cli.option import Option, Section
 
-_later = partial(Option, section=Section.VISUAL, available=False)
+_option = partial(Option, section=Section.VISUAL)
 
 VISUAL: Final = (
-    _later(
+    _option(
         flags="--visual-max-image-size",
         kind=Form("0, or a multiple of 14 of at least 224", forms.visual_size),
         metavar="PIXELS",
-        default="0",
+        setting="media.longest",
         help="scale larger images down to this; 0 = off",
     ),
-    _later(
+    _option(
         flags="--max-projected-cache",
         kind=Whole(minimum=0),
         metavar="N",
-        help="encoded images to keep for reuse",
+        setting="engine.media.n_cached",
+        help="encoded images and stretches of sound to keep for reuse, each of some megabytes; 0 = none",
     ),
 )

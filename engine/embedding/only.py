@@ -8,6 +8,7 @@ from engine.native.model import Model
 from engine.text.adapters import AdapterSet
 from engine.text.backend import Run
 from engine.text.info import ModelInfo
+from engine.text.media import MediaChunk
 from engine.text.requests import GrammarSpec, SamplingParams
 
 
@@ -30,6 +31,19 @@ class NoGeneration:
         self.grammars = _NoGrammars(f"the loaded model generates no text: {reason}")
         self._model = model
         self._reason = reason
+
+    @property
+    def media(self) -> None:
+        """There is none: the start refuses a projector."""
+
+    @property
+    def n_encoded(self) -> int:
+        """Nothing."""
+        return 0
+
+    def decode_media(self, seq: int, start: int, chunk: MediaChunk) -> Never:
+        """Never reached: there is no projector."""
+        raise AssertionError("a model that cannot generate is asked to decode")
 
     @property
     def identity(self) -> Never:

@@ -27,17 +27,13 @@ class Batch:
         self._offsets = np.arange(capacity, dtype=np.int32)
         self.native = lib.llama_batch(
             n_tokens=0,
-            token=self._pointer(self._tokens, ctypes.c_int32),
+            token=_pointer(self._tokens, ctypes.c_int32),
             embd=None,
-            pos=self._pointer(self._positions, ctypes.c_int32),
-            n_seq_id=self._pointer(self._counts, ctypes.c_int32),
-            seq_id=self._pointer(self._seqs, ctypes.POINTER(ctypes.c_int32)),
-            logits=self._pointer(self._logits, ctypes.c_int8),
+            pos=_pointer(self._positions, ctypes.c_int32),
+            n_seq_id=_pointer(self._counts, ctypes.c_int32),
+            seq_id=_pointer(self._seqs, ctypes.POINTER(ctypes.c_int32)),
+            logits=_pointer(self._logits, ctypes.c_int8),
         )
-
-    @staticmethod
-    def _pointer(array: np.ndarray[Any, Any], element: Any) -> Any:
-        return ctypes.cast(array.ctypes.data, ctypes.POINTER(element))
 
     def __len__(self) -> int:
         return int(self.native.n_tokens)
@@ -95,3 +91,30 @@ class Batch:
     def highest_token(self) -> int:
         """The largest token id in the batch, which must not be empty."""
         return int(self._tokens[: len(self)].max())
+
+
+class EmbeddingBatch:
+    """Rows of embeddings in place of tokens, all of one sequence, without logits: ``native`` is the llama_batch."""
+
+    def __init__(self, lib: Any, seq: int, rows: np.ndarray[Any, Any], positions: np.ndarray[Any, Any]) -> None:
+        """``rows``: float32[n, n_embd]; ``positions``: int32[n_pos, n]."""
+        n = len(rows)
+        self._rows = np.ascontiguousarray(rows, np.float32)
+        self._positions = np.ascontiguousarray(positions, np.int32)
+        self._counts = np.ones(n, np.int32)
+        self._id = np.full(1, seq, np.int32)
+        self._seqs = np.full(n, self._id.ctypes.data, np.uintp)
+        self._logits = np.zeros(n, np.int8)
+        self.native = lib.llama_batch(
+            n_tokens=n,
+            token=None,
+            embd=_pointer(self._rows, ctypes.c_float),
+            pos=_pointer(self._positions, ctypes.c_int32),
+            n_seq_id=_pointer(self._counts, ctypes.c_int32),
+            seq_id=_pointer(self._seqs, ctypes.POINTER(ctypes.c_int32)),
+            logits=_pointer(self._logits, ctypes.c_int8),
+        )
+
+
+def _pointer(array: np.ndarray[Any, Any], element: Any) -> Any:
+    return ctypes.cast(array.ctypes.data, ctypes.POINTER(element))

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from engine.errors import ModelLoadError, NativeError
 from engine.native.adapters import LoraAdapter
-from engine.native.batch import Batch
+from engine.native.batch import Batch, EmbeddingBatch
 from engine.native.control_vector import ControlVector
 from engine.native.log import explain, native_log
 from engine.native.model import Model
@@ -31,6 +31,7 @@ _FLASH_ATTENTION: Final = {FlashAttention.AUTO: -1, FlashAttention.OFF: 0, Flash
 _ROPE_SCALING: Final = {None: -1, "none": 0, "linear": 1, "yarn": 2}
 _POOLING: Final = {Pooling.NONE: 0, Pooling.MEAN: 1, Pooling.CLS: 2, Pooling.LAST: 3, Pooling.RANK: 4}
 _ATTENTION: Final = {None: -1, Attention.CAUSAL: 0, Attention.NON_CAUSAL: 1}
+_MROPE: Final = (8, 40)  # llama_rope_type: M-RoPE and its interleaved form, with four positions for an embedding
 _END: Final = -1  # the library's "to the end"
 
 
@@ -76,9 +77,12 @@ class Context:
         self.n_batch: int = lib.llama_n_batch(handle)
         self.n_ubatch: int = lib.llama_n_ubatch(handle)
         self.n_seqs = options.n_seq_max
+        self.n_threads_batch = options.n_threads_batch
         self.kv_unified = options.kv_unified
         self.can_shift = bool(self._memory) and bool(lib.llama_memory_can_shift(self._memory))
         self._n_vocab = model.vocab.n_vocab
+        self._n_embd_input: int = lib.llama_model_n_embd_inp(model.handle)
+        self._n_pos = 4 if lib.llama_model_rope_type(model.handle) in _MROPE else 1
         self._row_type = ctypes.c_float * self._n_vocab
         self._logits_lock = threading.Lock()
         self._abort = AbortFlag(lib, handle)
@@ -101,6 +105,42 @@ class Context:
             raise ValueError(f"a token is not in the vocabulary (0 to {self._n_vocab - 1})")
         with native_log.collect_errors() as errors:
             status: int = self._lib.llama_decode(handle, batch.native)
+        if status not in (0, 1, 2):
+            raise NativeError(f"llama_decode failed with {status}: {explain(errors)}")
+        return status
+
+    def decode_embeddings(
+        self, seq: int, rows: NDArray[np.float32], positions: NDArray[np.int32], *, causal: bool
+    ) -> int:
+        """Compute embeddings in place of tokens: float32[n, n_embd] at int32[1, n] or, with M-RoPE, int32[4, n].
+
+        All or nothing: 0 done, 1 no room, 2 aborted; what was computed before one of the latter is removed again. With
+        ``causal`` false each row sees all others. Raises ValueError for shapes that do not fit, NativeError when the
+        library fails.
+        """
+        handle = self._open()
+        self._check_seq(seq)
+        most = self.n_batch if causal else self.n_ubatch
+        n = len(rows)
+        if rows.shape != (n, self._n_embd_input) or n < 1 or (n > most and not causal):
+            raise ValueError(f"embeddings of the shape {rows.shape}: {self._n_embd_input} columns, 1 to {most} rows")
+        if positions.shape[1:] != (n,) or len(positions) != self._n_pos or positions.min() < 0:
+            raise ValueError(f"positions of the shape {positions.shape} for {n} embeddings")
+        status = 0
+        with native_log.collect_errors() as errors:
+            self._lib.llama_set_causal_attn(handle, causal)
+            try:
+                for first in range(0, n, most):
+                    part = EmbeddingBatch(
+                        self._lib, seq, rows[first : first + most], positions[:, first : first + most]
+                    )
+                    status = self._lib.llama_decode(handle, part.native)
+                    if status != 0:
+                        break
+            finally:
+                self._lib.llama_set_causal_attn(handle, True)
+        if status != 0:
+            self.remove(seq, int(positions.min()), None)
         if status not in (0, 1, 2):
             raise NativeError(f"llama_decode failed with {status}: {explain(errors)}")
         return status

@@ -106,6 +106,23 @@ def _start() -> Any:
     return lib
 
 
+@functools.cache
+def _start_mtmd() -> Any:
+    lib = start()
+    mtmd = importlib.import_module(f"{PACKAGE}.mtmd_cpp")
+    native_log.add(lib, mtmd.mtmd_helper_log_set)  # sets mtmd's own callback too
+    return mtmd
+
+
+def start_mtmd() -> Any:
+    """The binding module of the multimodal library, its log redirected. Idempotent.
+
+    Raises ImportError, RuntimeError or FileNotFoundError for an installation without it.
+    """
+    with _lock:
+        return _start_mtmd()
+
+
 def start() -> Any:
     """The binding module with the backends initialised and the log redirected. Idempotent."""
     with _lock:
@@ -135,6 +152,12 @@ def bind_ggml(name: str, restype: Any, argtypes: list[Any]) -> Any:
             function.restype, function.argtypes = restype, argtypes
             return function
     raise ImportError(f"{name} is missing from the ggml libraries in {library_path()}")
+
+
+def load_base() -> Any:
+    """libggml-base: its functions that nothing else binds."""
+    load()
+    return importlib.import_module(f"{PACKAGE}._ctypes_extensions").load_shared_library("ggml-base", library_path())
 
 
 def library_path() -> Path:

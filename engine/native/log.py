@@ -64,6 +64,12 @@ class NativeLog:
         silent = ctypes.cast(ctypes.CDLL(None).getpid, lib.llama_log_callback)
         atexit.register(lib.llama_log_set, silent, None)
 
+    def add(self, lib: Any, set_callback: Any) -> None:
+        """Make a library of the same family, whose logger ``set_callback`` sets, log here too; after ``install``."""
+        assert self._callback is not None, "the main library comes first"
+        set_callback(self._callback, None)
+        atexit.register(set_callback, ctypes.cast(ctypes.CDLL(None).getpid, lib.llama_log_callback), None)
+
     def _receive(self, level: int, text: bytes | None, _user_data: object) -> None:
         with self._lock:
             lines = self._joiner.feed(level, (text or b"").decode("utf-8", "replace"))
@@ -102,4 +108,8 @@ def explain(errors: list[str]) -> str:
         return "the library gave no reason"
     # "function: reason": the function's name says nothing to a user.
     reason = errors[0].partition(": ")[2] or errors[0]
-    return reason.removeprefix("error loading model: ").removeprefix("failed to initialize the context: ")
+    return (
+        reason.removeprefix("error: ")
+        .removeprefix("error loading model: ")
+        .removeprefix("failed to initialize the context: ")
+    )

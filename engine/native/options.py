@@ -117,3 +117,11 @@ class ContextOptions:
     embeddings: bool = False  # the output is vectors, not logits
     pooling: Pooling | None = None
     attention: Attention | None = None
+
+
+@attrs.frozen(kw_only=True)
+class MediaOptions:
+    """How images and sounds are encoded."""
+
+    path: str = ""  # the projector's file; "": none
+    n_cached: int = 16  # encoded chunks that are kept

@@ -59,6 +59,6 @@ def _better_soon(books: Books, sequence: Sequence, reuse: int, blocked: Collecti
 
 def _has_room_for(books: Books, sequence: Sequence, reuse: int) -> bool:
     """Whether its pending tokens fit beside the running ones, each of which may grow by one token meanwhile."""
-    wanted = len(sequence.tokens) - reuse + len(books.running) + 1
+    wanted = sequence.cells(len(sequence.tokens)) - sequence.cells(reuse) + len(books.running) + 1
     available = books.ceiling - books.cells_used + books.cache.idle_cells
     return wanted <= available - books.cache.idle_in_prefix(sequence.tokens, reuse, sequence.adapters)

@@ -11,6 +11,7 @@ import attrs
 
 from engine.text.adapters import AdapterSet
 from engine.text.info import ModelInfo
+from engine.text.media import MediaChunk, MediaReader
 from engine.text.requests import Grammars, SamplingParams, TokenInfo
 from engine.text.snapshot import Identity
 
@@ -96,6 +97,10 @@ class Backend(Memory, Protocol):
     n_seqs: int  # sequence ids 0 … n_seqs - 1 may be used
 
     @property
+    def n_encoded(self) -> int:
+        """Media encoded so far; the others came from the cache."""
+
+    @property
     def vocab(self) -> Vocab:
         """The model's vocabulary; outlives no ``close``."""
 
@@ -106,6 +111,16 @@ class Backend(Memory, Protocol):
     @property
     def identity(self) -> Identity:
         """What a saved state depends on. Any thread; reads files at the first use. Raises StorageError."""
+
+    @property
+    def media(self) -> MediaReader | None:
+        """Prepares images and sounds for prompts; None where the model takes none."""
+
+    def decode_media(self, seq: int, start: int, chunk: MediaChunk) -> DecodeStatus:
+        """Encode a chunk, unless that is cached, and compute it for ``seq`` at the positions from ``start`` on.
+
+        All or nothing: NO_ROOM and ABORTED leave the sequence as it was. Raises NativeError.
+        """
 
     def set_adapters(self, adapters: AdapterSet) -> None:
         """Decode with these adapters, and no others, from now on. Raises NativeError."""

@@ -5,6 +5,7 @@ Pure bookkeeping over the prefix cache; the rules that use it are in ``engine.te
 
 from collections import deque
 
+from engine.text.media import last_position, whole
 from engine.text.plan import Limits, SchedulerMemory
 from engine.text.prefix_cache import PrefixCache
 from engine.text.sequence import Sequence, Status
@@ -38,18 +39,23 @@ class Books:
     def private(self, sequence: Sequence) -> int:
         """Cells of a running sequence that are no part of the cache."""
         assert sequence.seq is not None, "only running sequences hold cells"
-        return sequence.n_past - self.cache.length(sequence.seq)
+        return sequence.cells(sequence.n_past) - sequence.cells(self.cache.length(sequence.seq))
 
     def reusable(self, sequence: Sequence) -> int:
         """Cached tokens that the sequence can start from; the last prompt token is always computed, for its logits."""
         if not self.limits.can_reuse or not sequence.request.cache_prompt:
             return 0
-        return min(self.cache.match(sequence.tokens, sequence.adapters), len(sequence.tokens) - 1)
+        return whole(
+            sequence.tokens, min(self.cache.match(sequence.tokens, sequence.adapters), len(sequence.tokens) - 1)
+        )
 
     def spans(self) -> dict[int, int]:
-        """Id → tokens that the KV cache must hold for it, at positions 0 … n - 1."""
+        """Id → n where the KV cache must hold positions 0 … n - 1 for it."""
         spans = self.cache.spans()
-        spans.update({s.seq: s.n_past for s in self.running if s.seq is not None})
+        for sequence in self.running:
+            if sequence.seq is not None:
+                length = sequence.n_past
+                spans[sequence.seq] = last_position(sequence.tokens[:length], length) + 1 if length else 0
         return spans
 
     # --- sequences come and go ---
@@ -63,7 +69,7 @@ class Books:
         sequence.slot = slot
         if sequence.admitted_at is None:
             sequence.admitted_at = now
-            sequence.n_cached = reuse
+            sequence.n_cached = sequence.cells(reuse)
         self.slots.take(slot, sequence)
         self.running.append(sequence)
 
@@ -163,5 +169,5 @@ class Books:
             assert sequence.seq is not None, "a running sequence without an id"
             assert self.cache.is_active(sequence.seq), "an id that the cache thinks idle"
             assert self.private(sequence) >= 0, "the cache holds more than was computed"
-            assert sequence.n_past <= self.limits.n_ctx_slot, "a sequence larger than its slot"
+            assert sequence.cells(sequence.n_past) <= self.limits.n_ctx_slot, "a sequence larger than its slot"
         assert all(s.status is Status.WAITING and s.seq is None for s in self.waiting), "a waiting one that holds cells"

@@ -113,9 +113,9 @@ class Generation:
         sequence = self.sequence
         began = sequence.admitted_at if sequence.admitted_at is not None else now
         return PrefillProgress(
-            total=len(sequence.request.prompt),
+            total=sequence.n_prompt,
             cache=sequence.n_cached,
-            processed=min(sequence.n_past, len(sequence.request.prompt)),
+            processed=sequence.cells(min(sequence.n_past, len(sequence.request.prompt))),
             time_ms=(now - began) * 1e3,
         )
 
@@ -124,7 +124,7 @@ class Generation:
         admitted = sequence.admitted_at if sequence.admitted_at is not None else sequence.submitted_at
         return Timings(
             cache_n=sequence.n_cached,
-            prompt_n=len(sequence.request.prompt) - sequence.n_cached,
+            prompt_n=sequence.n_prompt - sequence.n_cached,
             prompt_ms=self.prompt_seconds * 1e3,
             queue_ms=(admitted - sequence.submitted_at) * 1e3,
             predicted_n=sequence.n_generated,

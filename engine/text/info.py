@@ -34,6 +34,8 @@ class ModelInfo:
     loras: tuple[str, ...] = ()  # files of the adapters, by id
     can_copy_state: bool = True  # cached prompts can be copied out of the KV cache and into it
     no_generation: str | None = None  # why the model cannot generate text; None: it can
+    vision: bool = False  # takes images
+    audio: bool = False  # takes sound
 
 
 @attrs.frozen(kw_only=True)
@@ -43,7 +45,7 @@ class SlotState:
     id: int
     request_id: str | None  # None: idle
     n_ctx: int
-    n_past: int  # tokens in the KV cache; of an idle slot those that its last request left there
+    n_past: int  # cells of the KV cache; of an idle slot those that its last request left there
     n_prompt: int
     n_cached: int  # prompt tokens that came from the prefix cache
     n_decoded: int
@@ -67,6 +69,8 @@ class EngineStats:
     decode_total: int = 0  # llama_decode calls
     busy_slots_total: int = 0  # sum over decodes of the sequences in the batch
     preemptions_total: int = 0
+    media_total: int = 0  # images and stretches of sound computed
+    media_encoded_total: int = 0  # of these, encoded anew
     kv_cells: int = 0
     kv_cells_used: int = 0  # by running requests and by the cache
     kv_cells_active: int = 0  # by running requests alone

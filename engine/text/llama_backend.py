@@ -9,13 +9,15 @@ from engine.native.adapters import LoraAdapter
 from engine.native.context import Context
 from engine.native.control_vector import load_control_vector
 from engine.native.model import Model, ModelFacts, Progress
-from engine.native.options import AdapterOptions, ContextOptions, ModelOptions
+from engine.native.mtmd import Projector
+from engine.native.options import AdapterOptions, ContextOptions, MediaOptions, ModelOptions
 from engine.native.sampler import LlamaSampler, SamplerFactory
 from engine.native.vocab import LlamaVocab
 from engine.text.adapters import AdapterSet
 from engine.text.backend import DecodeStatus, Run
 from engine.text.identity import identify
 from engine.text.info import ModelInfo
+from engine.text.media import MediaChunk
 from engine.text.requests import SamplingParams
 from engine.text.snapshot import Identity
 
@@ -36,6 +38,7 @@ class LlamaBackend:
         tune: Tune | None = None,
         n_slots: int = 1,
         whole_context: bool = False,
+        media: MediaOptions | None = None,
         progress: Progress | None = None,
         adapters: AdapterOptions | None = None,
     ) -> None:
@@ -53,6 +56,7 @@ class LlamaBackend:
                 context_options = tune(self._model.facts(), context_options)
             self._context = Context(self._model, context_options)
             self._steer(adapters)
+            self.media = self._projector(media) if media is not None and media.path else None
         except BaseException:
             self._model.close()
             raise
@@ -81,6 +85,16 @@ class LlamaBackend:
         if vector.acts and self._context.probe() == before:
             raise ModelLoadError(f"control vectors do nothing to models of the architecture {facts.architecture}")
 
+    def _projector(self, media: MediaOptions) -> Projector:
+        context, model = self._context, self._model.options
+        return Projector(
+            self._model,
+            media,
+            n_threads=context.n_threads_batch,
+            use_gpu=model.n_gpu_layers != 0 and model.devices != (),
+            n_ubatch=context.n_ubatch,
+        )
+
     def _describe(self, n_slots: int, whole_context: bool) -> ModelInfo:
         context = self._context
         return model_info(
@@ -92,6 +106,8 @@ class LlamaBackend:
             n_ubatch=context.n_ubatch,
             can_shift=context.can_shift,
             loras=tuple(lora.path for lora in self._loras),
+            vision=self.media is not None and self.media.vision,
+            audio=self.media is not None and self.media.audio,
         )
 
     @property
@@ -122,6 +138,18 @@ class LlamaBackend:
         for run in runs:
             self._batch.add_run(run.seq, run.start, run.tokens, logits=run.logits)
         return _STATUS[self._context.decode(self._batch)]
+
+    @property
+    def n_encoded(self) -> int:
+        """See Backend.n_encoded."""
+        return 0 if self.media is None else self.media.n_encoded
+
+    def decode_media(self, seq: int, start: int, chunk: MediaChunk) -> DecodeStatus:
+        """See Backend.decode_media. The encoding cannot be interrupted, the decoding after it can."""
+        assert self.media is not None, "chunks are made by the projector"
+        rows = self.media.embeddings(chunk)
+        positions = self.media.positions(chunk, start)
+        return _STATUS[self._context.decode_embeddings(seq, rows, positions, causal=self.media.is_causal(chunk))]
 
     def create_sampler(self, params: SamplingParams) -> LlamaSampler:
         """A sampler of its own for one sequence. Raises InvalidRequest when the library refuses the params."""
@@ -176,6 +204,8 @@ def model_info(
     n_ubatch: int,
     can_shift: bool,
     loras: tuple[str, ...] = (),
+    vision: bool = False,
+    audio: bool = False,
     no_generation: str | None = None,
 ) -> ModelInfo:
     """The model's own facts with the sizes of its context."""
@@ -209,4 +239,6 @@ def model_info(
         # The copy of a sliding window keeps its last tokens alone: a shorter prefix of it would be wrong.
         can_copy_state=no_generation is None and not facts.is_recurrent and facts.n_swa == 0,
         no_generation=no_generation,
+        vision=vision,
+        audio=audio,
     )

@@ -28,9 +28,10 @@ from engine.text.events import Event, Failed, FinishReason, Notice
 from engine.text.generation import Generation
 from engine.text.info import EngineStats
 from engine.text.masks import Masks
-from engine.text.plan import StepPlan
+from engine.text.plan import PlannedMedia, StepPlan
 from engine.text.requests import TokenInfo
 from engine.text.scheduler import Scheduler
+from engine.text.sequence import Sequence
 from engine.text.slot_keeper import SlotKeeper
 from engine.text.steering import steering_for
 from engine.text.step_cost import StepCost
@@ -121,17 +122,22 @@ class EngineLoop:
             return
         self._outbox += self._slots.work()
         plan = self._plan()
-        if not plan.runs and not self.embeddings.pending:
+        if not plan.runs and plan.media is None and not self.embeddings.pending:
             self._flush()
             self._wait(plan.wake_at)
             return
         self.prefilling = frozenset(p.sequence.request.id for p in plan.runs if len(p.run.tokens) >= ABORT_WORTH)
+        if plan.media is not None:
+            self.prefilling = frozenset((plan.media.sequence.request.id,))
         # The events of the last step go out now and not earlier: from here on the thread needs no Python for a while,
         # so the loop that writes them does not compete with it for the interpreter.
         self._flush()
         # A Cancel that came before `prefilling` was set could not know that it should abort: look once more.
-        if plan.runs and (self.commands.empty() or not self.prefilling):
-            self._compute(plan)
+        if self.commands.empty() or not self.prefilling:
+            if plan.media is not None:
+                self._compute_media(plan.media)
+            elif plan.runs:
+                self._compute(plan)
         self.prefilling = frozenset()
         if self.embeddings.pending:
             self._embed()
@@ -189,7 +195,7 @@ class EngineLoop:
         try:
             sampler = self._backend.create_sampler(request.sampling)
             try:
-                sampler.accept(request.prompt)
+                sampler.accept([t for t in request.prompt if t >= 0] if request.media else request.prompt)
                 steering = steering_for(request, self.scheduler.limits.n_vocab)
                 sequence = self.scheduler.submit(request, self._clock())
             except BaseException:
@@ -234,9 +240,35 @@ class EngineLoop:
             case DecodeStatus.ABORTED:
                 self._aborted(plan)
             case DecodeStatus.NO_ROOM:
-                self._no_room(plan)
+                self._no_room([planned.sequence for planned in plan.runs])
             case _:
                 raise AssertionError(f"not a status: {status!r}")
+
+    def _compute_media(self, planned: PlannedMedia) -> None:
+        """Encode and decode one image or sound: the others wait for as long as that takes, and go first afterwards."""
+        sequence, span = planned.sequence, planned.span
+        assert sequence.seq is not None, "only running sequences are planned"
+        generation = self._generations[sequence.request.id]
+        try:
+            self._use(sequence.adapters)
+            status = self._backend.decode_media(sequence.seq, span.start, span.chunk)
+        except NativeError as error:
+            log.error("decode failed: %s", error, extra=_tag(generation))
+            sequence.shifted = True  # see _decode_failed
+            self._fail(generation, error)
+            return
+        self.stats.media_encoded_total = self._backend.n_encoded
+        if status is DecodeStatus.NO_ROOM:
+            self._no_room([sequence])
+        elif status is DecodeStatus.OK:
+            self.scheduler.computed(sequence, span.chunk.n_pos)
+            self.stats.decode_total += 1
+            self.stats.busy_slots_total += 1
+            self.stats.media_total += 1
+            self.stats.prompt_tokens_total += span.chunk.n_cells
+            self._update_gauges()
+            if sequence.request.report_progress:
+                self._post(generation, generation.progress_event(self._clock()))
 
     def _use(self, adapters: AdapterSet) -> None:
         """Let the backend decode with these. Raises NativeError."""
@@ -335,8 +367,8 @@ class EngineLoop:
             if sequence.n_pending == 0:
                 self.scheduler.step_back(sequence)
 
-    def _no_room(self, plan: StepPlan) -> None:
-        hopeless = self.scheduler.no_room(planned.sequence for planned in plan.runs)
+    def _no_room(self, sequences: list[Sequence]) -> None:
+        hopeless = self.scheduler.no_room(sequences)
         if hopeless is not None:
             generation = self._generations[hopeless.request.id]
             self._fail(generation, NativeError("the KV cache has no room for this request"))

@@ -3,7 +3,7 @@
 import attrs
 
 from engine.embedding.options import EmbeddingOptions
-from engine.native.options import AdapterOptions, ContextOptions, ModelOptions, Numa
+from engine.native.options import AdapterOptions, ContextOptions, MediaOptions, ModelOptions, Numa
 
 
 @attrs.frozen(kw_only=True)
@@ -14,6 +14,7 @@ class EngineOptions:
     context: ContextOptions = attrs.field(factory=ContextOptions)
     adapters: AdapterOptions = attrs.field(factory=AdapterOptions)
     embedding: EmbeddingOptions = attrs.field(factory=EmbeddingOptions)
+    media: MediaOptions = attrs.field(factory=MediaOptions)
     n_parallel: int = 1  # slots
     slot_similarity: float = 0.5  # --slot-prompt-similarity
     slot_may_use_all: bool = False  # --kv-unified: a slot may use the whole context instead of its share

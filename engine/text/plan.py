@@ -6,6 +6,7 @@ import attrs
 
 from engine.text.adapters import NO_ADAPTERS, AdapterSet
 from engine.text.backend import Run
+from engine.text.media import MediaSpan
 from engine.text.sequence import Sequence
 
 
@@ -45,16 +46,25 @@ class PlannedRun:
 
 
 @attrs.frozen
+class PlannedMedia:
+    """The next medium of a sequence."""
+
+    sequence: Sequence
+    span: MediaSpan
+
+
+@attrs.frozen
 class StepPlan:
     """The batch, decodes before prefills; ``wake_at``: when the next paced sequence is due, if nothing runs now.
 
-    ``adapters``: what the whole batch is to be computed with.
+    ``adapters``: what the whole batch is to be computed with. A step with ``media`` computes that and has no batch.
     """
 
     runs: tuple[PlannedRun, ...] = ()
     wake_at: float | None = None
     preempted: tuple[Sequence, ...] = ()
     adapters: AdapterSet = NO_ADAPTERS
+    media: PlannedMedia | None = None
 
     @property
     def n_decode(self) -> int:

@@ -1,8 +1,9 @@
 """Which cells hold which prefix: radix trees over the tokens in the KV cache.
 
-Every token in a tree stands for exactly one cell. A sequence id *ends* at a node: it holds the cells of all tokens
-from the root to that node's end. Ids are *active* (a running request computes on them) or *idle* (what an ended
-request left behind, kept for reuse). Sharing costs no cells: the library lets one cell belong to several sequences.
+Every token in a tree stands for one cell, a medium's tokens together for as many as it takes (engine.text.media). A
+sequence id *ends* at a node: it holds the cells of all tokens from the root to that node's end. Ids are *active* (a
+running request computes on them) or *idle* (what an ended request left behind, kept for reuse). Sharing costs no
+cells: the library lets one cell belong to several sequences.
 
 Radix-tree prefix sharing follows SGLang's RadixAttention (Zheng et al., 2024, arXiv:2312.07104); here a node is kept
 alive by sequence ids, because that is how llama.cpp names cells.
@@ -18,6 +19,8 @@ from collections.abc import Hashable, Iterator, Sequence
 from typing import Protocol
 
 import attrs
+
+from engine.text.media import last_position, weight, whole
 
 
 class SharedMemory(Protocol):
@@ -59,6 +62,7 @@ class Node:
     ends: set[int] = attrs.field(factory=set)  # ids whose cells in the tree end here
     last_used: int = 0
     used_at: int = 0  # the cache's clock then
+    cells: int = attrs.field(default=attrs.Factory(lambda node: weight(node.tokens), takes_self=True))
 
     @property
     def end(self) -> int:
@@ -88,7 +92,7 @@ class PrefixCache:
         self._active: set[int] = set()
         self._tick = 0
         self.clock = 0  # tokens computed so far; the caller counts
-        self.cells = 0  # tokens in all trees
+        self.cells = 0  # cells of the tokens in all trees
 
     # --- asking ---
 
@@ -104,7 +108,7 @@ class PrefixCache:
     @property
     def idle_cells(self) -> int:
         """Cells that ``evict`` could free at most."""
-        return self.cells - sum(len(node.tokens) for node in self._active_nodes())
+        return self.cells - sum(node.cells for node in self._active_nodes())
 
     def idle_in_prefix(self, tokens: Sequence[int], length: int, key: Hashable = ()) -> int:
         """How many of the cells of a cached prefix no active id holds."""
@@ -113,7 +117,8 @@ class PrefixCache:
         active = set(map(id, self._active_nodes()))
         while node is not None and id(node) not in active:
             node = node.parent
-        return length - min(length, node.end if node is not None else 0)
+        held = min(length, node.end if node is not None else 0)
+        return weight(tokens[held:length])
 
     # --- using ---
 
@@ -132,7 +137,7 @@ class PrefixCache:
                 self._active.add(seq)
                 self._touch(node)
                 return seq
-            self._trim(leaf, len(leaf.tokens))
+            self._trim(leaf, leaf.cells)
             node = self._cut_at(tokens, length, key)
         seq = self._free.pop()
         if length:
@@ -209,7 +214,7 @@ class PrefixCache:
             top = node.parent
         for other in sorted(others):
             self._forget(other)
-        self.cells -= sum(len(n.tokens) for n in lower.subtree())
+        self.cells -= sum(n.cells for n in lower.subtree())
         del top.children[lower.tokens[0]]
         self._end[seq] = top
         top.ends.add(seq)
@@ -217,7 +222,10 @@ class PrefixCache:
         return True
 
     def evict(self, n_cells: int) -> int:
-        """Free up to ``n_cells`` cells of idle ids, least recently used first, from the end. Returns what was freed."""
+        """Free ``n_cells`` cells of idle ids, least recently used first, from the end; media go as a whole.
+
+        Returns how many were freed: fewer where no more are idle.
+        """
         freed = 0
         while freed < n_cells:
             leaf = self._oldest_idle_leaf()
@@ -229,7 +237,7 @@ class PrefixCache:
     def expire(self, age: int) -> None:
         """Drop idle leaves that nobody has used while ``age`` tokens were computed."""
         while (leaf := self._oldest_idle_leaf()) is not None and leaf.used_at < self.clock - age:
-            self._trim(leaf, len(leaf.tokens))
+            self._trim(leaf, leaf.cells)
 
     def clear(self) -> None:
         """Drop everything idle."""
@@ -252,7 +260,9 @@ class PrefixCache:
         cells = 0
         ends: dict[int, Node] = {}
         for node in (node for root in self._roots.values() for node in root.subtree()):
-            cells += len(node.tokens)
+            cells += node.cells
+            assert node.cells == weight(node.tokens), "an edge that is counted wrongly"
+            assert whole(node.tokens, 0) == 0, "an edge that begins inside a medium"
             for seq in node.ends:
                 assert seq not in ends, f"id {seq} ends twice"
                 ends[seq] = node
@@ -265,14 +275,14 @@ class PrefixCache:
                 assert node.children or node.ends, "cells that nobody holds"
                 idle = node.ends - self._active
                 assert not idle or (not node.children and len(node.ends) == 1), "an idle id that adds nothing"
-        assert cells == self.cells, f"{cells} tokens in the tree, {self.cells} in the books"
+        assert cells == self.cells, f"{cells} cells in the tree, {self.cells} in the books"
         assert ends == self._end, "ids and nodes disagree"
         assert self._active <= set(ends), "an active id without a node"
         assert not set(self._free) & set(ends), "a free id that holds cells"
 
     def spans(self) -> dict[int, int]:
-        """Id → number of tokens that it holds of its tree."""
-        return {seq: node.end for seq, node in self._end.items()}
+        """Id → n where it holds positions 0 … n - 1 of its tree."""
+        return {seq: _last(node) + 1 for seq, node in self._end.items()}
 
     def is_active(self, seq: int) -> bool:
         return seq in self._active
@@ -318,15 +328,18 @@ class PrefixCache:
         upper = Node(node.tokens[:at], node.start, parent, {}, set(), node.last_used, node.used_at)
         parent.children[upper.tokens[0]] = upper
         node.tokens = node.tokens[at:]
+        node.cells -= upper.cells
         node.start += at
         node.parent = upper
         upper.children[node.tokens[0]] = node
         return upper
 
     def _grow(self, node: Node, tokens: Sequence[int]) -> Node:
-        self.cells += len(tokens)
+        cells = weight(tokens)
+        self.cells += cells
         if node.parent is not None and not node.children and not node.ends:
             node.tokens.extend(tokens)
+            node.cells += cells
             return node
         child = Node(list(tokens), node.end, node)
         node.children[tokens[0]] = child
@@ -358,13 +371,15 @@ class PrefixCache:
         return min(idle, key=lambda node: (node.last_used, node.start), default=None)
 
     def _trim(self, leaf: Node, n_cells: int) -> int:
-        """Cut up to ``n_cells`` tokens off an idle leaf's end."""
+        """Cut ``n_cells`` cells off an idle leaf's end, or all; more where a medium goes. Returns how many."""
         (seq,) = leaf.ends
-        cut = min(n_cells, len(leaf.tokens))
+        kept = whole(leaf.tokens, max(0, len(leaf.tokens) - n_cells))
+        cut = weight(leaf.tokens[kept:])
         self.cells -= cut
-        if cut < len(leaf.tokens):
-            self._memory.remove(seq, leaf.end - cut, None)
-            del leaf.tokens[-cut:]
+        if kept:
+            self._memory.remove(seq, leaf.start + kept, None)
+            del leaf.tokens[kept:]
+            leaf.cells -= cut
             return cut
         parent = leaf.parent
         assert parent is not None, "the root is never idle"
@@ -385,6 +400,7 @@ class PrefixCache:
             return
         (child,) = node.children.values()
         node.tokens.extend(child.tokens)
+        node.cells += child.cells
         node.children = child.children
         for grandchild in node.children.values():
             grandchild.parent = node
@@ -393,3 +409,8 @@ class PrefixCache:
         node.used_at = max(node.used_at, child.used_at)
         for seq in node.ends:
             self._end[seq] = node
+
+
+def _last(node: Node) -> int:
+    """The highest position that an id which ends at the node holds."""
+    return last_position(node.tokens, node.end) if node.tokens else -1

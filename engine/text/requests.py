@@ -6,6 +6,7 @@ from typing import Final, Protocol
 import attrs
 
 from engine.text.adapters import NO_ADAPTERS, AdapterSet
+from engine.text.media import MediaSpan
 
 # Order in which contract.md applies the samplers when neither a flag nor a request says otherwise.
 DEFAULT_SAMPLERS: Final = ("penalties", "dry", "top_k", "typ_p", "top_p", "min_p", "xtc", "temperature")
@@ -133,7 +134,7 @@ class GenerationRequest:
     """One prompt, one continuation. ``n`` choices are ``n`` requests: the prefix cache computes their prompt once."""
 
     id: str  # unique in the process; on every log line
-    prompt: Sequence[int]  # token ids, at least one
+    prompt: Sequence[int]  # token ids, at least one; pseudo-tokens where a medium stands (engine.text.media)
     sampling: SamplingParams = attrs.field(factory=SamplingParams)
     max_tokens: int | None = None  # None: no limit of its own
     until_context_full: bool = False  # end with "limit" when the slot's context is full instead of shifting it
@@ -151,6 +152,7 @@ class GenerationRequest:
     grammar: Grammar | None = None
     thinking: Thinking | None = None
     adapters: AdapterSet = NO_ADAPTERS
+    media: tuple[MediaSpan, ...] = ()  # in the prompt, in order; its context is never shifted
 
 
 @attrs.frozen(kw_only=True)

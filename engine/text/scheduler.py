@@ -17,7 +17,8 @@ from engine.text.admission import admit
 from engine.text.backend import Run
 from engine.text.books import Books
 from engine.text.context_shift import shift
-from engine.text.plan import Batch, Limits, PlannedRun, SchedulerMemory, StepPlan
+from engine.text.media import spans_fit
+from engine.text.plan import Batch, Limits, PlannedMedia, PlannedRun, SchedulerMemory, StepPlan
 from engine.text.prefix_cache import PrefixCache
 from engine.text.requests import GenerationRequest
 from engine.text.sequence import Sequence, Status
@@ -40,6 +41,7 @@ class Scheduler:
         self._arrivals = 0
         self._by_id: dict[str, Sequence] = {}
         self._turns: list[AdapterSet] = []  # the sets that are in use; the next one to be computed with first
+        self._had_media = False  # the last step computed a medium: whoever else runs goes first now
 
     # --- requests come and go ---
 
@@ -47,10 +49,13 @@ class Scheduler:
         """Raise ContextExceeded or InvalidRequest for what can never run. Any thread."""
         if not request.prompt:
             raise InvalidRequest("the prompt has no tokens", "prompt")
-        if min(request.prompt) < 0 or max(request.prompt) >= self.limits.n_vocab:
+        if request.media and not spans_fit(request.prompt, request.media):
+            raise InvalidRequest("text must follow behind the last image or sound of a prompt", "prompt")
+        if (not request.media and min(request.prompt) < 0) or max(request.prompt) >= self.limits.n_vocab:
             raise InvalidRequest(f"a token is not in the vocabulary (0 to {self.limits.n_vocab - 1})", "prompt")
-        if len(request.prompt) >= self.limits.n_ctx_slot:
-            raise ContextExceeded(len(request.prompt), self.limits.n_ctx_slot)
+        n_prompt = len(request.prompt) + sum(span.extra for span in request.media)
+        if n_prompt >= self.limits.n_ctx_slot:
+            raise ContextExceeded(n_prompt, self.limits.n_ctx_slot)
         if request.slot is not None and not 0 <= request.slot < self.limits.n_slots:
             raise InvalidRequest(f"there are slots 0 to {self.limits.n_slots - 1}", "id_slot")
         if any(not 0 <= adapter < self.limits.n_adapters for adapter, _ in request.adapters):
@@ -94,6 +99,9 @@ class Scheduler:
             self.cache.expire(IDLE_AGE)
         decodes, wake_at = self._due_decodes(now, blocked)
         preempted: list[Sequence] = []
+        if not self._had_media and (media := self._plan_media(blocked, preempted)) is not None:
+            return media
+        self._had_media = False
         for adapters in self._in_turn():
             batch = self._fill(adapters, decodes, prefill_limit, now, blocked)
             preempted += batch.preempted
@@ -102,6 +110,8 @@ class Scheduler:
                 self._turns.remove(adapters)
                 self._turns.append(adapters)
                 return StepPlan(tuple(batch.runs), None, tuple(preempted), adapters)
+        if (media := self._plan_media(blocked, preempted)) is not None:
+            return media
         return StepPlan((), wake_at, tuple(preempted))
 
     def computed(self, sequence: Sequence, count: int) -> None:
@@ -135,9 +145,9 @@ class Scheduler:
 
     def must_end(self, sequence: Sequence) -> bool:
         """Whether the context is full and may not, or cannot, be shifted. To be asked after each ``append``."""
-        if len(sequence.tokens) <= self.limits.n_ctx_slot:
+        if sequence.cells(len(sequence.tokens)) <= self.limits.n_ctx_slot:
             return False
-        return not self.limits.can_shift or sequence.request.until_context_full
+        return not self.limits.can_shift or sequence.request.until_context_full or bool(sequence.request.media)
 
     def no_room(self, sequences: Iterable[Sequence]) -> Sequence | None:
         """The library found no room although the books say there is: give up what is idle, else preempt.
@@ -193,8 +203,25 @@ class Scheduler:
         self.books.check_integrity()
 
     def spans(self) -> dict[int, int]:
-        """Id → tokens that the KV cache must hold for it, at positions 0 … n - 1."""
+        """Id → n where the KV cache must hold positions 0 … n - 1 for it."""
         return self.books.spans()
+
+    # --- inside: media ---
+
+    def _plan_media(self, blocked: Collection[str], preempted: list[Sequence]) -> StepPlan | None:
+        """A step for the medium of whoever has waited longest for one; None where nobody waits, or has room."""
+        for sequence in list(self.running):
+            span = sequence.next_media
+            if span is None or sequence.status is not Status.RUNNING or sequence.request.id in blocked:
+                continue
+            missing = span.chunk.n_cells - self.books.free_cells
+            if missing > 0:
+                self.books.make_room(missing, sequence, preempted)
+            if sequence.status is Status.RUNNING and self.books.free_cells >= span.chunk.n_cells:
+                self._had_media = True
+                planned = PlannedMedia(sequence, span)
+                return StepPlan(preempted=tuple(preempted), adapters=sequence.adapters, media=planned)
+        return None
 
     # --- inside: the batch ---
 
@@ -283,6 +310,8 @@ class Scheduler:
                 continue  # is paused, or gave way to an older one
             # The token that samples must wait until it is due; a preempted sequence may have to.
             wanted = min(sequence.n_pending - (sequence.next_due > now), budget, self._most_pending(sequence))
+            if wanted < 1:
+                continue
             if batch.room < wanted:
                 batch.room += self.cache.evict(wanted - batch.room)
             if batch.room < 1 and not batch.runs:
@@ -296,8 +325,11 @@ class Scheduler:
             budget -= count
 
     def _most_pending(self, sequence: Sequence) -> int:
-        """Pending tokens up to where the context is full: with forced tokens that may be before the last of them."""
-        return min(sequence.n_pending, self.limits.n_ctx_slot - sequence.n_past)
+        """Pending tokens up to where the context is full: with forced tokens that may be before the last of them.
+
+        A medium is computed in a step of its own.
+        """
+        return min(sequence.next_text, self.limits.n_ctx_slot - sequence.cells(sequence.n_past))
 
     def _planned(self, sequence: Sequence, count: int) -> PlannedRun:
         assert sequence.seq is not None, "only running sequences are planned"

@@ -5,6 +5,7 @@ import enum
 import attrs
 
 from engine.text.adapters import AdapterSet
+from engine.text.media import MediaSpan
 from engine.text.requests import GenerationRequest
 
 
@@ -55,6 +56,26 @@ class Sequence:
         if (self.status, status) not in _LEGAL:
             raise AssertionError(f"request {self.request.id}: {self.status} cannot become {status}")
         self.status = status
+
+    def cells(self, upto: int) -> int:
+        """Cells that its first ``upto`` tokens take; more than tokens where media are among them."""
+        return upto + sum(span.extra for span in self.request.media if span.start < upto)
+
+    @property
+    def n_prompt(self) -> int:
+        """Length of its prompt as users count it: in cells."""
+        return self.cells(len(self.request.prompt))
+
+    @property
+    def next_media(self) -> MediaSpan | None:
+        """The medium that is to be computed next; None where it is text, or nothing."""
+        return next((span for span in self.request.media if span.start == self.n_past), None)
+
+    @property
+    def next_text(self) -> int:
+        """Pending tokens up to the next medium."""
+        start = next((span.start for span in self.request.media if span.start >= self.n_past), len(self.tokens))
+        return start - self.n_past
 
     @property
     def adapters(self) -> AdapterSet:

@@ -16,6 +16,7 @@ from engine.native import library, preflight
 from engine.native.metadata_check import check_metadata
 from engine.native.model import Model, ModelFacts
 from engine.native.options import ContextOptions, Numa
+from engine.native.projector_check import check_projector
 from engine.text.backend import DecodeStatus, Run
 from engine.text.info import ModelInfo
 from engine.text.llama_backend import LlamaBackend, model_info
@@ -47,6 +48,8 @@ def start_text_engine(
     if verdict.reason is not None:
         log.warning("%s", verdict.reason)
     check_metadata(options.model.path)
+    if options.media.path:
+        check_projector(options.media.path)
     model = Model(attrs.evolve(options.model, extra_buffers=verdict.extra_buffers), progress)
     try:
         return _start(options, publish, model)
@@ -92,13 +95,14 @@ def _generation(options: EngineOptions, model: Model) -> LlamaBackend:
         n_slots=options.n_parallel,
         whole_context=options.slot_may_use_all,
         adapters=options.adapters,
+        media=options.media,
     )
 
 
 def _no_generation(options: EngineOptions, model: Model, reason: str) -> NoGeneration:
-    """A slot's size is then that of the longest text. Raises ModelLoadError where adapters are to be applied."""
-    if options.adapters.loras or options.adapters.control_vectors:
-        raise ModelLoadError(f"adapters and control vectors are for models that generate, and {model.path}: {reason}")
+    """A slot's size is then that of the longest text. Raises ModelLoadError for what it cannot use."""
+    if options.adapters.loras or options.adapters.control_vectors or options.media.path:
+        raise ModelLoadError(f"adapters, control vectors and projectors are for models that generate: {reason}")
     n_slots, n_ctx = options.n_parallel, longest_text(model.facts(), options.context.n_ctx)
     n_batch = max(options.context.n_ubatch, n_slots)
     info = model_info(

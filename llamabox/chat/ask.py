@@ -6,6 +6,7 @@ from typing import Any
 
 import attrs
 
+from engine.text.media import MediaSpan
 from engine.text.requests import GrammarSpec, Thinking
 from llamabox.chat.formats.base import Tool
 from llamabox.chat.parser import OutputParser
@@ -45,7 +46,13 @@ class ChatPlan:
     text: str  # the prompt
     tokens: Sequence[int]
     parser: Callable[[], OutputParser]  # a new one for each choice
+    media: tuple[MediaSpan, ...] = ()  # where images and sounds stand among the tokens
     grammar: GrammarSpec | None = None
     visible: frozenset[int] = frozenset()  # control tokens that the parser must see
     thinking: Thinking | None = None
     stop: tuple[str, ...] = ()  # more stop strings
+
+    @property
+    def n_tokens(self) -> int:
+        """The prompt's length as users count it: an image may take more tokens than positions."""
+        return len(self.tokens) + sum(span.extra for span in self.media)

@@ -16,6 +16,9 @@ from engine.text.backend import Vocab
 from llamabox.chat.formats.base import Marks
 from llamabox.chat.prefill import KNOWN_MARKS
 
+MEDIA_MARKER: Final = "<__media__>"
+"""What stands for a medium in the text of a prompt, as in llama.cpp's own tools."""
+
 # What an assistant said before may hold the marks of its reasoning, which templates look for.
 _ALLOWED_OF_ASSISTANT: Final = frozenset(mark.strip() for marks in KNOWN_MARKS for mark in (marks.start, marks.end))
 
@@ -26,6 +29,7 @@ class Piece:
 
     text: str
     trusted: bool
+    media: int | None = None  # which of the conversation's media stands here; the text is its mark
 
 
 def control_tokens(vocab: Vocab) -> dict[str, int]:
@@ -67,6 +71,12 @@ class Shield:
         # Letters and digits only: neither JSON nor trimming changes them, and case is ignored when reading back.
         self._key = "q" + secrets.token_hex(8)
         self._hidden: list[str] = []
+        self.n_media = 0
+
+    def mark_media(self) -> str:
+        """The placeholder of the next medium. Nobody can write it who does not know this prompt's key."""
+        self.n_media += 1
+        return f"{self._key}m{self.n_media - 1}z"
 
     def hide(self, value: Any) -> Any:
         """JSON-like data with each spelling in its strings, keys included, replaced."""
@@ -99,12 +109,15 @@ class Shield:
 
     def pieces(self, prompt: str) -> list[Piece]:
         """The rendered prompt, cut where placeholders stand for control tokens. Joined it is the text as written."""
-        if not self._hidden:
+        if not self._hidden and not self.n_media:
             return [Piece(prompt, trusted=True)]
         pieces: list[Piece] = []
-        # re.split with a group alternates between what lies around the placeholders and their numbers.
-        for n, part in enumerate(re.split(rf"{self._key}x(\d+)z", prompt, flags=re.IGNORECASE)):
-            text = self._hidden[int(part)] if n % 2 else part
-            if text:
-                pieces.append(Piece(text, trusted=n % 2 == 0))
+        # re.split with a group alternates between what lies around the placeholders and their kinds and numbers.
+        for n, part in enumerate(re.split(rf"{self._key}([mx]\d+)z", prompt, flags=re.IGNORECASE)):
+            if n % 2 == 0:
+                pieces += [Piece(part, trusted=True)] if part else []
+            elif part[0] in "mM":
+                pieces.append(Piece(MEDIA_MARKER, trusted=False, media=int(part[1:])))
+            else:
+                pieces.append(Piece(self._hidden[int(part[1:])], trusted=False))
         return pieces

@@ -1,6 +1,6 @@
 """Messages as clients send them, made to suit a template. Pure: plain dicts in, plain dicts out."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from llamabox.chat.capabilities import Capabilities
@@ -12,15 +12,16 @@ from llamabox.chat.normalise.links import linked, with_id_length
 __all__ = ("Message", "suit", "validate")
 
 
-def validate(messages: Sequence[Mapping[str, Any]]) -> list[Message]:
+def validate(messages: Sequence[Mapping[str, Any]], mark_media: Callable[[], str] | None = None) -> list[Message]:
     """Copies of the messages in one shape. Raises TemplateError naming the message.
 
+    ``mark_media`` gives the text to put in the place of each image or sound, in their order; None: there may be none.
     Content is text, "" where there is none; the arguments of calls are objects; reasoning is ``reasoning_content``;
     calls have ids, results the ids and names of their calls; the old function messages have the form of tools.
     """
     if not messages:
         raise TemplateError("messages must not be empty")
-    return linked([checked(index, message) for index, message in enumerate(messages)])
+    return linked([checked(index, message, mark_media) for index, message in enumerate(messages)])
 
 
 def suit(messages: Sequence[Message], capabilities: Capabilities) -> list[Message]:

@@ -14,6 +14,7 @@ from llamabox.chat.formats.base import Marks
 from llamabox.chat.formats.json_calls import JsonCalls
 from llamabox.chat.formats.standard import StandardFormat
 from llamabox.chat.parser import OutputParser
+from llamabox.chat.placing import Placed
 from tests.api.fake_engine import ByteVocab
 
 FORMAT = StandardFormat(
@@ -65,6 +66,9 @@ class FakePrompts:
     async def constrain(self, *, grammar: str | None, schema: Any) -> GrammarSpec | None:
         self.constraints.append((grammar, schema))
         return _spec(grammar, schema)
+
+    async def place(self, text: str, data: Sequence[str], where: str) -> Placed:
+        raise InvalidRequest(f"{where}: the model takes no images and no sound", where)
 
     async def tokenize(self, text: str, *, add_special: bool, parse_special: bool) -> list[int]:
         return ByteVocab().tokenize(text, add_special=add_special, parse_special=parse_special)

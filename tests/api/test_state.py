@@ -55,6 +55,7 @@ async def test_props(client: Client) -> None:
         "model_alias": "tiny.gguf",
         "chat_template": "the template",
         "modalities": {"vision": False, "audio": False},
+        "media_marker": "<__media__>",
         "is_sleeping": False,
     }
 

@@ -150,11 +150,15 @@ SAMPLES = {
     "engine.embedding.rerank": {"--rerank": True, "--reranking": True},
     "engine.embedding.pooling": {"--embeddings --pooling cls": Pooling.CLS, "--rerank --pooling rank": Pooling.RANK},
     "engine.embedding.attention": {"--embedding --attention non-causal": Attention.NON_CAUSAL},
+    "engine.media.n_cached": {"--max-projected-cache 0": 0, "--max-projected-cache 99": 99},
+    "media.allow_private_urls": {"--allow-private-urls": True},
+    "media.longest": {"--visual-max-image-size 448": 448},
 }  # fmt: skip
 # Tested on their own: they need files.
 WITH_FILES = {
     "engine.model.path", "server.ssl_key_file", "server.ssl_cert_file", "server.slot_save_path",
     "engine.adapters.loras", "engine.adapters.control_vectors", "engine.adapters.control_layers",
+    "engine.media.path", "media.directory",
 }  # fmt: skip
 
 
@@ -176,6 +180,17 @@ def test_available_options_without_a_setting_are_known():
         "--help", "--version", "--system-info", "--list-devices", "--list-buffer-types",
         "--api-key-file", "--defrag-thold", "--escape",
     }  # fmt: skip
+
+
+def test_media_come_with_files(model: str, tmp_path: Path):
+    settings = build(model, "--mmproj", model, "--media-path", str(tmp_path))
+    assert (settings.engine.media.path, settings.media.directory) == (model, str(tmp_path))
+    assert settings.engine.media.n_cached == 16
+    with pytest.raises(UsageError, match="--mmproj: cannot read"):
+        build(model, "--mmproj", f"{model}x")
+    for path in (model, f"{model}x"):
+        with pytest.raises(UsageError, match=r"--media-path: .* is no directory"):
+            build(model, "--media-path", path)
 
 
 CONTRACT = {

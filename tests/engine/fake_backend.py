@@ -13,6 +13,7 @@ from engine.errors import InvalidRequest, NativeError
 from engine.text.adapters import NO_ADAPTERS, AdapterSet
 from engine.text.backend import DecodeStatus, Run
 from engine.text.info import ModelInfo
+from engine.text.media import MediaChunk, MediaReader
 from engine.text.requests import SamplingParams, TokenInfo
 from engine.text.snapshot import HASH_SIZE, Identity
 from tests.engine.fake_grammar import FakeGrammars
@@ -23,7 +24,7 @@ EOG = 256
 def next_token(history: Sequence[int], adapters: AdapterSet = NO_ADAPTERS) -> int:
     """The fake model: a letter that depends on every token before it, and on what it is computed with."""
     seed = zlib.crc32(repr(adapters).encode()) if adapters else 0
-    return 97 + zlib.crc32(b"".join(t.to_bytes(2) for t in history), seed) % 26
+    return 97 + zlib.crc32(b"".join(t.to_bytes(2) if t >= 0 else str(t).encode() for t in history), seed) % 26
 
 
 def continuation(prompt: Sequence[int], count: int, adapters: AdapterSet = NO_ADAPTERS) -> list[int]:
@@ -66,6 +67,7 @@ class Cell:
     position: int
     seqs: set[int]
     adapters: AdapterSet = NO_ADAPTERS
+    more: int = 0  # further cells of the same medium
 
 
 class FakeKv:
@@ -74,6 +76,10 @@ class FakeKv:
     def __init__(self, n_cells: int) -> None:
         self.n_cells = n_cells
         self.cells: list[Cell] = []
+
+    @property
+    def used(self) -> int:
+        return len(self.cells) + sum(cell.more for cell in self.cells)
 
     def of(self, seq: int, p0: int = 0, p1: int | None = None) -> list[Cell]:
         return [c for c in self.cells if seq in c.seqs and p0 <= c.position and (p1 is None or c.position < p1)]
@@ -157,6 +163,9 @@ class FakeBackend:
         self.vocab = FakeVocab()
         self.grammars = FakeGrammars(self.vocab)
         self.n_seqs = n_seqs
+        self.media: MediaReader | None = None
+        self.media_script: Callable[[MediaChunk], DecodeStatus | Exception | None] = lambda chunk: None
+        self.n_encoded = 0
         info = model_info(n_cells, n_ctx_slot or n_cells // n_slots, n_slots, n_batch, can_shift=can_shift)
         self.info = attrs.evolve(info, loras=tuple(f"lora-{i}.gguf" for i in range(n_adapters)))
         self.identity = Identity(
@@ -225,11 +234,28 @@ class FakeBackend:
             assert held <= {self.adapters}, "cells of one sequence computed with different adapters"
             for offset, token in enumerate(run.tokens):
                 self.kv.cells.append(Cell(token, run.start + offset, {run.seq}, self.adapters))
-            assert len(self.kv.cells) <= self.kv.n_cells, "more cells than there are"
+            assert self.kv.used <= self.kv.n_cells, "more cells than there are"
             self.computed += len(run.tokens)
             index += len(run.tokens)
             if run.logits:
                 self.histories[index] = self.kv.tokens(run.seq)
+
+    def decode_media(self, seq: int, start: int, chunk: MediaChunk) -> DecodeStatus:
+        self.n_decodes += 1
+        self.n_encoded += 1
+        self.before_decode([Run(seq, start, chunk.tokens(), False)])
+        answer = DecodeStatus.ABORTED if self.aborting else self.media_script(chunk)
+        if isinstance(answer, Exception):
+            raise answer
+        if answer is not None:
+            return answer
+        assert self.kv.span(seq)[1] + 1 == start, "positions must follow on"
+        for offset, token in enumerate(chunk.tokens()):
+            more = chunk.n_cells - chunk.n_pos if offset == 0 else 0
+            self.kv.cells.append(Cell(token, start + offset, {seq}, self.adapters, more))
+        assert self.kv.used <= self.kv.n_cells, "more cells than there are"
+        self.computed += chunk.n_cells
+        return DecodeStatus.OK
 
     def create_sampler(self, params: SamplingParams) -> FakeSampler:
         sampler = FakeSampler(self, params)

@@ -75,12 +75,15 @@ def vocabulary() -> list[Token]:
     return tokens
 
 
-def write_tiny_llm(path: Path, *, seed: int = 0, n_ctx_train: int = 4096, sliding_window: int | None = None) -> Path:
+def write_tiny_llm(
+    path: Path, *, seed: int = 0, n_ctx_train: int = 4096, sliding_window: int | None = None, mrope: bool = False
+) -> Path:
     """Write the model to ``path`` and return it; the same arguments give the same bytes.
 
-    ``sliding_window`` (tokens) gives an architecture whose layers alternate between that window and full attention.
+    ``sliding_window`` (tokens) gives an architecture whose layers alternate between that window and full attention,
+    ``mrope`` one in which an image's tokens have positions in time, height and width.
     """
-    writer = gguf.GGUFWriter(path, "llama" if sliding_window is None else "gemma3")
+    writer = gguf.GGUFWriter(path, "qwen2vl" if mrope else "llama" if sliding_window is None else "gemma3")
     writer.add_name("tiny-llm")
     writer.add_block_count(N_LAYER)
     writer.add_context_length(n_ctx_train)
@@ -92,7 +95,9 @@ def write_tiny_llm(path: Path, *, seed: int = 0, n_ctx_train: int = 4096, slidin
     writer.add_rope_freq_base(10000.0)
     writer.add_vocab_size(N_VOCAB)
     writer.add_file_type(gguf.LlamaFileType.ALL_F32)
-    if sliding_window is None:
+    if mrope:
+        writer.add_rope_dimension_sections([2, 3, 3, 0])
+    elif sliding_window is None:
         writer.add_rope_dimension_count(N_EMBD // N_HEAD)
     else:
         writer.add_key_length(N_EMBD // N_HEAD)

@@ -1,11 +1,12 @@
 """Whether messages have the shape of OpenAI's chat API; errors name the place."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final, NoReturn
 
 from llamabox.chat.errors import TemplateError
 from llamabox.chat.normalise import Message
+from llamabox.media.parts import MEDIA_PARTS
 
 ROLES: Final = ("assistant", "developer", "function", "system", "tool", "user")
 # Under which names clients send back what the model thought; the first is ours.
@@ -13,7 +14,7 @@ REASONING_KEYS: Final = ("reasoning_content", "thinking", "reasoning")
 _TEXT_PARTS: Final = {"text": "text", "refusal": "refusal"}  # part type: key of its text
 
 
-def checked(index: int, message: Any) -> Message:
+def checked(index: int, message: Any, mark_media: Callable[[], str] | None = None) -> Message:
     """A copy with absent content made "", parts joined, reasoning under one name, arguments of calls as objects.
 
     Raises TemplateError naming the place.
@@ -23,7 +24,9 @@ def checked(index: int, message: Any) -> Message:
         raise TemplateError(f"{where} must be an object")
     if message.get("role") not in ROLES:
         raise TemplateError(f"{where}.role must be one of {', '.join(ROLES)}")
-    result = {**message, "content": _content(where, message.get("content"))}
+    # What an assistant says is text, also where the model takes other media.
+    mark = None if message["role"] == "assistant" else mark_media
+    result = {**message, "content": _content(where, message.get("content"), mark)}
     for key in ("name", "tool_call_id"):
         if result.get(key) is None:
             result.pop(key, None)
@@ -38,14 +41,22 @@ def checked(index: int, message: Any) -> Message:
     return result
 
 
-def _content(where: str, content: Any) -> str:
+def _content(where: str, content: Any, mark_media: Callable[[], str] | None) -> str:
     if content is None:
         return ""
     if isinstance(content, str):
         return content
     if not isinstance(content, list):
         raise TemplateError(f"{where}.content must be a string, null or a list of parts")
-    return "\n".join(_part(f"{where}.content[{n}]", part) for n, part in enumerate(content))
+    text, after_text = "", False
+    for n, part in enumerate(content):
+        if mark_media is not None and isinstance(part, Mapping) and part.get("type") in MEDIA_PARTS:
+            text += mark_media()
+            after_text = False
+        else:
+            text += ("\n" if after_text else "") + _part(f"{where}.content[{n}]", part)
+            after_text = True
+    return text
 
 
 def _part(where: str, part: Any) -> str:

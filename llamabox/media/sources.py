@@ -1,0 +1,73 @@
+"""Where a medium is: in the request itself, on the network, or in a directory that the operator has opened."""
+
+import base64
+import binascii
+from pathlib import Path
+from typing import Final
+from urllib.parse import unquote
+
+import attrs
+import trio
+
+from engine.errors import InvalidRequest
+from llamabox.media.fetch import MOST_BYTES, Fetcher
+
+_INLINE: Final = 64 * 1024  # characters of base64 that the loop decodes itself
+
+
+@attrs.frozen(kw_only=True)
+class Sources:
+    """``directory``: below it ``file:`` URLs may point, None: nowhere."""
+
+    fetcher: Fetcher
+    directory: Path | None = None
+
+    async def read(self, source: str) -> bytes:
+        """The bytes behind a ``data:``, ``http(s):`` or ``file:`` URL, or bare base64. Raises InvalidRequest."""
+        scheme = source[:8].partition(":")[0].lower()
+        if scheme in ("http", "https"):
+            return await self.fetcher.fetch(source)
+        if scheme == "file":
+            return await trio.to_thread.run_sync(self._read_file, source[len("file:") :])
+        if scheme == "data":
+            head, comma, text = source.partition(",")
+            if not comma or not head.rstrip().lower().endswith(";base64"):
+                raise InvalidRequest("a data: URL must hold base64 (data:image/png;base64,…)")
+            return await _decoded(text)
+        if ":" in source[:32]:
+            raise InvalidRequest(f"a URL of the kind {source[:32].partition(':')[0]}: is not supported")
+        return await _decoded(source)
+
+    def _read_file(self, path: str) -> bytes:
+        if self.directory is None:
+            raise InvalidRequest("file: URLs are not allowed (--media-path)")
+        root = self.directory.resolve()
+        name = unquote(path.removeprefix("//"))
+        try:
+            whole = Path(name).resolve()
+            found = whole if whole.is_relative_to(root) else (root / name.lstrip("/")).resolve()
+            if not found.is_relative_to(root) or not found.is_file():
+                raise InvalidRequest("there is no such file below the media directory")
+            with found.open("rb") as file:
+                data = file.read(MOST_BYTES + 1)
+        except (OSError, ValueError):
+            raise InvalidRequest("the file below the media directory cannot be read") from None
+        if len(data) > MOST_BYTES:
+            raise InvalidRequest(f"the file is larger than {MOST_BYTES >> 20} MiB")
+        return data
+
+
+async def _decoded(text: str) -> bytes:
+    data = _decode(text) if len(text) <= _INLINE else await trio.to_thread.run_sync(_decode, text)
+    if not data:
+        raise InvalidRequest("there is no data")
+    return data
+
+
+def _decode(text: str) -> bytes:
+    """Base64, its padding or not, line ends or not."""
+    joined = "".join(text.split())
+    try:
+        return base64.b64decode(joined + "=" * (-len(joined) % 4), validate=True)
+    except (binascii.Error, ValueError):
+        raise InvalidRequest("the data is no base64, nor a data:, http: or https: URL") from None
