@@ -42,6 +42,7 @@ class Ggml:
     reg_get: Any
     reg_name: Any
     reg_get_proc_address: Any
+    register: Any
     load_all_from_path: Any
 
 
@@ -62,6 +63,7 @@ _GGML_FUNCTIONS: Final[dict[str, tuple[Any, list[Any]]]] = {
     "reg_get": (_HANDLE, [ctypes.c_size_t]),
     "reg_name": (ctypes.c_char_p, [_HANDLE]),
     "reg_get_proc_address": (_HANDLE, [_HANDLE, ctypes.c_char_p]),
+    "register": (None, [_HANDLE]),
     "load_all_from_path": (None, [ctypes.c_char_p]),
 }
 
@@ -120,19 +122,25 @@ def init_numa(strategy: Numa) -> None:
 @functools.cache
 def ggml() -> Ggml:
     """The ggml libraries that llama.cpp itself uses."""
+    return Ggml(
+        **{
+            name: ggml_function(f"ggml_backend_{name}", restype, argtypes)
+            for name, (restype, argtypes) in _GGML_FUNCTIONS.items()
+        }
+    )
+
+
+def ggml_function(name: str, restype: Any, argtypes: list[Any]) -> Any:
+    """A function of the ggml libraries. Raises ImportError when they lack it."""
     load()
     extensions = importlib.import_module(f"{PACKAGE}._ctypes_extensions")
-    libraries = [extensions.load_shared_library(name, library_path()) for name in ("ggml", "ggml-base")]
-
-    def bind(name: str, restype: Any, argtypes: list[Any]) -> Any:
-        for library in libraries:
-            if hasattr(library, f"ggml_backend_{name}"):
-                function = getattr(library, f"ggml_backend_{name}")
-                function.restype, function.argtypes = restype, argtypes
-                return function
-        raise ImportError(f"ggml_backend_{name} is missing from the ggml libraries in {library_path()}")
-
-    return Ggml(**{name: bind(name, restype, argtypes) for name, (restype, argtypes) in _GGML_FUNCTIONS.items()})
+    for part in ("ggml", "ggml-base"):
+        library = extensions.load_shared_library(part, library_path())
+        if hasattr(library, name):
+            function = getattr(library, name)
+            function.restype, function.argtypes = restype, argtypes
+            return function
+    raise ImportError(f"{name} is missing from the ggml libraries in {library_path()}")
 
 
 def library_path() -> Path:
