@@ -41,9 +41,7 @@ class LastWords:
             return
         self._watch = RpcWatch(self._servers, self.lost)
         count = self._watch.start()
-        log.info("watching %d connections to RPC servers", count)
-        if count < len(self._servers):
-            log.warning("not every RPC server holds a part of the model: see --device and --tensor-split")
+        log.info("%d of %d RPC servers hold a part of the model", count, len(self._servers))
 
     def close(self) -> None:
         """The model is about to be freed."""

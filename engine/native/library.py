@@ -8,6 +8,8 @@ import importlib.util
 import sys
 import threading
 import types
+from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any, Final
 
@@ -132,15 +134,21 @@ def ggml() -> Ggml:
 
 def ggml_function(name: str, restype: Any, argtypes: list[Any]) -> Any:
     """A function of the ggml libraries. Raises ImportError when they lack it."""
-    load()
-    extensions = importlib.import_module(f"{PACKAGE}._ctypes_extensions")
-    for part in ("ggml", "ggml-base"):
-        library = extensions.load_shared_library(part, library_path())
+    # Asked of libllama, whose symbols include those of the libraries that it has loaded itself. Wheels hold the ggml
+    # libraries three times under different names: loaded by another name they would have a registry of their own.
+    for library in chain((load()._lib,), _ggml_libraries()):  # noqa: SLF001  # the binding offers no public name for it
         if hasattr(library, name):
             function = getattr(library, name)
             function.restype, function.argtypes = restype, argtypes
             return function
     raise ImportError(f"{name} is missing from the ggml libraries in {library_path()}")
+
+
+def _ggml_libraries() -> Iterator[Any]:
+    """For systems where a library's symbols are only its own (Windows), which have each library once."""
+    extensions = importlib.import_module(f"{PACKAGE}._ctypes_extensions")
+    for part in ("ggml", "ggml-base"):
+        yield extensions.load_shared_library(part, library_path())
 
 
 def library_path() -> Path:

@@ -81,11 +81,15 @@ class RpcWatch:
 
 def process_sockets() -> Iterator[socket.socket]:
     """Duplicates of this process's TCP sockets over IPv4, native code's included; the caller closes them."""
+    copies: set[int] = set()  # the listing's own descriptor is in the list, and may have become one of them
     for descriptor in [int(path.name) for path in _DESCRIPTORS.iterdir()]:
+        if descriptor in copies:
+            continue
         try:
             if not stat.S_ISSOCK(os.fstat(descriptor).st_mode):
                 continue
             copy = socket.socket(fileno=os.dup(descriptor))
+            copies.add(copy.fileno())
         except OSError:  # closed meanwhile
             continue
         if copy.family is socket.AF_INET and copy.type is socket.SOCK_STREAM:

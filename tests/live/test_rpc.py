@@ -1,0 +1,121 @@
+"""One model over several machines: llama-box with RPC servers of its own, which answer, are not there, and die."""
+
+import signal
+import socket
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.live.process import ServerProcess, launch, serving
+from tests.live.test_process import ENDLESS, run
+from tests.live.workers import LOOPBACK, Worker, free_port, worker
+
+CHAT = {"messages": [{"role": "user", "content": "Tell me of the sea"}], "max_tokens": 24, "temperature": 0}
+LOST = 69
+
+
+def text_of(url: str) -> str:
+    answer = httpx.post(f"{url}/v1/chat/completions", json=CHAT, timeout=60)
+    content: str = answer.json()["choices"][0]["message"]["content"]
+    assert content
+    return content
+
+
+@pytest.fixture(scope="module")
+def local_text(tiny_model: Path) -> str:
+    with serving("-m", str(tiny_model), "-c", "512") as (_, url):
+        return text_of(url)
+
+
+@pytest.fixture
+def two_workers() -> Iterator[tuple[Worker, Worker]]:
+    with ExitStack() as stack:
+        first, second = (stack.enter_context(worker()) for _ in range(2))
+        yield first, second
+
+
+def test_a_model_over_two_servers_says_the_same(
+    tiny_model: Path, local_text: str, two_workers: tuple[Worker, Worker]
+) -> None:
+    first, second = two_workers
+    endpoints = f"{first.endpoint},{second.endpoint}"
+    listed = run("--rpc", endpoints, "--list-devices")
+    assert listed.returncode == 0
+    devices = listed.stdout.splitlines()
+    assert [line.split(" (")[0] for line in devices[:2]] == [f"RPC0: {first.endpoint}", f"RPC1: {second.endpoint}"]
+    assert devices[2].startswith("CPU: ")
+
+    with serving("-m", str(tiny_model), "-c", "512", "--rpc", endpoints, "-ts", "1,2", "-v") as (server, url):
+        assert text_of(url) == local_text
+    for each in two_workers:
+        assert f"RPC0[{each.endpoint}] model buffer size" in server.log
+    for each in two_workers:
+        each.process.signal(signal.SIGTERM)
+        assert each.process.process.wait(timeout=60) == 0
+
+
+def test_without_a_server_it_does_not_start(tiny_model: Path) -> None:
+    endpoint = f"{LOOPBACK}:{free_port()}"
+    answer = run("-m", str(tiny_model), "--rpc", endpoint)
+    assert answer.returncode == LOST
+    assert answer.stderr == f"llama-box: --rpc: RPC server {endpoint}: cannot connect: Connection refused\n"
+
+
+def start_with(tiny_model: Path, servant: Worker) -> tuple[ServerProcess, str]:
+    server = launch("--port", "0", "-m", str(tiny_model), "-c", "4096", "--rpc", servant.endpoint)
+    url = server.wait_for(r"listening on (\S+)")[1]
+    server.wait_for("1 of 1 RPC servers hold a part of the model")
+    server.wait_for("ready after")
+    return server, url
+
+
+@pytest.mark.parametrize("streaming", [True, False], ids=["mid-stream", "idle"])
+def test_a_server_that_dies_ends_the_process(tiny_model: Path, streaming: bool) -> None:
+    """With a message, an exit status of its own, and an error event for each stream."""
+    with worker() as servant:
+        server, url = start_with(tiny_model, servant)
+        try:
+            text = ""
+            if streaming:
+                with httpx.stream("POST", f"{url}/v1/chat/completions", json=ENDLESS, timeout=60) as reply:
+                    lines = reply.iter_lines()
+                    text = next(lines)
+                    servant.process.signal(signal.SIGKILL)
+                    text += "\n".join(lines)
+            else:
+                servant.process.signal(signal.SIGKILL)
+            assert server.wait() == LOST, server.log
+        finally:
+            if server.process.poll() is None:
+                server.process.kill()
+                server.wait()
+    assert f"RPC server {servant.endpoint} hung up" in server.log
+    assert "Traceback" not in server.log, server.log
+    if streaming:
+        assert "error: " in text
+        assert "hung up" in text
+        assert "[DONE]" not in text
+
+
+def test_an_rpc_server_ends_cleanly_while_it_is_used(tiny_model: Path) -> None:
+    with worker() as servant:
+        server, _ = start_with(tiny_model, servant)
+        servant.process.signal(signal.SIGTERM)
+        assert servant.process.process.wait(timeout=60) == 0
+        assert server.wait() == LOST, server.log
+
+
+def test_a_busy_server_is_not_waited_for(tiny_model: Path) -> None:
+    with worker() as servant, socket.create_connection(tuple_of(servant.endpoint)):
+        servant.process.wait_for("a client came")
+        answer = run("--rpc", servant.endpoint, "--list-devices")
+    assert answer.returncode == LOST
+    assert "another one may be using it" in answer.stderr
+
+
+def tuple_of(endpoint: str) -> tuple[str, int]:
+    host, port = endpoint.split(":")
+    return host, int(port)
