@@ -77,7 +77,7 @@ class ThreadPools:
         attach(ctypes.cast(context, ctypes.c_void_p), *self._pools)
 
     def before(self, n_tokens: int) -> None:
-        """To be called before a decode of that many tokens. A team of one is the calling thread, left alone by OpenMP."""
+        """To be called before a decode of that many tokens: OpenMP leaves a team of one, the calling thread, alone."""
         batched = n_tokens > 1
         placement = self._placements[batched]
         if not self._pools or self._threads[batched] != 1:

@@ -3,7 +3,7 @@
 import signal
 import socket
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import httpx
@@ -64,48 +64,45 @@ def test_without_a_server_it_does_not_start(tiny_model: Path) -> None:
     assert answer.stderr == f"llama-box: --rpc: RPC server {endpoint}: cannot connect: Connection refused\n"
 
 
-def start_with(tiny_model: Path, servant: Worker) -> tuple[ServerProcess, str]:
+@contextmanager
+def client_of(tiny_model: Path, servant: Worker) -> Iterator[tuple[ServerProcess, str]]:
+    """A server whose model an RPC server holds, and its URL. How it ends is the test's matter."""
     server = launch("--port", "0", "-m", str(tiny_model), "-c", "4096", "--rpc", servant.endpoint)
-    url = server.wait_for(r"listening on (\S+)")[1]
-    server.wait_for("1 of 1 RPC servers hold a part of the model")
-    server.wait_for("ready after")
-    return server, url
+    try:
+        url = server.wait_for(r"listening on (\S+)")[1]
+        server.wait_for("1 of 1 RPC servers hold a part of the model")
+        server.wait_for("ready after")
+        yield server, url
+    finally:
+        if server.process.poll() is None:
+            server.process.kill()
+            server.wait()
 
 
-@pytest.mark.parametrize("streaming", [True, False], ids=["mid-stream", "idle"])
-def test_a_server_that_dies_ends_the_process(tiny_model: Path, streaming: bool) -> None:
+def test_a_server_that_dies_ends_the_process(tiny_model: Path) -> None:
     """With a message, an exit status of its own, and an error event for each stream."""
-    with worker() as servant:
-        server, url = start_with(tiny_model, servant)
-        try:
-            text = ""
-            if streaming:
-                with httpx.stream("POST", f"{url}/v1/chat/completions", json=ENDLESS, timeout=60) as reply:
-                    lines = reply.iter_lines()
-                    text = next(lines)
-                    servant.process.signal(signal.SIGKILL)
-                    text += "\n".join(lines)
-            else:
-                servant.process.signal(signal.SIGKILL)
-            assert server.wait() == LOST, server.log
-        finally:
-            if server.process.poll() is None:
-                server.process.kill()
-                server.wait()
+    with worker() as servant, client_of(tiny_model, servant) as (server, url):
+        with httpx.stream("POST", f"{url}/v1/chat/completions", json=ENDLESS, timeout=60) as reply:
+            lines = reply.iter_lines()
+            text = next(lines)
+            servant.process.signal(signal.SIGKILL)
+            text += "\n".join(lines)
+        assert server.wait() == LOST, server.log
     assert f"RPC server {servant.endpoint} hung up" in server.log
     assert "Traceback" not in server.log, server.log
-    if streaming:
-        assert "error: " in text
-        assert "hung up" in text
-        assert "[DONE]" not in text
+    assert "error: " in text
+    assert "hung up" in text
+    assert "[DONE]" not in text
 
 
-def test_an_rpc_server_ends_cleanly_while_it_is_used(tiny_model: Path) -> None:
-    with worker() as servant:
-        server, _ = start_with(tiny_model, servant)
+def test_an_idle_process_notices_a_server_that_is_stopped(tiny_model: Path) -> None:
+    """And the server itself ends cleanly, although it is in use."""
+    with worker() as servant, client_of(tiny_model, servant) as (server, _):
         servant.process.signal(signal.SIGTERM)
         assert servant.process.process.wait(timeout=60) == 0
         assert server.wait() == LOST, server.log
+    assert f"RPC server {servant.endpoint} hung up" in server.log
+    assert "Traceback" not in server.log, server.log
 
 
 def test_a_busy_server_is_not_waited_for(tiny_model: Path) -> None:
