@@ -9,6 +9,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.live.network import Machines, NoNetworkError, network
 from tests.live.process import ServerProcess, launch, serving
 from tests.live.test_process import ENDLESS, run
 from tests.live.workers import LOOPBACK, Worker, free_port, worker
@@ -57,6 +58,40 @@ def test_a_model_over_two_servers_says_the_same(
         assert each.process.process.wait(timeout=60) == 0
 
 
+@pytest.fixture
+def machines() -> Iterator[Machines]:
+    with ExitStack() as stack:
+        try:
+            made = stack.enter_context(network())
+        except NoNetworkError as error:
+            pytest.skip(str(error))
+        yield made
+
+
+def test_one_model_over_two_machines(tiny_model: Path, tmp_path: Path, machines: Machines, local_text: str) -> None:
+    client, others = machines
+    path = tmp_path / "box.sock"  # reached from outside the namespace
+    with ExitStack() as stack:
+        for namespace, _ in others:
+            servant = launch("--rpc-server-port", "50052", prefix=("ip", "netns", "exec", namespace))
+            stack.callback(servant.end)
+            servant.wait_for("ANYBODY WHO REACHES 0.0.0.0:50052 CAN USE THIS PROCESS")
+            servant.wait_for("listening on 0.0.0.0:50052")
+        endpoints = ",".join(f"{address}:50052" for _, address in others)
+        server = launch(
+            "-m", str(tiny_model), "-c", "512", "--rpc", endpoints, "-ts", "1,1", "--host", str(path),
+            prefix=("ip", "netns", "exec", client),
+        )  # fmt: skip
+        stack.callback(server.end)
+        server.wait_for("2 of 2 RPC servers hold a part of the model")
+        server.wait_for("ready after")
+        with httpx.Client(transport=httpx.HTTPTransport(uds=str(path)), base_url="http://box", timeout=60) as here:
+            answer = here.post("/v1/chat/completions", json=CHAT).json()
+        assert answer["choices"][0]["message"]["content"] == local_text
+        server.signal(signal.SIGTERM)
+        assert server.wait() == 0, server.log
+
+
 def test_without_a_server_it_does_not_start(tiny_model: Path) -> None:
     endpoint = f"{LOOPBACK}:{free_port()}"
     answer = run("-m", str(tiny_model), "--rpc", endpoint)
@@ -74,9 +109,7 @@ def client_of(tiny_model: Path, servant: Worker) -> Iterator[tuple[ServerProcess
         server.wait_for("ready after")
         yield server, url
     finally:
-        if server.process.poll() is None:
-            server.process.kill()
-            server.wait()
+        server.end()
 
 
 def test_a_server_that_dies_ends_the_process(tiny_model: Path) -> None:

@@ -35,6 +35,4 @@ def worker(*arguments: str, port: int | None = None) -> Iterator[Worker]:
         process.wait_for(r"listening on ")
         yield Worker(process, f"{LOOPBACK}:{port}")
     finally:
-        if process.process.poll() is None:
-            process.process.kill()
-        process.wait()
+        process.end()
