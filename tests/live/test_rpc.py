@@ -1,7 +1,6 @@
 """One model over several machines: llama-box with RPC servers of its own, which answer, are not there, and die."""
 
 import signal
-import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -38,6 +37,19 @@ def two_workers() -> Iterator[tuple[Worker, Worker]]:
         yield first, second
 
 
+@contextmanager
+def client_of(tiny_model: Path, endpoints: str, *more: str) -> Iterator[tuple[ServerProcess, str]]:
+    """A server whose model an RPC server holds, and its URL. How it ends is the test's matter."""
+    server = launch("--port", "0", "-m", str(tiny_model), "-c", "4096", "--rpc", endpoints, *more)
+    try:
+        url = server.wait_for(r"listening on (\S+)")[1]
+        server.wait_for(r"(\d) of \1 RPC servers hold a part of the model")
+        server.wait_for("ready after")
+        yield server, url
+    finally:
+        server.end()
+
+
 def test_a_model_over_two_servers_says_the_same(
     tiny_model: Path, local_text: str, two_workers: tuple[Worker, Worker]
 ) -> None:
@@ -49,13 +61,20 @@ def test_a_model_over_two_servers_says_the_same(
     assert [line.split(" (")[0] for line in devices[:2]] == [f"RPC0: {first.endpoint}", f"RPC1: {second.endpoint}"]
     assert devices[2].startswith("CPU: ")
 
-    with serving("-m", str(tiny_model), "-c", "512", "--rpc", endpoints, "-ts", "1,2", "-v") as (server, url):
+    with client_of(tiny_model, endpoints, "-ts", "1,2", "-ot", "1.ffn_up=CPU", "-v") as (server, url):
         assert text_of(url) == local_text
+        # Idle now; a server that is told to end does so cleanly, and whom it served notices.
+        second.process.signal(signal.SIGTERM)
+        assert second.process.wait() == 0, second.process.log
+        assert server.wait() == LOST, server.log
     for each in two_workers:
         assert f"RPC0[{each.endpoint}] model buffer size" in server.log
-    for each in two_workers:
-        each.process.signal(signal.SIGTERM)
-        assert each.process.process.wait(timeout=60) == 0
+    assert re.search(r"tensor blk\.1\.ffn_up\.weight .* buffer type overridden to CPU", server.log)
+    assert f"RPC server {second.endpoint} hung up" in server.log
+    assert "Traceback" not in server.log, server.log
+    first.process.wait_for("the client left")
+    first.process.signal(signal.SIGTERM)
+    assert first.process.wait() == 0, first.process.log
 
 
 @pytest.fixture
@@ -99,22 +118,9 @@ def test_without_a_server_it_does_not_start(tiny_model: Path) -> None:
     assert answer.stderr == f"llama-box: --rpc: RPC server {endpoint}: cannot connect: Connection refused\n"
 
 
-@contextmanager
-def client_of(tiny_model: Path, servant: Worker) -> Iterator[tuple[ServerProcess, str]]:
-    """A server whose model an RPC server holds, and its URL. How it ends is the test's matter."""
-    server = launch("--port", "0", "-m", str(tiny_model), "-c", "4096", "--rpc", servant.endpoint)
-    try:
-        url = server.wait_for(r"listening on (\S+)")[1]
-        server.wait_for("1 of 1 RPC servers hold a part of the model")
-        server.wait_for("ready after")
-        yield server, url
-    finally:
-        server.end()
-
-
 def test_a_server_that_dies_ends_the_process(tiny_model: Path) -> None:
     """With a message, an exit status of its own, and an error event for each stream."""
-    with worker() as servant, client_of(tiny_model, servant) as (server, url):
+    with worker() as servant, client_of(tiny_model, servant.endpoint) as (server, url):
         with httpx.stream("POST", f"{url}/v1/chat/completions", json=ENDLESS, timeout=60) as reply:
             lines = reply.iter_lines()
             text = next(lines)
@@ -126,26 +132,3 @@ def test_a_server_that_dies_ends_the_process(tiny_model: Path) -> None:
     assert "error: " in text
     assert "hung up" in text
     assert "[DONE]" not in text
-
-
-def test_an_idle_process_notices_a_server_that_is_stopped(tiny_model: Path) -> None:
-    """And the server itself ends cleanly, although it is in use."""
-    with worker() as servant, client_of(tiny_model, servant) as (server, _):
-        servant.process.signal(signal.SIGTERM)
-        assert servant.process.process.wait(timeout=60) == 0
-        assert server.wait() == LOST, server.log
-    assert f"RPC server {servant.endpoint} hung up" in server.log
-    assert "Traceback" not in server.log, server.log
-
-
-def test_a_busy_server_is_not_waited_for(tiny_model: Path) -> None:
-    with worker() as servant, socket.create_connection(tuple_of(servant.endpoint)):
-        servant.process.wait_for("a client came")
-        answer = run("--rpc", servant.endpoint, "--list-devices")
-    assert answer.returncode == LOST
-    assert "another one may be using it" in answer.stderr
-
-
-def tuple_of(endpoint: str) -> tuple[str, int]:
-    host, port = endpoint.split(":")
-    return host, int(port)
