@@ -15,10 +15,14 @@ _MAIN_MEMORY: Final = "CPU"
 
 def with_expert_overrides(engine: EngineOptions, values: Mapping[str, Given]) -> EngineOptions:
     """The options with the overrides that the two flags stand for, after those that were given, which win."""
-    patterns = []
-    if (every := values.get("--cpu-moe")) and every.value:
-        patterns.append(_EXPERTS)
-    elif first := values.get("--n-cpu-moe"):
-        patterns += [rf"blk\.{layer}{_EXPERTS}" for layer in range(first.value)]
-    overrides = (*engine.model.tensor_overrides, *((pattern, _MAIN_MEMORY) for pattern in patterns))
+    every, first = values.get("--cpu-moe"), values.get("--n-cpu-moe")
+    if every and every.value:
+        pattern = _EXPERTS
+    elif first and first.value:
+        # One expression: the library compiles each of them anew for each tensor.
+        layers = "|".join(str(layer) for layer in range(first.value))
+        pattern = rf"blk\.(?:{layers}){_EXPERTS}"
+    else:
+        return engine
+    overrides = (*engine.model.tensor_overrides, (pattern, _MAIN_MEMORY))
     return attrs.evolve(engine, model=attrs.evolve(engine.model, tensor_overrides=overrides))

@@ -70,7 +70,7 @@ class LastWords:
         if gone:
             self.lost(gone)
         else:
-            self._end(UNREACHABLE, f"one of {_named(self._servers)} failed: {message}")
+            self._end(UNREACHABLE, f"an RPC server failed ({', '.join(map(str, self._servers))}): {message}")
 
     def _end(self, status: int, reason: str) -> None:
         with self._lock:

@@ -100,6 +100,8 @@ class _Run:
             server.stop()
             await server.ended.wait()
             self._last_words.told()
+            if self._native_end.is_set():
+                await trio.sleep_forever()  # the native thread ends the process, with its own status
             nursery.cancel_scope.cancel()
         log.info("stopped")
         return self._status

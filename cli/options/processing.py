@@ -135,7 +135,7 @@ _DEVICES = (
     ),
     _option(
         flags="-ncmoe --n-cpu-moe",
-        kind=Whole(minimum=0, maximum=10_000),
+        kind=Whole(minimum=0, maximum=1000),
         metavar="N",
         default="0",
         help="the same for the first N layers",

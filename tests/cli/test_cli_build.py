@@ -67,7 +67,7 @@ SAMPLES = {
     "engine.model.tensor_overrides": {
         r"-ot ffn_.*=CPU -ot a=b=RPC0[h:1],c=CPU": (("ffn_.*", "CPU"), ("a=b", "RPC0[h:1]"), ("c", "CPU")),
         "--cpu-moe -ot x=CPU": (("x", "CPU"), (r"\.ffn_(up|down|gate|gate_up)_(ch|)exps", "CPU")),
-        "--n-cpu-moe 2": tuple((rf"blk\.{n}\.ffn_(up|down|gate|gate_up)_(ch|)exps", "CPU") for n in (0, 1)),
+        "--n-cpu-moe 2": ((r"blk\.(?:0|1)\.ffn_(up|down|gate|gate_up)_(ch|)exps", "CPU"),),
     },
     "rpc_server.host": {"--rpc-server-host 127.0.0.1": "127.0.0.1"},
     "rpc_server.port": {"--rpc-server-port 50052": 50052},

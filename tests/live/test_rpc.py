@@ -1,5 +1,6 @@
 """One model over several machines: llama-box with RPC servers of its own, which answer, are not there, and die."""
 
+import re
 import signal
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -72,7 +73,6 @@ def test_a_model_over_two_servers_says_the_same(
     assert re.search(r"tensor blk\.1\.ffn_up\.weight .* buffer type overridden to CPU", server.log)
     assert f"RPC server {second.endpoint} hung up" in server.log
     assert "Traceback" not in server.log, server.log
-    first.process.wait_for("the client left")
     first.process.signal(signal.SIGTERM)
     assert first.process.wait() == 0, first.process.log
 
