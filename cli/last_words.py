@@ -58,7 +58,7 @@ class LastWords:
 
     def lost(self, servers: Sequence[Endpoint]) -> None:
         """The servers have hung up. Does not return to a process that goes on."""
-        self._end(UNREACHABLE, f"{_named(servers)} hung up, and the part of the model that it held is lost")
+        self._end(UNREACHABLE, f"{_named(servers)} is gone, and the part of the model that it held is lost")
 
     def aborted(self, message: str) -> None:
         """The native library gave up. See ``engine.native.abort``."""

@@ -39,7 +39,7 @@ def test_a_server_that_is_gone_is_named(statuses: list[int]) -> None:
         words.told()
         words.aborted("ggml-rpc.cpp:500: Remote RPC server crashed or returned malformed response")
     assert statuses == [UNREACHABLE]
-    assert announced == [f"RPC server {gone} hung up, and the part of the model that it held is lost"]
+    assert announced == [f"RPC server {gone} is gone, and the part of the model that it held is lost"]
 
 
 def test_a_server_that_is_there_again_is_one_of_several(statuses: list[int]) -> None:
