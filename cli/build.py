@@ -9,9 +9,11 @@ import attrs
 from cli.cores import physical_cores
 from cli.errors import UsageError
 from cli.escapes import unescape
+from cli.experts import with_expert_overrides
 from cli.files import check_directory, check_readable, check_tls, read_keys, read_text
 from cli.kinds import TextFile
 from cli.parse import Given
+from cli.processors import resolve_placement
 from engine.embedding.options import EmbeddingOptions
 from engine.native.options import AdapterOptions, ContextOptions, ModelOptions, Pooling
 from engine.text.options import EngineOptions
@@ -32,15 +34,10 @@ def build_settings(values: Mapping[str, Given]) -> Settings:
 
     Without a model file the demo model is prepared, which takes a while the first time.
     """
-    settings = Settings(engine=EngineOptions(model=ModelOptions(path="")))
-    for given in values.values():
-        # "As many as there are" is resolved below; the other values of the context are taken as they are.
-        if given.option.setting is not None and given.option.setting not in _THREADS:
-            value = read_text(given.value, given.spelling) if isinstance(given.value, TextFile) else given.value
-            settings = _with(settings, given.option.setting.split("."), value)
+    settings = given_settings(values)
     settings = attrs.evolve(
         settings,
-        engine=_engine(settings, values),
+        engine=with_expert_overrides(_engine(settings, values), values),
         server=_server(settings.server, values),
         defaults=_defaults(settings, values),
         chat=_chat(settings.chat, values),
@@ -56,6 +53,17 @@ def _check_media(settings: Settings) -> None:
     directory = settings.media.directory
     if directory is not None and not Path(directory).is_dir():
         raise UsageError(f"--media-path: {directory} is no directory")
+
+
+def given_settings(values: Mapping[str, Given]) -> Settings:
+    """The values in their places, before anything is checked or completed. UsageError for unreadable text files."""
+    settings = Settings(engine=EngineOptions(model=ModelOptions(path="")))
+    for given in values.values():
+        # "As many as there are" is resolved later; the other values of the context are taken as they are.
+        if given.option.setting is not None and given.option.setting not in _THREADS:
+            value = read_text(given.value, given.spelling) if isinstance(given.value, TextFile) else given.value
+            settings = _with(settings, given.option.setting.split("."), value)
+    return settings
 
 
 def _with(node: Any, path: list[str], value: Any) -> Any:
@@ -86,13 +94,14 @@ def _check_embedding(embedding: EmbeddingOptions, values: Mapping[str, Given]) -
 
 def _context(context: ContextOptions, values: Mapping[str, Given]) -> ContextOptions:
     threads, threads_batch = (values[key].value if key in values else None for key in _THREADS)
-    n_threads = threads or physical_cores()
+    n_threads = threads or physical_cores(processors=context.placement.processors)
     n_ubatch = context.n_ubatch
     if n_ubatch > context.n_batch:
         if given := values.get("engine.context.n_ubatch"):
             raise UsageError(f"{given.spelling}: {n_ubatch} is more than the batch size {context.n_batch}")
         n_ubatch = context.n_batch
-    return attrs.evolve(context, n_threads=n_threads, n_threads_batch=threads_batch or n_threads, n_ubatch=n_ubatch)
+    context = attrs.evolve(context, n_threads=n_threads, n_threads_batch=threads_batch or n_threads, n_ubatch=n_ubatch)
+    return resolve_placement(context, values)
 
 
 def _check_adapters(adapters: AdapterOptions, values: Mapping[str, Given]) -> None:

@@ -5,9 +5,11 @@ import sys
 from collections.abc import Sequence
 from typing import Final
 
-from cli.errors import UsageError
+from cli.errors import Unreachable, UsageError
 from cli.info import NATIVE, PLAIN, print_info
-from cli.parse import check_available, read_arguments, read_environment
+from cli.option import Section
+from cli.parse import Values, check_available, read_arguments, read_environment
+from cli.workers import UNREACHABLE, connect_servers
 
 USAGE_ERROR: Final = 2
 INTERRUPTED: Final = 130  # what shells say of a process that SIGINT ended
@@ -20,6 +22,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except UsageError as error:
         print("llama-box:", *str(error).splitlines(), file=sys.stderr)
         return USAGE_ERROR
+    except Unreachable as error:
+        print("llama-box:", *str(error).splitlines(), file=sys.stderr)
+        return UNREACHABLE
     except KeyboardInterrupt:
         return INTERRUPTED
 
@@ -32,16 +37,42 @@ def _run(arguments: Sequence[str]) -> int:
             return 0
     values = read_environment(os.environ) | values
     check_available(values)
+    serves_devices = _serves_devices(values)
+    _set_polling(values)
+    connect_servers(values)
     for name in NATIVE:
         if name in values:
             print_info(name)
             return 0
     # Imported late: --help must not pay for the server.
-    from cli.build import build_settings
+    from cli.build import build_settings, given_settings
     from cli.placement import check_placement
 
+    if serves_devices:
+        from cli import rpc_server
+
+        return rpc_server.run(given_settings(values))
     check_placement(values)
     settings = build_settings(values)
     from cli.serve import run
 
     return run(settings)
+
+
+def _serves_devices(values: Values) -> bool:
+    if not any(given.option.section is Section.RPC_SERVER for given in values.values()):
+        return False
+    from cli.rpc_server import is_wanted
+
+    return is_wanted(values)
+
+
+def _set_polling(values: Values) -> None:
+    """The OpenMP runtime reads this when it is loaded, with the native library."""
+    from cli.processors import polling
+
+    units = polling(values)
+    if units is not None:
+        from engine.native.threads import set_polling
+
+        set_polling(units)

@@ -8,6 +8,7 @@ import attrs
 from cli.kinds import Kind, Switch
 
 ENV_PREFIX: Final = "LLAMA_ARG_"
+NO_DRAFT: Final = "there is no draft model yet whose placement it could change"
 
 
 class Section(enum.Enum):
@@ -55,6 +56,7 @@ class Option:
     repeat: bool = False
     if_alone: str | None = None
     available: bool = True
+    refusal: str = "not available yet"  # why an option that is not available is refused
 
     @property
     def name(self) -> str:

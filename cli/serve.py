@@ -6,6 +6,8 @@ import signal
 import socket
 import sys
 import threading
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Final
@@ -13,9 +15,13 @@ from typing import TYPE_CHECKING, Final
 import trio
 
 from api.listen import BindError, address_of, bind_sockets
+from cli.last_words import LastWords
 from engine.bridge import BridgedEngine, open_text_engine
 from engine.errors import EngineError, ModelLoadError
+from engine.native.abort import abort_guard
 from engine.native.options import Pooling
+from engine.native.rpc_probe import parse_endpoint
+from engine.text.loop import Publish, Started
 from engine.text.start import start_text_engine
 from llamabox import logs
 from llamabox.chat.errors import TEMPLATE_ERRORS, TemplateError
@@ -73,13 +79,22 @@ class _Run:
         self._engine_ended = trio.Event()
         self._stop_loading = threading.Event()
         self._status = 0
+        self._engine: BridgedEngine | None = None
+        self._native_end = trio.Event()  # native code can go on no further: the process is about to end
+        self._native_reason = ""
+        self._last_words = LastWords(
+            [parse_endpoint(text) for text in settings.engine.model.rpc_servers], self._announce_native_end
+        )
+        self._trio_token: trio.lowlevel.TrioToken | None = None
         self.stuck = False  # an interpreter never ended its job
 
     async def serve(self, sockets: list[socket.socket]) -> int:
+        self._trio_token = trio.lowlevel.current_trio_token()
         tls = self._settings.server.ssl_key_file is not None
         services = Services(settings=self._settings, metrics=Metrics(), model_ids=_model_ids(self._settings))
         async with trio.open_nursery() as nursery:
             await nursery.start(self._watch_signals)
+            nursery.start_soon(self._watch_native)
             for sock in sockets:
                 log.info("listening on %s", address_of(sock, tls=tls))
             nursery.start_soon(self._guard_engine, services)
@@ -89,6 +104,9 @@ class _Run:
             await self._engine_ended.wait()
             server.stop()
             await server.ended.wait()
+            self._last_words.told()
+            if self._native_end.is_set():
+                await trio.sleep_forever()  # the native thread ends the process, with its own status
             nursery.cancel_scope.cancel()
         log.info("stopped")
         return self._status
@@ -105,14 +123,10 @@ class _Run:
 
     async def _run_engine(self, services: Services) -> None:
         """Load the model while the interpreters start, serve, and end when asked to."""
-        engine_settings = self._settings.engine
         send, receive = trio.open_memory_channel[InterpreterPool](1)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._hold_pool, send)
-            async with open_text_engine(
-                lambda publish: start_text_engine(engine_settings, publish, self._may_load),
-                event_buffer=engine_settings.event_buffer,
-            ) as engine:
+            async with self._open_engine() as engine:
                 pool = await receive.receive()
                 services.prompts = await _prompts(engine, pool, self._settings)
                 services.text = engine
@@ -125,6 +139,37 @@ class _Run:
                 services.enter(Phase.STOPPING)
                 await self._grace(services)
             nursery.cancel_scope.cancel()
+
+    @asynccontextmanager
+    async def _open_engine(self) -> AsyncIterator[BridgedEngine]:
+        """The text engine, with an eye on the RPC servers that hold a part of it."""
+        async with open_text_engine(self._start_engine, event_buffer=self._settings.engine.event_buffer) as engine:
+            self._engine = engine
+            await trio.to_thread.run_sync(self._last_words.watch_servers)
+            try:
+                yield engine
+            finally:
+                self._last_words.close()
+
+    def _start_engine(self, publish: Publish) -> Started:
+        abort_guard.install(self._last_words.aborted)
+        return start_text_engine(self._settings.engine, publish, self._may_load)
+
+    def _announce_native_end(self, reason: str) -> None:
+        """Called by a native thread."""
+        self._native_reason = reason
+        assert self._trio_token is not None, "no native code runs before the loop does"
+        try:
+            self._trio_token.run_sync_soon(self._native_end.set)
+        except trio.RunFinishedError:
+            self._last_words.told()
+
+    async def _watch_native(self) -> None:
+        """Native code is at its end: requests get an error, the connections end; the native thread does the rest."""
+        await self._native_end.wait()
+        if self._engine is not None:
+            self._engine.thread_ended(self._native_reason)
+        self._engine_ended.set()
 
     async def _hold_pool(self, send: trio.MemorySendChannel[InterpreterPool]) -> None:
         # Not before: starting it takes both cores of a small machine, which the load and the imports need first.

@@ -41,5 +41,9 @@ class EngineUnavailable(EngineError):
     """The engine is shutting down or has died; the request was not, or not completely, served."""
 
 
+class RpcError(EngineError):
+    """An RPC server cannot be used; the text names the endpoint and says why."""
+
+
 class NativeError(EngineError):
     """A native call answered with an error that no input of the request explains."""

@@ -81,6 +81,18 @@ class MediaSettings:
 
 
 @attrs.frozen(kw_only=True)
+class RpcServerSettings:
+    """How this machine's devices are served to other machines. Nothing is while ``port`` is 0."""
+
+    host: str = "0.0.0.0"  # noqa: S104  # the contract's default; a warning is logged
+    port: int = 0
+    main_gpu: int = 0  # the device's number among those that --list-devices shows after the CPU; negative: the CPU
+    threads: int | None = None  # None: physical cores
+    cache: bool = False  # keep large tensors in files
+    cache_dir: str | None = None  # None: the user's cache directory
+
+
+@attrs.frozen(kw_only=True)
 class Settings:
     """One run of the server."""
 
@@ -90,3 +102,4 @@ class Settings:
     chat: ChatSettings = attrs.field(factory=ChatSettings)
     media: MediaSettings = attrs.field(factory=MediaSettings)
     log: LogSettings = attrs.field(factory=LogSettings)
+    rpc_server: RpcServerSettings = attrs.field(factory=RpcServerSettings)

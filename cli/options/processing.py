@@ -4,13 +4,65 @@ from functools import partial
 from typing import Final
 
 from cli import forms
-from cli.kinds import Form, Whole, members, text
-from cli.option import Option, Section
+from cli import placement_forms as placement
+from cli.kinds import Form, Whole, Words, members
+from cli.option import NO_DRAFT, Option, Section
 from engine.native.options import Numa, SplitMode
 
 _option = partial(Option, section=Section.COMPLETION)
 _later = partial(_option, available=False)
 _threads = Whole(minimum=1, maximum=512, also=(-1,), none=-1)
+
+
+def _threads_of(batch: str, short: str, whose: str, field: str) -> tuple[Option, ...]:
+    """The options about where and how a team of threads runs."""
+    default = "as {}" if batch else ""
+    processors = partial(
+        _option,
+        setting=f"engine.context.{field}.processors",
+        repeat=True,
+    )
+    return (
+        processors(
+            flags=f"-C{short} --cpu-mask{batch}",
+            kind=Form("a hexadecimal mask with a bit set", placement.cpu_mask),
+            metavar="MASK",
+            default=default.format("--cpu-mask") or "all",
+            help=f"processors for {whose}, bit 0 for the first; adds to --cpu-range{batch}",
+        ),
+        processors(
+            flags=f"-Cr{short} --cpu-range{batch}",
+            kind=Form("FIRST-LAST", placement.cpu_range),
+            metavar="FIRST-LAST",
+            default=default.format("--cpu-range") or "all",
+            help=f"processors for {whose}; adds to --cpu-mask{batch}",
+        ),
+        _option(
+            flags=f"--cpu-strict{batch}",
+            kind=Words({"0": False, "1": True}),
+            metavar="0|1",
+            setting=f"engine.context.{field}.strict",
+            default=default.format("--cpu-strict") or "0",
+            help=f"one processor for each of {whose}",
+        ),
+        _option(
+            flags=f"--prio{batch}",
+            kind=Whole(minimum=0, maximum=3),
+            metavar="N",
+            setting=f"engine.context.{field}.priority",
+            default=default.format("--prio") or "0",
+            help=f"priority of {whose}: 0 normal, 1 to 3 real time, which the system must allow",
+        ),
+        _option(
+            flags=f"--poll{batch}",
+            kind=Whole(minimum=0, maximum=100),
+            metavar="N",
+            setting=f"engine.context.{field}.poll",
+            default=default.format("--poll") or "about 1",
+            help=f"how long {whose} spin before they sleep, in units of 131,072 rounds; 0 = not at all",
+        ),
+    )
+
 
 _DEVICES = (
     _option(
@@ -76,11 +128,25 @@ _DEVICES = (
         default="off",
         help="how threads and memory are placed on machines with several memory nodes",
     ),
-    _later(flags="-cmoe --cpu-moe", help="keep the weights of all experts in main memory"),
-    _later(flags="-ncmoe --n-cpu-moe", kind=Whole(minimum=0), metavar="N", help="the same for the first N layers"),
-    _later(flags="-cmoed --cpu-moe-draft", help="--cpu-moe for the draft model"),
+    _option(
+        flags="-cmoe --cpu-moe",
+        default="off",
+        help="keep the weights of all experts in main memory",
+    ),
+    _option(
+        flags="-ncmoe --n-cpu-moe",
+        kind=Whole(minimum=0, maximum=1000),
+        metavar="N",
+        default="0",
+        help="the same for the first N layers",
+    ),
+    _later(flags="-cmoed --cpu-moe-draft", help="--cpu-moe for the draft model", refusal=NO_DRAFT),
     _later(
-        flags="-ncmoed --n-cpu-moe-draft", kind=Whole(minimum=0), metavar="N", help="--n-cpu-moe for the draft model"
+        flags="-ncmoed --n-cpu-moe-draft",
+        kind=Whole(minimum=0),
+        metavar="N",
+        help="--n-cpu-moe for the draft model",
+        refusal=NO_DRAFT,
     ),
 )
 
@@ -102,42 +168,8 @@ _PROCESSOR = (
         default="-1: as --threads",
         help="threads that process prompts",
     ),
-    *(
-        option
-        for batch, short, whose in (("", "", "the generating threads"), ("-batch", "b", "the prompt threads"))
-        for option in (
-            _later(
-                flags=f"-C{short} --cpu-mask{batch}",
-                kind=text("a hexadecimal mask"),
-                metavar="MASK",
-                help=f"processors for {whose}",
-            ),
-            _later(
-                flags=f"-Cr{short} --cpu-range{batch}",
-                kind=text("FIRST-LAST"),
-                metavar="FIRST-LAST",
-                help=f"processors for {whose}",
-            ),
-            _later(
-                flags=f"--cpu-strict{batch}",
-                kind=Whole(minimum=0, maximum=1),
-                metavar="0|1",
-                help=f"one processor for each of {whose}",
-            ),
-            _later(
-                flags=f"--prio{batch}",
-                kind=Whole(minimum=0, maximum=3),
-                metavar="N",
-                help=f"priority of {whose}, 0 = normal to 3 = real time",
-            ),
-            _later(
-                flags=f"--poll{batch}",
-                kind=Whole(minimum=0, maximum=100),
-                metavar="N",
-                help=f"how long {whose} spin before they sleep, 0 = not",
-            ),
-        )
-    ),
+    *_threads_of("", "", "the generating threads", "placement"),
+    *_threads_of("-batch", "b", "the prompt threads", "placement_batch"),
 )
 
 PROCESSING: Final = (*_DEVICES, *_PROCESSOR)

@@ -4,8 +4,9 @@ from functools import partial
 from typing import Final
 
 from cli import forms
+from cli import placement_forms as placement
 from cli.kinds import FILE, POSITIVE, Form, Switch, Whole, names, on_off_auto, text
-from cli.option import Option, Section
+from cli.option import NO_DRAFT, Option, Section
 from engine.native.options import FlashAttention
 
 _option = partial(Option, section=Section.SERVER)
@@ -252,26 +253,31 @@ _PLACEMENT = (
         setting="engine.warmup",
         help="one empty run before the server is ready",
     ),
-    _later(
+    _option(
         flags="--rpc",
-        kind=names("HOST:PORT by comma"),
+        kind=Form("HOST:PORT by comma", placement.endpoints),
         metavar="HOST:PORT,...",
         env="RPC",
-        help="devices of RPC servers",
+        setting="engine.model.rpc_servers",
+        default="none",
+        help="devices of other machines, each served by llama-box --rpc-server-port or llama.cpp's rpc-server",
     ),
-    _later(
+    _option(
         flags="-ot --override-tensor",
-        kind=names("PATTERN=BUFFER_TYPE by comma"),
+        kind=Form("PATTERN=BUFFER_TYPE by comma, PATTERN an ECMAScript regular expression", placement.overrides),
         metavar="PATTERN=TYPE,...",
+        setting="engine.model.tensor_overrides",
         repeat=True,
-        help="place matching tensors in a buffer type",
+        default="none",
+        help="place tensors whose name matches in a buffer type (see --list-buffer-types); the first match counts",
     ),
     _later(
         flags="-otd --override-tensor-draft",
-        kind=names("PATTERN=BUFFER_TYPE by comma"),
+        kind=Form("PATTERN=BUFFER_TYPE by comma, PATTERN an ECMAScript regular expression", placement.overrides),
         metavar="PATTERN=TYPE,...",
         repeat=True,
         help="the same for the draft model",
+        refusal=NO_DRAFT,
     ),
 )
 

@@ -5,7 +5,7 @@ from typing import Final
 
 from cli import forms
 from cli.kinds import FILE, SHARE, Form, Whole
-from cli.option import Option, Section
+from cli.option import NO_DRAFT, Option, Section
 
 _later = partial(Option, section=Section.SPECULATIVE, available=False)
 
@@ -46,12 +46,14 @@ SPECULATIVE: Final = (
         kind=Form("device names by comma, or none", forms.devices),
         metavar="NAME,...",
         help="devices of the draft model",
+        refusal=NO_DRAFT,
     ),
     _later(
         flags="-ngld --gpu-layers-draft --n-gpu-layers-draft",
         kind=Whole(minimum=-1),
         metavar="N",
         help="layers of the draft model to place on devices",
+        refusal=NO_DRAFT,
     ),
     _later(
         flags="--lookup-ngram-min",

@@ -14,6 +14,7 @@ from engine.guidance import library, trial
 from engine.guidance.matcher import GuidanceGrammar, GuidanceMatcher
 from engine.guidance.reason import readable
 from engine.guidance.tokenizer import build_tokenizer
+from engine.native.threads import unbind
 from engine.native.vocab import LlamaVocab
 from engine.text.requests import GrammarSpec
 
@@ -70,6 +71,7 @@ class GuidanceGrammars:
             self._tokenizer.set_exception(EngineUnavailable(_CLOSED))
 
     def _build(self) -> None:
+        unbind()  # the engine thread, which starts this one, may be bound to a processor
         try:
             self._tokenizer.set_result(build_tokenizer(self._vocab, self._native_tokenize, self._closed.is_set))
         except ValueError as error:

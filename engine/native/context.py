@@ -15,6 +15,7 @@ from engine.native.control_vector import ControlVector
 from engine.native.log import explain, native_log
 from engine.native.model import Model
 from engine.native.options import Attention, CacheType, ContextOptions, FlashAttention, Pooling
+from engine.native.threads import ThreadPools
 
 _CACHE_TYPES: Final = {
     CacheType.F32: "GGML_TYPE_F32",
@@ -86,6 +87,12 @@ class Context:
         self._row_type = ctypes.c_float * self._n_vocab
         self._logits_lock = threading.Lock()
         self._abort = AbortFlag(lib, handle)
+        self._pools = ThreadPools(options)
+        try:
+            self._pools.attach(lib, handle)
+        except BaseException:
+            lib.llama_free(handle)
+            raise
         model.register(self)
 
     def new_batch(self) -> Batch:
@@ -103,6 +110,7 @@ class Context:
             raise ValueError(f"a decode takes 1 to {self.n_batch} tokens, not {len(batch)}")
         if batch.lowest_token() < 0 or batch.highest_token() >= self._n_vocab:
             raise ValueError(f"a token is not in the vocabulary (0 to {self._n_vocab - 1})")
+        self._pools.before(len(batch))
         with native_log.collect_errors() as errors:
             status: int = self._lib.llama_decode(handle, batch.native)
         if status not in (0, 1, 2):
@@ -331,6 +339,7 @@ class Context:
             return
         handle, self.handle, self._memory = self.handle, None, None
         self._lib.llama_free(handle)
+        self._pools.close()
 
     def _open(self) -> Any:
         if self.handle is None:

@@ -11,6 +11,7 @@ import attrs
 from engine.native import library
 
 _MIB: Final = 1024 * 1024
+RPC: Final = "RPC"  # the backend of other machines' devices
 
 
 class DeviceType(enum.Enum):
@@ -56,17 +57,23 @@ def _device(handle: int) -> Device:
 
 
 def devices() -> list[Device]:
-    """All devices, the CPU included, in the library's order."""
+    """All devices, the CPU included: first those of RPC servers, as models are split over them first."""
     library.start()
     ggml = library.ggml()
-    return [_device(ggml.dev_get(index)) for index in range(ggml.dev_count())]
+    found = [_device(ggml.dev_get(index)) for index in range(ggml.dev_count())]
+    return sorted(found, key=lambda device: device.backend != RPC)
+
+
+def buffer_type(device: Device) -> tuple[str, int]:
+    """Name and handle of the buffer type that a device computes from."""
+    ggml = library.ggml()
+    handle: int = ggml.dev_buffer_type(device.handle)
+    return _text(ggml.buft_name(handle)), handle
 
 
 def buffer_types() -> list[str]:
-    """Names of the devices' buffer types, without repetition, in the library's order."""
-    ggml = library.ggml()
-    names = (_text(ggml.buft_name(ggml.dev_buffer_type(device.handle))) for device in devices())
-    return list(dict.fromkeys(names))
+    """Names of the devices' buffer types, without repetition, in the order of the devices."""
+    return list(dict.fromkeys(buffer_type(device)[0] for device in devices()))
 
 
 def system_info() -> str:

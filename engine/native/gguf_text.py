@@ -14,33 +14,30 @@ class _Params(ctypes.Structure):
 
 
 @functools.cache
-def _functions() -> Any:
-    lib = library.load_base()
-    lib.gguf_init_from_file.restype = ctypes.c_void_p
-    lib.gguf_init_from_file.argtypes = (ctypes.c_char_p, _Params)
-    lib.gguf_find_key.restype = ctypes.c_int64
-    lib.gguf_find_key.argtypes = (ctypes.c_void_p, ctypes.c_char_p)
-    lib.gguf_get_kv_type.restype = ctypes.c_int
-    lib.gguf_get_kv_type.argtypes = (ctypes.c_void_p, ctypes.c_int64)
-    lib.gguf_get_val_str.restype = ctypes.c_char_p
-    lib.gguf_get_val_str.argtypes = (ctypes.c_void_p, ctypes.c_int64)
-    lib.gguf_free.restype = None
-    lib.gguf_free.argtypes = (ctypes.c_void_p,)
-    return lib
+def _functions() -> dict[str, Any]:
+    handle, number = ctypes.c_void_p, ctypes.c_int64
+    signatures: dict[str, tuple[Any, list[Any]]] = {
+        "gguf_init_from_file": (handle, [ctypes.c_char_p, _Params]),
+        "gguf_find_key": (number, [handle, ctypes.c_char_p]),
+        "gguf_get_kv_type": (ctypes.c_int, [handle, number]),
+        "gguf_get_val_str": (ctypes.c_char_p, [handle, number]),
+        "gguf_free": (None, [handle]),
+    }
+    return {name: library.ggml_function(name, *signature) for name, signature in signatures.items()}
 
 
 def read_texts(path: str, keys: tuple[str, ...]) -> dict[str, str]:
     """Those of the metadata ``keys`` that the file has and whose values are texts. {} for what is no GGUF file."""
-    lib = _functions()
-    handle = lib.gguf_init_from_file(path.encode(), _Params(no_alloc=True, ctx=None))
+    call = _functions()
+    handle = call["gguf_init_from_file"](path.encode(), _Params(no_alloc=True, ctx=None))
     if not handle:
         return {}
     try:
-        found = {key: lib.gguf_find_key(handle, key.encode()) for key in keys}
+        found = {key: call["gguf_find_key"](handle, key.encode()) for key in keys}
         return {
-            key: lib.gguf_get_val_str(handle, index).decode("utf-8", "replace")
+            key: call["gguf_get_val_str"](handle, index).decode("utf-8", "replace")
             for key, index in found.items()
-            if index >= 0 and lib.gguf_get_kv_type(handle, index) == _STRING
+            if index >= 0 and call["gguf_get_kv_type"](handle, index) == _STRING
         }
     finally:
-        lib.gguf_free(handle)
+        call["gguf_free"](handle)

@@ -8,6 +8,8 @@ import importlib.util
 import sys
 import threading
 import types
+from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any, Final
 
@@ -42,6 +44,7 @@ class Ggml:
     reg_get: Any
     reg_name: Any
     reg_get_proc_address: Any
+    register: Any
     load_all_from_path: Any
 
 
@@ -62,6 +65,7 @@ _GGML_FUNCTIONS: Final[dict[str, tuple[Any, list[Any]]]] = {
     "reg_get": (_HANDLE, [ctypes.c_size_t]),
     "reg_name": (ctypes.c_char_p, [_HANDLE]),
     "reg_get_proc_address": (_HANDLE, [_HANDLE, ctypes.c_char_p]),
+    "register": (None, [_HANDLE]),
     "load_all_from_path": (None, [ctypes.c_char_p]),
 }
 
@@ -137,27 +141,31 @@ def init_numa(strategy: Numa) -> None:
 @functools.cache
 def ggml() -> Ggml:
     """The ggml libraries that llama.cpp itself uses."""
-    functions = {name: bind_ggml(f"ggml_backend_{name}", *signature) for name, signature in _GGML_FUNCTIONS.items()}
-    return Ggml(**functions)
+    return Ggml(
+        **{
+            name: ggml_function(f"ggml_backend_{name}", restype, argtypes)
+            for name, (restype, argtypes) in _GGML_FUNCTIONS.items()
+        }
+    )
 
 
-def bind_ggml(name: str, restype: Any, argtypes: list[Any]) -> Any:
-    """A function of the ggml libraries that llama.cpp itself uses. Raises ImportError where there is none."""
-    load()
-    extensions = importlib.import_module(f"{PACKAGE}._ctypes_extensions")
-    for part in ("ggml", "ggml-base"):
-        shared = extensions.load_shared_library(part, library_path())
-        if hasattr(shared, name):
-            function = getattr(shared, name)
+def ggml_function(name: str, restype: Any, argtypes: list[Any]) -> Any:
+    """A function of the ggml libraries. Raises ImportError when they lack it."""
+    # Asked of libllama, whose symbols include those of the libraries that it has loaded itself. Wheels hold the ggml
+    # libraries three times under different names: loaded by another name they would have a registry of their own.
+    for library in chain((load()._lib,), _ggml_libraries()):  # noqa: SLF001  # the binding offers no public name for it
+        if hasattr(library, name):
+            function = getattr(library, name)
             function.restype, function.argtypes = restype, argtypes
             return function
     raise ImportError(f"{name} is missing from the ggml libraries in {library_path()}")
 
 
-def load_base() -> Any:
-    """libggml-base: its functions that nothing else binds."""
-    load()
-    return importlib.import_module(f"{PACKAGE}._ctypes_extensions").load_shared_library("ggml-base", library_path())
+def _ggml_libraries() -> Iterator[Any]:
+    """For systems where a library's symbols are only its own (Windows), which have each library once."""
+    extensions = importlib.import_module(f"{PACKAGE}._ctypes_extensions")
+    for part in ("ggml", "ggml-base"):
+        yield extensions.load_shared_library(part, library_path())
 
 
 def library_path() -> Path:

@@ -12,6 +12,7 @@ from engine.errors import ModelLoadError
 from engine.native import devices, library
 from engine.native.log import explain, native_log
 from engine.native.options import MetadataValue, ModelOptions, SplitMode
+from engine.native.placement import buffer_types_of
 from engine.native.vocab import LlamaVocab
 
 _MAGIC: Final = b"GGUF"
@@ -173,6 +174,10 @@ def _params(lib: Any, options: ModelOptions, progress: Progress | None) -> tuple
         array = (ctypes.c_void_p * (len(handles) + 1))(*handles, None)
         params.devices = ctypes.addressof(array)
         keep_alive.append(array)
+    if options.tensor_overrides:
+        buffer_overrides = _buffer_overrides(options)
+        params.tensor_buft_overrides = ctypes.addressof(buffer_overrides)
+        keep_alive.append(buffer_overrides)
     if options.tensor_split:
         params.tensor_split = _tensor_split(lib, options)
     if options.metadata_overrides:
@@ -202,6 +207,22 @@ def _tensor_split(lib: Any, options: ModelOptions) -> Any:
             f"cannot load {options.path}: a tensor split over {len(options.tensor_split)} devices, at most {most} fit"
         )
     return (ctypes.c_float * most)(*options.tensor_split)
+
+
+class _BufferOverride(ctypes.Structure):
+    """llama_model_tensor_buft_override."""
+
+    _fields_ = [("pattern", ctypes.c_char_p), ("buffer_type", ctypes.c_void_p)]  # ctypes wants a list
+
+
+def _buffer_overrides(options: ModelOptions) -> Any:
+    known = buffer_types_of(options.devices, options.split_mode, options.main_gpu)
+    array = (_BufferOverride * (len(options.tensor_overrides) + 1))()  # the entry without a pattern ends it
+    for entry, (pattern, name) in zip(array, options.tensor_overrides, strict=False):
+        if name not in known:
+            raise ModelLoadError(f"cannot load {options.path}: no buffer type {name} (known: {', '.join(known)})")
+        entry.pattern, entry.buffer_type = pattern.encode(), known[name]
+    return array
 
 
 def _overrides(lib: Any, options: ModelOptions) -> Any:

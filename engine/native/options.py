@@ -57,6 +57,16 @@ type MetadataValue = int | float | bool | str
 
 
 @attrs.frozen(kw_only=True)
+class Placement:
+    """On which processors a team of threads runs, and how. Nothing given: as the system and the library like."""
+
+    processors: tuple[int, ...] = ()  # numbers as the system counts them; (): all
+    strict: bool = False  # one processor for each thread instead of all for all
+    priority: int = 0  # 0 the inherited one, 1 to 3 more and more real time
+    poll: int | None = None  # 0 to 100: how long threads spin before they sleep; None: the library's choice
+
+
+@attrs.frozen(kw_only=True)
 class ModelOptions:
     """What llama_model_params needs. ``devices`` None: all; (): CPU only."""
 
@@ -70,6 +80,8 @@ class ModelOptions:
     use_mlock: bool = False
     extra_buffers: bool = True  # repacked and AMX weights; the preflight may switch it off
     metadata_overrides: tuple[tuple[str, MetadataValue], ...] = ()
+    rpc_servers: tuple[str, ...] = ()  # HOST:PORT; their devices are known to the library before the model is loaded
+    tensor_overrides: tuple[tuple[str, str], ...] = ()  # (regular expression, buffer type), the first match counts
 
 
 @attrs.frozen
@@ -100,6 +112,8 @@ class ContextOptions:
     n_seq_max: int = 1
     n_threads: int = 1
     n_threads_batch: int = 1
+    placement: Placement = Placement()
+    placement_batch: Placement = Placement()
     flash_attention: FlashAttention = FlashAttention.AUTO
     cache_type_k: CacheType = CacheType.F16
     cache_type_v: CacheType = CacheType.F16

@@ -22,7 +22,7 @@ def _bindings() -> dict[str, Any]:
         "gguf_get_tensor_name": (ctypes.c_char_p, [handle, number]),
         "gguf_free": (None, [handle]),
     }
-    return {name: library.bind_ggml(name, *signature) for name, signature in signatures.items()}
+    return {name: library.ggml_function(name, *signature) for name, signature in signatures.items()}
 
 
 def tensor_names(path: str) -> frozenset[str]:

@@ -7,6 +7,7 @@ with masks computed beside it, against 0.1 ms for each mask that is computed bet
 from collections.abc import Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 
+from engine.native.threads import unbind
 from engine.text.sequence import Sequence
 from engine.text.steering import Steering
 
@@ -42,7 +43,7 @@ class Masks:
             if steering is None or sequence in self._pending or not steering.needs_mask:
                 continue
             if self._pool is None:
-                self._pool = ThreadPoolExecutor(self._threads, "llama-box masks")
+                self._pool = ThreadPoolExecutor(self._threads, "llama-box masks", initializer=unbind)
             self._pending[sequence] = self._pool.submit(steering.compute_mask)
 
     def wait(self, sequence: Sequence) -> None:

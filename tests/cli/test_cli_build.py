@@ -13,7 +13,6 @@ from cli.errors import UsageError
 from cli.option import Option
 from cli.options import OPTIONS
 from cli.parse import read_arguments, read_environment
-from cli.placement import check_placement
 from engine.native.options import Attention, CacheType, FlashAttention, Numa, Pooling, Scaled, SplitMode
 from llamabox.chat.builtin import BUILTIN_NAMES, builtin
 from llamabox.models import demo
@@ -64,6 +63,18 @@ SAMPLES = {
     "server.metrics": {"--metrics": True},
     "server.slots": {"--slots": True},
     "server.aliases": {"-a x,y": ("x", "y")},
+    "engine.model.rpc_servers": {"--rpc a:1,10.0.0.2:50052": ("a:1", "10.0.0.2:50052")},
+    "engine.model.tensor_overrides": {
+        r"-ot ffn_.*=CPU -ot a=b=RPC0[h:1],c=CPU": (("ffn_.*", "CPU"), ("a=b", "RPC0[h:1]"), ("c", "CPU")),
+        "--cpu-moe -ot x=CPU": (("x", "CPU"), (r"\.ffn_(up|down|gate|gate_up)_(ch|)exps", "CPU")),
+        "--n-cpu-moe 2": ((r"blk\.(?:0|1)\.ffn_(up|down|gate|gate_up)_(ch|)exps", "CPU"),),
+    },
+    "rpc_server.host": {"--rpc-server-host 127.0.0.1": "127.0.0.1"},
+    "rpc_server.port": {"--rpc-server-port 50052": 50052},
+    "rpc_server.main_gpu": {"--rpc-server-main-gpu -1": -1},
+    "rpc_server.threads": {"--rpc-server-threads 3": 3},
+    "rpc_server.cache": {"--rpc-server-cache": True},
+    "rpc_server.cache_dir": {"--rpc-server-cache-dir x": "x"},
     "server.tokens_per_second": {"-tps 12.5": 12.5, "-tps -1": -1.0},
     "defaults.sampling.seed": {"-s 4": 4},
     "defaults.sampling.samplers": {
@@ -171,14 +182,16 @@ def test_available_options_reach_the_settings(model: str, path: str, arguments: 
 
 
 def test_every_available_option_with_a_setting_has_a_sample():
-    assert {o.setting for o in OPTIONS if o.available and o.setting} == SAMPLES.keys() | WITH_FILES
+    placements = {o.setting for o in OPTIONS if o.setting and o.setting.startswith("engine.context.placement")}
+    assert len(placements) == 8  # tests/cli/test_cli_processors.py is about these
+    assert {o.setting for o in OPTIONS if o.available and o.setting} == SAMPLES.keys() | WITH_FILES | placements
 
 
 def test_available_options_without_a_setting_are_known():
     names = {o.name for o in OPTIONS if o.available and not o.setting}
     assert names == {
         "--help", "--version", "--system-info", "--list-devices", "--list-buffer-types",
-        "--api-key-file", "--defrag-thold", "--escape",
+        "--api-key-file", "--defrag-thold", "--escape", "--cpu-moe", "--n-cpu-moe", "--rpc-server-reserve-memory",
     }  # fmt: skip
 
 
@@ -367,32 +380,6 @@ def test_a_wrong_command_line_prepares_no_model(monkeypatch):
     monkeypatch.setattr(demo, "prepare", lambda: pytest.fail("prepared"))
     with pytest.raises(UsageError):
         build_settings(read_arguments(["-b", "1", "-ub", "2"]))
-
-
-@pytest.mark.parametrize(
-    ("arguments", "known", "message"),
-    [
-        ("-dev X", ["A", "B"], "-dev: unknown device 'X'; known: A, B"),
-        ("-dev X", [], "-dev: unknown device 'X'; known: none"),
-        ("-mg 2", ["A", "B"], "-mg: 2 is not below the number of devices, 2"),
-        ("-mg 1 -dev B", ["A", "B"], "-mg: 1 is not below the number of devices, 1"),
-        ("-mg 1", [], "-mg: 1 is not below the number of devices, 0"),
-        ("-ts 1,1,1", ["A", "B"], "-ts: 3 shares for 2 devices"),
-    ],
-)
-def test_absent_devices_are_refused(arguments: str, known: list[str], message: str):
-    with pytest.raises(UsageError) as caught:
-        check_placement(read_arguments(arguments.split()), lambda: known)
-    assert str(caught.value) == message
-
-
-@pytest.mark.parametrize("arguments", ["-dev none -mg 0 -ts 1", "-dev A,B -mg 1 -ts 1,2"])
-def test_present_devices_are_fine(arguments: str):
-    check_placement(read_arguments(arguments.split()), lambda: ["A", "B"])
-
-
-def test_nothing_native_is_asked_when_no_device_is_named():
-    check_placement(read_arguments(["--port", "1"]), lambda: pytest.fail("asked"))
 
 
 def test_option_names_are_unique():

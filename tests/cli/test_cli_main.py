@@ -77,7 +77,8 @@ def test_devices_are_listed(capsys, monkeypatch):
     ("arguments", "line"),
     [
         (["--prot=1"], "llama-box: --prot: unknown option; did you mean --port?\n"),
-        (["--rpc", "a:1"], "llama-box: --rpc: not available yet\n"),
+        (["-ngld", "1"], "llama-box: -ngld: there is no draft model yet whose placement it could change\n"),
+        (["--rpc-server-threads", "2"], "llama-box: --rpc-server-threads: needs --rpc-server-port\n"),
         (["-m", "absent\nfile"], "llama-box: --model: cannot read absent file: No such file or directory\n"),
     ],
 )

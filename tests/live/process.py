@@ -56,13 +56,21 @@ class ServerProcess:
     def wait(self) -> int:
         """The exit status; reads the log to its end."""
         status = self.process.wait(timeout=PATIENCE)
-        assert self._reader is not None
+        if self._reader is None:
+            return status  # read before
         self._reader.join()
+        self._reader = None
         while (line := self._fresh.get()) is not None:
             self.lines.append(line)
         assert self.process.stderr is not None
         self.process.stderr.close()
         return status
+
+    def end(self) -> None:
+        """Kill it, unless it has ended, and read the log to its end."""
+        if self.process.poll() is None:
+            self.process.kill()
+        self.wait()
 
 
 def environment(**extra: str) -> dict[str, str]:
@@ -71,11 +79,11 @@ def environment(**extra: str) -> dict[str, str]:
     return kept | extra
 
 
-def launch(*arguments: str, env: dict[str, str] | None = None) -> ServerProcess:
-    """Start ``llama-box`` with these arguments."""
+def launch(*arguments: str, env: dict[str, str] | None = None, prefix: tuple[str, ...] = ()) -> ServerProcess:
+    """Start ``llama-box`` with these arguments, by another command where ``prefix`` is its beginning."""
     script = Path(sys.executable).with_name("llama-box")
     process = subprocess.Popen(
-        [str(script), *arguments], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True,
+        [*prefix, str(script), *arguments], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True,
         env=env or environment(),
     )  # fmt: skip
     server = ServerProcess(process)

@@ -1,0 +1,38 @@
+"""RPC servers of our own for the tests of models over several machines."""
+
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import attrs
+
+from tests.live.process import ServerProcess, launch
+
+LOOPBACK = "127.0.0.1"
+
+
+@attrs.frozen
+class Worker:
+    """A running RPC server."""
+
+    process: ServerProcess
+    endpoint: str
+
+
+def free_port() -> int:
+    """A port that nobody listens on at the moment."""
+    with socket.socket() as trial:
+        trial.bind((LOOPBACK, 0))
+        return int(trial.getsockname()[1])
+
+
+@contextmanager
+def worker(*arguments: str, port: int | None = None) -> Iterator[Worker]:
+    """An RPC server on loopback that listens; killed at the end unless it has ended."""
+    port = port or free_port()
+    process = launch("--rpc-server-host", LOOPBACK, "--rpc-server-port", str(port), *arguments)
+    try:
+        process.wait_for(r"listening on ")
+        yield Worker(process, f"{LOOPBACK}:{port}")
+    finally:
+        process.end()
