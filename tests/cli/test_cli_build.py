@@ -16,8 +16,6 @@ from cli.parse import read_arguments, read_environment
 from cli.placement import check_placement
 from engine.native.options import CacheType, FlashAttention, Numa, SplitMode
 from llamabox.chat.builtin import BUILTIN_NAMES, builtin
-from llamabox.models import demo
-from llamabox.models.join import ModelFileError
 from llamabox.settings import LogFormat, Settings
 
 
@@ -63,6 +61,7 @@ SAMPLES = {
     "server.cors_origins": {"--cors-origins https://a.example/,*": ("https://a.example", "*")},
     "server.metrics": {"--metrics": True},
     "server.slots": {"--slots": True},
+    "server.infill": {"--infill": True},
     "server.aliases": {"-a x,y": ("x", "y")},
     "server.tokens_per_second": {"-tps 12.5": 12.5, "-tps -1": -1.0},
     "defaults.sampling.seed": {"-s 4": 4},
@@ -102,6 +101,7 @@ SAMPLES = {
     "defaults.n_keep": {"--keep -1": -1},
     "defaults.stop": {r"-r a\tb -r \x41": ("a\tb", "A"), r"-r a\tb -e --no-escape": (r"a\tb",)},
     "defaults.special": {"-sp": True},
+    "defaults.spm_infill": {"--spm-infill": True},
     "defaults.cache_prompt": {"--no-cache-prompt": False},
     "defaults.grammar": {"--grammar root::=x": "root::=x"},
     "defaults.json_schema": {'-j {"type":"object"}': '{"type":"object"}', "--json-schema true": "true"},
@@ -147,6 +147,8 @@ SAMPLES = {
 }  # fmt: skip
 # Tested on their own: they need files.
 WITH_FILES = {"engine.model.path", "server.ssl_key_file", "server.ssl_cert_file"}
+# See test_cli_sources.
+SOURCES = {"source.url", "source.hf_repo", "source.hf_file", "source.hf_token"}
 
 
 @pytest.mark.parametrize(
@@ -158,7 +160,7 @@ def test_available_options_reach_the_settings(model: str, path: str, arguments: 
 
 
 def test_every_available_option_with_a_setting_has_a_sample():
-    assert {o.setting for o in OPTIONS if o.available and o.setting} == SAMPLES.keys() | WITH_FILES
+    assert {o.setting for o in OPTIONS if o.available and o.setting} == SAMPLES.keys() | WITH_FILES | SOURCES
 
 
 def test_available_options_without_a_setting_are_known():
@@ -292,29 +294,6 @@ def test_unusable_tls_files_are_refused(model: str, pair: tuple[str, str], tmp_p
 def test_a_model_that_cannot_be_read_is_refused(tmp_path: Path, name: str):
     with pytest.raises(UsageError, match=r"^--model: cannot read "):
         build(str(tmp_path / name))
-
-
-def test_without_a_model_the_demo_serves_under_its_name(monkeypatch, tmp_path: Path):
-    monkeypatch.setattr(demo, "prepare", lambda: tmp_path / "demo.gguf")
-    settings = build_settings({})
-    assert settings.engine.model.path == str(tmp_path / "demo.gguf")
-    assert settings.server.aliases == (demo.ALIAS,)
-    assert build_settings(read_arguments(["-a", "mine"])).server.aliases == ("mine",)
-
-
-def test_no_model_at_all_is_a_usage_error(monkeypatch):
-    def absent() -> Path:
-        raise ModelFileError("no model: give one")
-
-    monkeypatch.setattr(demo, "prepare", absent)
-    with pytest.raises(UsageError, match=r"^no model: give one$"):
-        build_settings({})
-
-
-def test_a_wrong_command_line_prepares_no_model(monkeypatch):
-    monkeypatch.setattr(demo, "prepare", lambda: pytest.fail("prepared"))
-    with pytest.raises(UsageError):
-        build_settings(read_arguments(["-b", "1", "-ub", "2"]))
 
 
 @pytest.mark.parametrize(
