@@ -178,7 +178,9 @@ class Repository:
     def _refusal(self, error: HfHubHTTPError, what: str) -> Exception:
         status = error.response.status_code
         if status == 401:
-            return ModelFileError(f"{self._where} refuses the token (--hf-token, HF_TOKEN) for {what}")
+            return ModelFileError(
+                f"{self._where} wants another token for {what} (--hf-token, HF_TOKEN), or has no such repository"
+            )
         if status == 403:
             return ModelFileError(f"{self._where} refuses access to {what} (HTTP 403): see --hf-token, HF_TOKEN")
         if status == 404:

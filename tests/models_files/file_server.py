@@ -40,35 +40,48 @@ class FileServer:
         return [headers for method, asked, headers in self.asked if method == "GET" and asked == path]
 
 
-class _Handler(BaseHTTPRequestHandler):
+class FileHandler(BaseHTTPRequestHandler):
+    """Files by their paths."""
+
     protocol_version = "HTTP/1.1"
+    timeout = 20  # a connection that is left open must not hang the test
     files: FileServer
 
     def log_message(self, *_: Any) -> None:
         """Nothing: the tests look at ``asked``."""
 
     def do_HEAD(self) -> None:
-        self._answer(body=False)
+        self._asked(body=False)
 
     def do_GET(self) -> None:
-        self._answer(body=True)
+        self._asked(body=True)
 
-    def _answer(self, *, body: bool) -> None:
+    def _asked(self, *, body: bool) -> None:
         path = self.path.partition("?")[0]
         self.files.asked.append((self.command, path, dict(self.headers)))
+        self.answer(path, body=body)
+
+    def answer(self, path: str, *, body: bool) -> None:
+        """One response."""
         served = self.files.files.get(path)
         if served is None:
-            self._plain(404)
-        elif served.redirect is not None:
-            self._plain(302, {"Location": served.redirect, **served.headers})
+            self.plain(404)
+        else:
+            self.serve(served, body=body)
+
+    def serve(self, served: Served, *, body: bool) -> None:
+        """The file, in whatever way it is to be served."""
+        if served.redirect is not None:
+            self.plain(302, {"Location": served.redirect, **served.headers})
         elif not body and served.head_status != 200:
-            self._plain(served.head_status)
+            self.plain(served.head_status)
         elif body and served.statuses and (status := served.statuses.pop(0)) not in {200, 206}:
-            self._plain(status, served.headers)
+            self.plain(status, served.headers)
         else:
             self._content(served, body=body)
 
-    def _plain(self, status: int, headers: dict[str, str] | None = None) -> None:
+    def plain(self, status: int, headers: dict[str, str] | None = None) -> None:
+        """A response without a body."""
         self.send_response(status)
         for name, value in (headers or {}).items():
             self.send_header(name, value)
@@ -79,7 +92,7 @@ class _Handler(BaseHTTPRequestHandler):
         start = self._start(served) if body else 0
         total = len(served.content)
         if start >= total and start:
-            self._plain(416, {"Content-Range": f"bytes */{total}"})
+            self.plain(416, {"Content-Range": f"bytes */{total}"})
             return
         content = served.content[start:]
         self.send_response(206 if start else 200)
@@ -130,9 +143,8 @@ class _Server(ThreadingHTTPServer):
 
 
 @contextmanager
-def file_server(handler: type[_Handler] = _Handler) -> Iterator[FileServer]:
+def file_server[T: FileServer](handler: type[FileHandler], files: T) -> Iterator[T]:
     """A running server, whose files may be changed while it runs."""
-    files = FileServer()
     server = _Server(("127.0.0.1", 0), type("Handler", (handler,), {"files": files}))
     files.url = f"http://127.0.0.1:{server.server_port}"
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
