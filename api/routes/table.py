@@ -24,7 +24,6 @@ class Route:
 
 _SLOT_FILES = unavailable("Slots cannot be saved, restored or erased in this release (--slot-save-path)")
 _LORA = unavailable("LoRA adapters are not available in this release (--lora)")
-_INFILL = unavailable("Infill is not available in this release (--infill)")
 _EMBEDDINGS = unavailable("Embeddings are not available in this release (--embeddings)")
 _RERANK = unavailable("Rerank is not available in this release (--rerank)")
 _IMAGES = unavailable("Images are not available in this release (--images)")
@@ -47,7 +46,7 @@ ROUTES: Final = (
     Route("POST", ("/v1/responses", "/responses"), responses.create),
     Route("POST", ("/v1/messages",), messages.create),
     Route("POST", ("/v1/messages/count_tokens",), messages.count_tokens),
-    Route("POST", ("/infill",), _INFILL),
+    Route("POST", ("/infill",), completions.infill),
     Route("POST", ("/v1/embeddings", "/embedding", "/embeddings"), _EMBEDDINGS),
     Route("POST", ("/v1/rerank", "/rerank", "/reranking", "/v1/reranking"), _RERANK),
     Route("POST", ("/v1/images/generations", "/v1/images/edits"), _IMAGES),

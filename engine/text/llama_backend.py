@@ -79,6 +79,7 @@ class LlamaBackend:
             n_swa=facts.n_swa,
             chat_template=facts.chat_template,
             tool_template=facts.tool_template,
+            fim=vocab.fim,
             metadata=facts.metadata,
         )
 
