@@ -13,6 +13,7 @@ from llamabox.models.checksum import Checksum
 from llamabox.models.names import parts_of
 
 _SHA256: Final = re.compile(r"sha256[=:-](?P<digits>[0-9a-fA-F]{64})")
+_HUB_NAME: Final = re.compile(r"(?P<name>[\w.-]+/[\w.-]+)(?::(?P<quant>[\w.-]+))?", re.ASCII)
 _NAME: Final = "model.gguf"  # where the URL's path ends without one
 _ODD: Final = re.compile(r"[^\w.+() -]")  # in no file's name
 
@@ -96,8 +97,7 @@ class HubName:
     @classmethod
     def parse(cls, text: str) -> "HubName":
         """Raises ValueError for anything else."""
-        name, colon, quant = text.strip().partition(":")
-        user, slash, model = name.partition("/")
-        if not user or not slash or not model or "/" in model or (colon and not quant) or any(map(str.isspace, text)):
+        match = _HUB_NAME.fullmatch(text.strip())
+        if match is None:
             raise ValueError(text)
-        return cls(name, quant or None)
+        return cls(match["name"], match["quant"])

@@ -39,7 +39,11 @@ LARGEST_FILE: Final = constants.MAX_HTTP_DOWNLOAD_SIZE
 
 
 class HubUnreachable(Exception):
-    """No hub answers, or none may be asked. What is in the cache may do."""
+    """No hub answers. What is in the cache may do."""
+
+
+class HubForbidden(HubUnreachable):
+    """None may be asked: offline mode."""
 
 
 @attrs.frozen
@@ -89,11 +93,13 @@ class Repository:
 
     def cached_listing(self) -> Listing | None:
         """What is in the cache of the commit that was used last."""
+        with self._explained():
+            directory = self._directory
         try:
-            commit = (self._directory / "refs" / _REVISION).read_text(encoding="utf-8").strip()
+            commit = (directory / "refs" / _REVISION).read_text(encoding="utf-8").strip()
         except OSError:
             return None
-        root = self._directory / "snapshots" / commit
+        root = directory / "snapshots" / commit
         files = sorted(path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file())
         return Listing(commit, tuple(files))
 
@@ -161,7 +167,7 @@ class Repository:
         except RevisionNotFoundError:
             raise ModelFileError(f"{self.name} has no branch {_REVISION}") from None
         except OfflineModeIsEnabled:
-            raise HubUnreachable("offline mode, HF_HUB_OFFLINE") from None
+            raise HubForbidden("offline mode, HF_HUB_OFFLINE") from None
         except HfHubHTTPError as error:
             raise self._refusal(error, what) from None
         except (FileMetadataError, EntryNotFoundError) as error:

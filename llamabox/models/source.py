@@ -4,7 +4,7 @@ import logging
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import attrs
 import trio
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from llamabox.models.hub import Listing, Repository
 
 log = logging.getLogger(__name__)
+
+_DELAYS: Final = (1.0, 4.0, 10.0)  # seconds before a hub that does not answer is asked again
 
 
 @attrs.frozen(kw_only=True)
@@ -61,12 +63,16 @@ async def fetch_from_hub(
 
     ``projector``: fetch the repository's as well. Where no hub answers, files in the cache do. Raises ModelFileError.
     """
-    from llamabox.models.hub import HubUnreachable
+    from llamabox.models.hub import HubForbidden, HubUnreachable
 
+    cached = repository.cached_listing()
     try:
-        listing = await _off_loop(repository.listing)
+        # Who has the files already need not wait for a hub that hesitates.
+        listing = await _asked(repository.listing, downloader, _DELAYS if cached is None else ())
     except HubUnreachable as error:
-        return _from_cache(repository, repository.cached_listing(), quant, file, str(error), projector=projector)
+        level = logging.INFO if isinstance(error, HubForbidden) else logging.WARNING
+        log.log(level, "%s cannot be asked for: %s", repository.name, error)
+        return _from_cache(repository, cached, quant, file, str(error), projector=projector)
     model, beside = _choose(repository, listing, quant, file, projector=projector)
     wanted = [*parts_of(model), *([] if beside is None else [beside])]
     try:
@@ -112,7 +118,7 @@ def _from_cache(
     paths = [repository.cached(name, listing.commit) for name in (model, beside) if name is not None]
     if paths[0] is None:
         raise ModelFileError(f"cannot fetch {repository.name}/{model}: {reason}; and it is not in the cache")
-    log.warning("%s cannot be asked for (%s): using %s of the cache", repository.name, reason, model)
+    log.info("using %s of the cache", model)
     return ModelFiles(model=paths[0], projector=paths[1] if len(paths) > 1 else None)
 
 
@@ -125,7 +131,7 @@ async def _fetch_all(
     from llamabox.models.partial import Partial
 
     missing = [file for file in files if repository.cached(file, commit) is None]
-    found = [await _off_loop(partial(repository.locate, file, commit)) for file in missing]
+    found = [await _asked(partial(repository.locate, file, commit), downloader, _DELAYS) for file in missing]
     try:
         for entry in found:
             entry.blob.parent.mkdir(parents=True, exist_ok=True)
@@ -150,6 +156,21 @@ async def _fetch_all(
 
 def _incomplete(blob: Path) -> Path:
     return blob.with_name(blob.name + ".incomplete")
+
+
+async def _asked[T](question: Callable[[], T], downloader: "Downloader", delays: Sequence[float]) -> T:
+    """The hub's answer, asked for again after each of the delays. Raises HubUnreachable, ModelFileError."""
+    from llamabox.models.hub import HubForbidden, HubUnreachable
+
+    for delay in delays:
+        try:
+            return await _off_loop(question)
+        except HubForbidden:
+            raise
+        except HubUnreachable as error:
+            log.warning("%s, trying again in %g s", error, delay)
+            await downloader.pause(delay)
+    return await _off_loop(question)
 
 
 async def _off_loop[T](function: Callable[[], T]) -> T:

@@ -9,15 +9,20 @@ import httpx
 import pytest
 
 from tests.live.process import environment, launch, serving
+from tests.models.tiny_llm import write_tiny_llm
 from tests.models_files.fake_hub import FakeHub, fake_hub
 from tests.models_files.file_server import Served
 
 
 @pytest.fixture
-def hub(tiny_model: Path) -> Iterator[FakeHub]:
+def hub(tiny_model: Path, tmp_path: Path) -> Iterator[FakeHub]:
+    write_tiny_llm(tmp_path / "tiny-Q8_0.gguf", split_tensors=9)
+    parts = {path.name: Served(path.read_bytes()) for path in sorted(tmp_path.glob("*-of-*.gguf"))}
+    assert len(parts) == 3
     with fake_hub() as running:
         content = tiny_model.read_bytes()
         running.add("test/tiny", README__md=b"", tiny_Q4_K_M__gguf=content, mmproj__gguf=b"GGUF")
+        running.repos["test/tiny"].files |= parts
         running.files["/m/tiny.gguf"] = Served(content, etag='"1"')
         yield running
 
@@ -31,12 +36,12 @@ def complete(url: str) -> httpx.Response:
     return httpx.post(f"{url}/v1/completions", json={"prompt": "the", "max_tokens": 4}, timeout=60)
 
 
-def test_a_model_from_a_hub_answers_and_later_without_the_hub(hub: FakeHub, env: dict[str, str]):
-    arguments = ("-hfr", "test/tiny", "-c", "256", "--no-warmup")
+def test_a_model_in_parts_from_a_hub_answers_and_later_without_the_hub(hub: FakeHub, env: dict[str, str]):
+    arguments = ("-hfr", "test/tiny:q8_0", "-c", "256", "--no-warmup")
     with serving(*arguments, env=env) as (server, url):
         assert complete(url).json()["usage"]["completion_tokens"] == 4
-        assert httpx.get(f"{url}/v1/models").json()["data"][0]["id"] == "test/tiny"
-        assert "fetching test/tiny/tiny_Q4_K_M.gguf" in server.log
+        assert httpx.get(f"{url}/v1/models").json()["data"][0]["id"] == "test/tiny:q8_0"
+        assert "fetching test/tiny/tiny-Q8_0-00003-of-00003.gguf" in server.log
     hub.asked.clear()
     with serving(*arguments, env=env | {"HF_HUB_OFFLINE": "1"}) as (server, url):
         assert complete(url).status_code == 200
@@ -73,5 +78,8 @@ def test_a_download_that_is_stopped_goes_on_later(hub: FakeHub, env: dict[str, s
 def test_what_cannot_be_had_ends_the_server(hub: FakeHub, env: dict[str, str]):
     server = launch("--port", "0", "-hfr", "test/tiny:Q2_K", env=env)
     assert server.wait() == 1
-    assert "test/tiny has no model with the quantisation Q2_K; there is: tiny_Q4_K_M.gguf" in server.log
+    assert (
+        "test/tiny has no model with the quantisation Q2_K; there is: tiny_Q4_K_M.gguf, tiny-Q8_0-00001-of-00003.gguf"
+        in server.log
+    )
     assert "Traceback" not in server.log

@@ -9,7 +9,7 @@ from huggingface_hub import constants, hf_hub_download
 
 from llamabox.models.download import Downloader
 from llamabox.models.errors import ModelFileError
-from llamabox.models.hub import HubUnreachable, Repository
+from llamabox.models.hub import HubUnreachable, Listing, Repository
 from llamabox.models.source import HubName, ModelFiles, fetch_from_hub
 from tests.models_files.fake_hub import COMMIT, FakeHub
 
@@ -165,15 +165,32 @@ async def test_what_is_not_in_the_repository(fetch: Fetch, hub: FakeHub):
         await fetch()
 
 
-async def test_a_hub_that_is_down_is_not_needed_for_what_is_here(fetch: Fetch, hub: FakeHub, caplog):
+async def test_a_hub_that_is_down_is_not_needed_for_what_is_here(
+    fetch: Fetch, hub: FakeHub, caplog, delays: list[float]
+):
     files = await fetch(projector=True)
     hub.repos[NAME].error = (503, "")
     assert await fetch(projector=True) == files
-    assert f"answers HTTP 503): using {files.model.name} of the cache" in caplog.text
+    assert "user/Tiny-GGUF cannot be asked for: " in caplog.text
+    assert delays == []
     with pytest.raises(
         ModelFileError, match=r"answers HTTP 503; and in the cache: .* no model with the quantisation F16"
     ):
         await fetch("F16")
+
+
+async def test_a_hub_that_hesitates_is_asked_again(fetch: Fetch, monkeypatch, delays: list[float]):
+    answers = iter([HubUnreachable("wait"), HubUnreachable("wait")])
+    real = Repository.listing
+
+    def hesitant(repository: Repository) -> Listing:
+        for error in answers:
+            raise error
+        return real(repository)
+
+    monkeypatch.setattr(Repository, "listing", hesitant)
+    assert (await fetch()).model.read_bytes() == WEIGHTS
+    assert delays == [1.0, 4.0]
 
 
 async def test_a_dead_hub(fetch: Fetch, monkeypatch):
@@ -238,7 +255,7 @@ def test_names(text: str, name: str, quant: str | None):
     assert HubName.parse(text.strip()) == HubName(name, quant)
 
 
-@pytest.mark.parametrize("text", ["", "a", "a/", "/b", "a/b/c", "a/b:", "a b/c"])
+@pytest.mark.parametrize("text", ["", "a", "a/", "/b", "a/b/c", "a/b:", "a b/c", "ä/b", "a/b:c:d"])
 def test_what_is_no_name(text: str):
     with pytest.raises(ValueError):  # noqa: PT011  # the caller names the option
         HubName.parse(text)
