@@ -3,8 +3,10 @@
 import signal
 import threading
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
+import gguf
 import httpx
 import pytest
 
@@ -16,7 +18,9 @@ from tests.models_files.file_server import Served
 
 @pytest.fixture
 def hub(tiny_model: Path, tmp_path: Path) -> Iterator[FakeHub]:
-    write_tiny_llm(tmp_path / "tiny-Q8_0.gguf", split_tensors=9)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(gguf, "GGUFWriter", partial(gguf.GGUFWriter, split_max_tensors=9))
+        write_tiny_llm(tmp_path / "tiny-Q8_0.gguf")
     parts = {path.name: Served(path.read_bytes()) for path in sorted(tmp_path.glob("*-of-*.gguf"))}
     assert len(parts) == 3
     with fake_hub() as running:

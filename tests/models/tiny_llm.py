@@ -75,16 +75,12 @@ def vocabulary() -> list[Token]:
     return tokens
 
 
-def write_tiny_llm(
-    path: Path, *, seed: int = 0, n_ctx_train: int = 4096, sliding_window: int | None = None, split_tensors: int = 0
-) -> Path:
+def write_tiny_llm(path: Path, *, seed: int = 0, n_ctx_train: int = 4096, sliding_window: int | None = None) -> Path:
     """Write the model to ``path`` and return it; the same arguments give the same bytes.
 
-    ``split_tensors``: that many tensors in each of several files, whose names the path becomes the beginning of.
     ``sliding_window`` (tokens) gives an architecture whose layers alternate between that window and full attention.
     """
-    architecture = "llama" if sliding_window is None else "gemma3"
-    writer = gguf.GGUFWriter(path, architecture, split_max_tensors=split_tensors)
+    writer = gguf.GGUFWriter(path, "llama" if sliding_window is None else "gemma3")
     writer.add_name("tiny-llm")
     writer.add_block_count(N_LAYER)
     writer.add_context_length(n_ctx_train)
