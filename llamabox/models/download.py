@@ -115,6 +115,7 @@ class Downloader:
                 headers["If-Range"] = partial.validator
         try:
             async with self.client.stream("GET", remote.url, headers=headers) as response:
+                _check_scheme(remote, response)
                 total = _begin(remote, partial, response, at)
                 if total is not None and total == partial.size:
                     return Fetched(total, partial.validator), _checksum(remote, response)
@@ -128,6 +129,15 @@ class Downloader:
             raise ModelFileError(f"cannot fetch {remote.shown}: {_reason(error)}") from None
         except httpx2.HTTPError as error:
             raise _Broken(_reason(error)) from None
+
+
+def _check_scheme(remote: Remote, response: httpx2.Response) -> None:
+    """A redirect from https to http would let anybody on the way choose the model, if nothing checks it."""
+    if remote.url.startswith("https:") and response.url.scheme != "https" and remote.checksum is None:
+        raise ModelFileError(
+            f"cannot fetch {remote.shown}: it redirects to {response.url.scheme}://{response.url.host}, which is not "
+            "encrypted; give a checksum to allow that"
+        )
 
 
 def _may_resume(remote: Remote, partial: Partial) -> bool:

@@ -31,6 +31,9 @@ from llamabox.models.address import Remote
 from llamabox.models.checksum import Checksum
 from llamabox.models.errors import ModelFileError
 
+# Else the library asks the hub what programs it might be called by, to report that with every request.
+constants.HF_HUB_DISABLE_TELEMETRY = True
+
 _REVISION: Final = "main"
 _ETAG: Final = re.compile(r"[A-Za-z0-9][\w.-]*")
 _TIMEOUT: Final = 15.0  # seconds for an answer that is not a file

@@ -1,5 +1,7 @@
 """Where the model comes from, as the command line says it."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -111,3 +113,9 @@ def test_fetched_files_are_what_is_loaded(tmp_path: Path):
     changed = with_files(settings, ModelFiles(model=tmp_path / "m.gguf"))
     assert changed.engine.model.path == str(tmp_path / "m.gguf")
     assert changed.engine.context == settings.engine.context
+
+
+def test_a_model_that_is_here_does_not_pay_for_the_hub():
+    code = "import sys, cli.serve; print({'huggingface_hub', 'httpx2'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout == "set()\n"

@@ -6,9 +6,11 @@ import shutil
 import socket
 import sys
 import threading
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
 import trio
 
@@ -242,6 +244,26 @@ async def test_odd_protocols_and_endless_redirects_are_final(server: FileServer,
     with pytest.raises(ModelFileError, match="cannot fetch"):
         await fetch()
     assert delays == []
+
+
+async def test_encryption_is_not_given_up_unless_a_checksum_guards(tmp_path: Path):
+    async def chunks() -> AsyncIterator[bytes]:
+        yield CONTENT[:1000]
+        yield CONTENT[1000:]
+
+    def answer(request: httpx2.Request) -> httpx2.Response:
+        if request.url.scheme == "https":
+            return httpx2.Response(302, headers={"Location": "http://b.example/m.gguf"})
+        return httpx2.Response(200, content=chunks())  # of no length that would be known
+
+    async with httpx2.AsyncClient(transport=httpx2.MockTransport(answer), follow_redirects=True) as client:
+        downloader, partial = Downloader(client), Partial(tmp_path / "p")
+        remote = Remote(url="https://a.example/m.gguf", shown="m.gguf")
+        with pytest.raises(ModelFileError, match=r"redirects to http://b\.example, which is not encrypted"):
+            await downloader.fetch(remote, tmp_path / "m", partial)
+        guarded = Remote(url=remote.url, shown="m.gguf", checksum=SHA256)
+        await downloader.fetch(guarded, tmp_path / "m", partial)
+    assert (tmp_path / "m").read_bytes() == CONTENT
 
 
 def test_git_checksums(tmp_path: Path):

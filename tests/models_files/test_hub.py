@@ -55,7 +55,11 @@ async def test_the_usual_quantisation_is_fetched_into_the_hubs_cache(fetch: Fetc
     files = await fetch()
     assert files == ModelFiles(model=fetch.snapshot("Tiny_Q4_K_M.gguf"))
     assert files.model.read_bytes() == WEIGHTS
-    assert len(hub.gets(f"/{NAME}/resolve/{COMMIT}/Tiny_Q4_K_M.gguf")) == 1
+    # Nothing but the listing, the file and what is to be known about it: no telemetry.
+    file = f"/{NAME}/resolve/{COMMIT}/Tiny_Q4_K_M.gguf"
+    assert [(method, path) for method, path, _ in hub.asked] == [
+        ("GET", f"/api/models/{NAME}"), ("HEAD", file), ("GET", file), ("HEAD", file),
+    ]  # fmt: skip
     # Where the library finds it too, without asking.
     found = hf_hub_download(NAME, "Tiny_Q4_K_M.gguf", cache_dir=fetch.cache, local_files_only=True)
     assert Path(found) == files.model
