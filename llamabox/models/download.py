@@ -218,7 +218,7 @@ def _check_content(remote: Remote, at: int, block: bytearray) -> None:
 async def _settle(remote: Remote, partial: Partial, target: Path, checksum: Checksum | None) -> None:
     """The complete partial file to its place."""
     if checksum is not None:
-        log.debug("checking %s", remote.shown)
+        log.info("checking %s", remote.shown)
         found = await trio.to_thread.run_sync(checksum.check, partial.path, trio.from_thread.check_cancelled)
         if found is not None:
             partial.discard()

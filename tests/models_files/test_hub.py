@@ -112,6 +112,12 @@ async def test_broken_downloads_go_on_with_the_next_start(fetch: Fetch, hub: Fak
     assert len(blobs) == 1
 
 
+async def test_the_largest_files_are_left_to_the_library(fetch: Fetch, monkeypatch):
+    monkeypatch.setattr("llamabox.models.hub.LARGEST_FILE", 10)
+    monkeypatch.setattr(Downloader, "fetch", lambda *_: pytest.fail("fetched by us"))
+    assert (await fetch()).model.read_bytes() == WEIGHTS
+
+
 async def test_damage_is_noticed(fetch: Fetch, hub: FakeHub):
     hub.repos[NAME].files["Tiny_Q4_K_M.gguf"].headers = {"X-Linked-Etag": '"' + "0" * 64 + '"'}
     with pytest.raises(ModelFileError, match=r"user/Tiny-GGUF/Tiny_Q4_K_M\.gguf is damaged"):

@@ -1,9 +1,12 @@
 """Models from URLs: where they are kept, when they are asked for again, and two processes at once."""
 
 import hashlib
+import io
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -13,6 +16,7 @@ from llamabox.models import url as urls
 from llamabox.models.address import ModelUrl
 from llamabox.models.download import Downloader
 from llamabox.models.errors import ModelFileError
+from llamabox.models.partial import Partial
 from llamabox.models.url import fetch_url
 from tests.models_files.file_server import FileServer, Served
 
@@ -135,6 +139,21 @@ async def test_a_directory_that_cannot_be_written_is_named(url: ModelUrl, downlo
         await fetch_url(url, downloader, tmp_path / "file")
 
 
+async def test_a_disk_that_fills_up_meanwhile_is_named(
+    url: ModelUrl, downloader: Downloader, tmp_path: Path, monkeypatch
+):
+    @contextmanager
+    def full(_partial: Partial) -> Iterator[io.FileIO]:
+        with Path("/dev/full").open("ab", buffering=0) as file:
+            yield file
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Partial, "append", full)
+        with pytest.raises(ModelFileError, match=rf"cannot write {tmp_path}/\w+: No space left on device"):
+            await fetch_url(url, downloader, tmp_path)
+    assert (await fetch_url(url, downloader, tmp_path)).read_bytes() == CONTENT
+
+
 def test_the_users_cache_is_the_default(monkeypatch, tmp_path: Path):
     monkeypatch.setattr(urls.platformdirs, "user_cache_path", lambda name: tmp_path / name)
     assert urls.default_directory() == tmp_path / "llama-box" / "urls"
@@ -157,6 +176,7 @@ import sys, trio
 from pathlib import Path
 from llamabox.models.address import ModelUrl
 from llamabox.models.download import Downloader, new_client
+from llamabox.models.partial import Partial
 from llamabox.models.url import fetch_url
 
 async def main():
