@@ -67,6 +67,26 @@ class NativeFields(GenerationFields):
 
 
 @attrs.frozen(kw_only=True)
+class InfillFile:
+    """Another file of the repository."""
+
+    text: str
+    filename: str | None = None
+
+
+@attrs.frozen(kw_only=True)
+class InfillFields(GenerationFields):
+    """POST /infill."""
+
+    input_prefix: Prompt
+    input_suffix: Prompt
+    input_extra: list[InfillFile] | None = None
+    prompt: str | None = None
+    n_cmpl: Choices | None = None
+    n: Choices | None = None
+
+
+@attrs.frozen(kw_only=True)
 class TokenizeFields:
     """POST /tokenize."""
 

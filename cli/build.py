@@ -21,7 +21,11 @@ from llamabox.chat.builtin import BUILTIN_NAMES, builtin
 from llamabox.chat.errors import TemplateError
 from llamabox.chat.template import ChatTemplate
 from llamabox.models import demo
-from llamabox.models.join import ModelFileError
+from llamabox.models.address import ModelUrl
+from llamabox.models.errors import ModelFileError
+from llamabox.models.local import check_parts
+from llamabox.models.names import split_name
+from llamabox.models.source import ModelFiles
 from llamabox.settings import ChatSettings, GenerationDefaults, ServerSettings, Settings
 
 _NO_BREAKERS: Final = "none"
@@ -32,7 +36,7 @@ _BREAKERS: Final = "defaults.sampling.dry_sequence_breakers"
 def build_settings(values: Mapping[str, Given]) -> Settings:
     """The settings that the values ask for. UsageError when values or the files that they name do not fit together.
 
-    Without a model file the demo model is prepared, which takes a while the first time.
+    Without a model file the model's path is "": it is fetched from ``source`` later, see ``with_files``.
     """
     settings = given_settings(values)
     settings = attrs.evolve(
@@ -43,8 +47,15 @@ def build_settings(values: Mapping[str, Given]) -> Settings:
         chat=_chat(settings.chat, values),
     )
     _check_media(settings)
-    # Last: nothing is written to the cache for a command line that is wrong.
-    return _with_model(settings)
+    return _with_model(settings, values)
+
+
+def with_files(settings: Settings, files: ModelFiles) -> Settings:
+    """The settings once the model's files are on this machine."""
+    engine = settings.engine
+    model = attrs.evolve(engine.model, path=str(files.model))
+    media = engine.media if files.projector is None else attrs.evolve(engine.media, path=str(files.projector))
+    return attrs.evolve(settings, engine=attrs.evolve(engine, model=model, media=media))
 
 
 def _check_media(settings: Settings) -> None:
@@ -185,16 +196,53 @@ def _after_last(word: str, texts: Sequence[str]) -> Sequence[str]:
     return texts[len(texts) - list(reversed(texts)).index(word) :] if word in texts else texts
 
 
-def _with_model(settings: Settings) -> Settings:
-    """The settings with a model file that can be read: the given one, else the demo model."""
+def _with_model(settings: Settings, values: Mapping[str, Given]) -> Settings:
+    """The settings with a model file that can be read, or a source that it can be fetched from, and its name."""
+    _check_source(values)
+    source = settings.source
     if settings.engine.model.path:
         check_readable(settings.engine.model.path, "--model")
+        _check_parts(settings.engine.model.path)
         return settings
+    if source.hf_repo is not None:
+        alias = source.hf_repo
+    elif source.url is not None:
+        alias = _stem(ModelUrl.parse(source.url).name)
+    else:
+        alias = demo.ALIAS
+        _check_demo()
+    return settings if settings.server.aliases else _with(settings, ["server", "aliases"], (alias,))
+
+
+def _check_source(values: Mapping[str, Given]) -> None:
+    """At most one model, and a repository for what belongs to one."""
+    sources = [values[key] for key in ("engine.model.path", "source.url", "source.hf_repo") if key in values]
+    if len(sources) > 1:
+        raise UsageError(f"{sources[1].spelling}: not together with {sources[0].spelling}")
+    if "source.hf_repo" not in values:
+        for key in ("source.hf_file", "source.hf_token"):
+            # HF_TOKEN is there for other programs too.
+            if (given := values.get(key)) and not given.spelling.startswith("HF_TOKEN"):
+                raise UsageError(f"{given.spelling}: needs --hf-repo too")
+    if (url := values.get("source.url")) and (split := split_name(ModelUrl.parse(url.value).name)) and split.part != 1:
+        raise UsageError(f"{url.spelling}: part {split.part} of {split.count}: give the first, {split.name(1)}")
+
+
+def _check_parts(path: str) -> None:
     try:
-        path = demo.prepare()
+        check_parts(path)
+    except ModelFileError as error:
+        raise UsageError(f"--model: {error}") from None
+
+
+def _check_demo() -> None:
+    try:
+        demo.check()
     except ModelFileError as error:
         raise UsageError(str(error)) from None
-    settings = _with(settings, ["engine", "model", "path"], str(path))
-    if not settings.server.aliases:
-        settings = _with(settings, ["server", "aliases"], (demo.ALIAS,))
-    return settings
+
+
+def _stem(name: str) -> str:
+    """A model file's name without its ending, and without the number of its part."""
+    split = split_name(name)
+    return name.removesuffix(".gguf") if split is None else split.stem

@@ -9,6 +9,7 @@ from typing import Any, Final, NoReturn
 from cli.kinds import FALSE_WORDS, FILE, TRUE_WORDS, Form, Pairs, Real, parse_finite, split_names
 from engine.native.options import MetadataValue, Scaled
 from engine.text.requests import KNOWN_SAMPLERS
+from llamabox.models.address import HubName, ModelUrl
 
 SAMPLER_LETTERS: Final = {
     "e": "penalties",
@@ -169,3 +170,15 @@ def json_schema(text: str) -> str:
     if not isinstance(_json(text), dict | bool):
         raise ValueError(text)
     return text
+
+
+def model_url(text: str) -> str:
+    """A URL that a model can be fetched from."""
+    ModelUrl.parse(text)
+    return text.strip()
+
+
+def hub_name(text: str) -> str:
+    """A repository, with a quantisation or without."""
+    HubName.parse(text)
+    return text.strip()

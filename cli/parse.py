@@ -50,12 +50,16 @@ def read_environment(environment: Mapping[str, str], options: Iterable[Option] =
     values: Values = {}
     for option in options:
         name = next((name for name in option.env if environment.get(name)), None)
-        if name is None or (not option.available and not name.startswith("LLAMA_")):
-            # A foreign variable (HF_TOKEN) is there for other programs too: no reason to refuse the start.
+        if name is None or (_is_foreign(name) and not environment[name].strip()):
             continue
         spelling = f"{name} ({option.name})"
         values[option.key] = Given(option, _parse(option, spelling, [environment[name]]), spelling)
     return values
+
+
+def _is_foreign(name: str) -> bool:
+    """Whether the variable (HF_TOKEN) is there for other programs too, so that its value is no reason to refuse."""
+    return not name.startswith("LLAMA_")
 
 
 def check_available(values: Values) -> None:

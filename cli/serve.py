@@ -12,9 +12,11 @@ from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Final
 
+import attrs
 import trio
 
 from api.listen import BindError, address_of, bind_sockets
+from cli.build import with_files
 from cli.last_words import LastWords
 from engine.bridge import BridgedEngine, open_text_engine
 from engine.errors import EngineError, ModelLoadError
@@ -30,6 +32,8 @@ from llamabox.media.fetch import Fetcher
 from llamabox.media.loader import MediaLoader
 from llamabox.media.sources import Sources
 from llamabox.metrics import Metrics
+from llamabox.models.errors import ModelFileError
+from llamabox.models.source import ModelFiles, fetch_model
 from llamabox.prompts import create_prompt_builder
 from llamabox.services import Phase, Prompts, Services
 from llamabox.settings import Settings
@@ -114,7 +118,7 @@ class _Run:
     async def _guard_engine(self, services: Services) -> None:
         try:
             await self._run_engine(services)
-        except* (EngineError, TemplateError, SubInterpreterError) as group:
+        except* (EngineError, TemplateError, SubInterpreterError, ModelFileError) as group:
             self._fail(services, group)
         finally:
             if services.phase is not Phase.STOPPING:
@@ -123,6 +127,9 @@ class _Run:
 
     async def _run_engine(self, services: Services) -> None:
         """Load the model while the interpreters start, serve, and end when asked to."""
+        if not await self._fetch_model():
+            return
+        services.settings = self._settings
         send, receive = trio.open_memory_channel[InterpreterPool](1)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._hold_pool, send)
@@ -170,6 +177,25 @@ class _Run:
         if self._engine is not None:
             self._engine.thread_ended(self._native_reason)
         self._engine_ended.set()
+
+    async def _fetch_model(self) -> bool:
+        """Have the model's files on this machine; every route answers 503 meanwhile. False: asked to stop before."""
+        if self._settings.engine.model.path:
+            return True
+        files: ModelFiles | None = None
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._cancel_when_stopped, nursery.cancel_scope)
+            source = attrs.evolve(self._settings.source, projector=not self._settings.engine.media.path)
+            files = await fetch_model(source)
+            nursery.cancel_scope.cancel()
+        if files is None:
+            return False
+        self._settings = with_files(self._settings, files)
+        return True
+
+    async def _cancel_when_stopped(self, scope: trio.CancelScope) -> None:
+        await self._stop.wait()
+        scope.cancel()
 
     async def _hold_pool(self, send: trio.MemorySendChannel[InterpreterPool]) -> None:
         # Not before: starting it takes both cores of a small machine, which the load and the imports need first.

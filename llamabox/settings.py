@@ -39,6 +39,7 @@ class ServerSettings:
     metrics: bool = False
     slots: bool = False
     slot_save_path: str | None = None  # directory of slot files
+    infill: bool = False
     aliases: tuple[str, ...] = ()  # model ids; empty: the model file's name
     cors_origins: tuple[str, ...] = ()
     max_body: int = 64 * 1024 * 1024
@@ -54,6 +55,7 @@ class GenerationDefaults:
     n_keep: int = 0
     stop: tuple[str, ...] = ()  # --reverse-prompt
     special: bool = False
+    spm_infill: bool = False  # infill prompts: suffix, prefix, middle instead of prefix, suffix, middle
     cache_prompt: bool = True
     grammar: str | None = None  # GBNF; at most one of the two
     json_schema: str | None = None  # JSON text
@@ -93,10 +95,22 @@ class RpcServerSettings:
 
 
 @attrs.frozen(kw_only=True)
+class ModelSource:
+    """Where the model comes from if not from a file: ``url`` or ``hf_repo``, at most one; neither: the demo model."""
+
+    url: str | None = attrs.field(default=None, repr=False)  # may contain credentials
+    hf_repo: str | None = None  # user/model[:quant]
+    hf_file: str | None = None  # of that repository; None: chosen by quantisation
+    hf_token: str | None = attrs.field(default=None, repr=False)
+    projector: bool = False  # fetch the repository's projector as well
+
+
+@attrs.frozen(kw_only=True)
 class Settings:
     """One run of the server."""
 
-    engine: EngineOptions
+    engine: EngineOptions  # its model path "": to be fetched from the source
+    source: ModelSource = attrs.field(factory=ModelSource)
     server: ServerSettings = attrs.field(factory=ServerSettings)
     defaults: GenerationDefaults = attrs.field(factory=GenerationDefaults)
     chat: ChatSettings = attrs.field(factory=ChatSettings)

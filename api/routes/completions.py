@@ -1,5 +1,6 @@
-"""POST /v1/completions and the native POST /completion."""
+"""POST /v1/completions and the native POST /completion and POST /infill."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from api.answer import answer
@@ -11,12 +12,13 @@ from api.fields import GenerationFields
 from api.gate import text_side
 from api.guidance import Guidance, blaming
 from api.http import ApiRequest, Response
+from api.infill import check_infill, infill_tokens
 from api.job import Job, build_job
 from api.native_reply import NativeStream, whole_native
 from api.pieces import detokenize
-from api.prompt_forms import TokenizedPrompt, tokenize_prompts
+from api.prompt_forms import MAX_PROMPTS, TokenizedPrompt, split_prompts, tokenize_prompts
 from api.response_fields import refuse_selection
-from api.shapes import CompletionFields, NativeFields
+from api.shapes import CompletionFields, InfillFields, NativeFields
 from engine.text.backend import Vocab
 from llamabox.services import Services
 
@@ -26,7 +28,10 @@ async def completions(services: Services, request: ApiRequest) -> Response:
     engine, builder = text_side(services)
     fields = await read(request, CompletionFields)
     _check(fields)
-    prompts = await tokenize_prompts(fields.prompt, builder, engine.info.n_vocab)
+    if fields.suffix:
+        prompts = await _holes(services, fields, fields.suffix)
+    else:
+        prompts = await tokenize_prompts(fields.prompt, builder, engine.info.n_vocab)
     job = await build_job(
         services,
         request,
@@ -53,7 +58,32 @@ async def native(services: Services, request: ApiRequest) -> Response:
     engine, builder = text_side(services)
     fields = await read(request, NativeFields)
     prompts = await tokenize_prompts(fields.prompt, builder, engine.info.n_vocab)
-    n = fields.n_cmpl or fields.n or 1
+    return await _answer_natively(services, request, fields, prompts, fields.n_cmpl or fields.n or 1)
+
+
+async def infill(services: Services, request: ApiRequest) -> Response:
+    """llama-server's route: what belongs between two texts."""
+    if not services.settings.server.infill:
+        raise not_supported("This server does not infill: start it with --infill")
+    check_infill(services)
+    fields = await read(request, InfillFields)
+    tokens = await infill_tokens(
+        services,
+        fields,
+        prefix=fields.input_prefix,
+        suffix=fields.input_suffix,
+        names=("input_prefix", "input_suffix"),
+        files=fields.input_extra or (),
+        prompt=fields.prompt or "",
+    )
+    prompts = [TokenizedPrompt(tokens)]
+    return await _answer_natively(services, request, fields, prompts, fields.n_cmpl or fields.n or 1)
+
+
+async def _answer_natively(
+    services: Services, request: ApiRequest, fields: GenerationFields, prompts: Sequence[TokenizedPrompt], n: int
+) -> Response:
+    engine, _ = text_side(services)
     guidance = await _guidance(services, fields)
     job = await build_job(services, request, fields, prompts, prefix="native", n=n, guidance=guidance)
     texts = await _texts(job, engine.vocab)
@@ -66,10 +96,23 @@ async def native(services: Services, request: ApiRequest) -> Response:
     )
 
 
+async def _holes(services: Services, fields: CompletionFields, suffix: str) -> list[TokenizedPrompt]:
+    """Each prompt with the suffix behind the hole. Raises ApiError."""
+    check_infill(services, "suffix")
+    texts = split_prompts(fields.prompt)
+    if len(texts) > MAX_PROMPTS:
+        raise bad_request(f"prompt: at most {MAX_PROMPTS} prompts in one request", "prompt")
+    return [
+        TokenizedPrompt(
+            await infill_tokens(services, fields, prefix=text, suffix=suffix, names=("prompt", "suffix")),
+            text if isinstance(text, str) else None,
+        )
+        for text in texts
+    ]
+
+
 def _check(fields: CompletionFields) -> None:
     refuse_selection(fields.response_fields)
-    if fields.suffix:
-        raise not_supported("suffix is not available in this release", "suffix")
     if fields.echo and (fields.logprobs is not None or fields.n_probs):
         raise not_supported("echo together with logprobs is not available in this release", "echo")
     if fields.best_of is not None and fields.best_of != (fields.n or 1):

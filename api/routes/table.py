@@ -22,7 +22,6 @@ class Route:
     handler: Handler
 
 
-_INFILL = unavailable("Infill is not available in this release (--infill)")
 _IMAGES = unavailable("Images are not available in this release (--images)")
 
 ROUTES: Final = (
@@ -43,7 +42,7 @@ ROUTES: Final = (
     Route("POST", ("/v1/responses", "/responses"), responses.create),
     Route("POST", ("/v1/messages",), messages.create),
     Route("POST", ("/v1/messages/count_tokens",), messages.count_tokens),
-    Route("POST", ("/infill",), _INFILL),
+    Route("POST", ("/infill",), completions.infill),
     Route("POST", ("/v1/embeddings",), embeddings.embeddings),
     Route("POST", ("/embedding", "/embeddings"), embeddings.native),
     Route("POST", ("/v1/rerank", "/rerank", "/reranking", "/v1/reranking"), rerank.rerank),

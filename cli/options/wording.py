@@ -8,7 +8,6 @@ from cli.kinds import TEXT_FILE, Form, Whole, text, texts
 from cli.option import Option, Section
 
 _option = partial(Option, section=Section.COMPLETION)
-_later = partial(_option, available=False)
 
 WORDING: Final = (
     _option(
@@ -85,7 +84,11 @@ WORDING: Final = (
         setting="defaults.json_schema",
         help="the same as a JSON schema",
     ),
-    _later(flags="--spm-infill", help="suffix, prefix, middle as the order of infill prompts"),
+    _option(
+        flags="--spm-infill",
+        setting="defaults.spm_infill",
+        help="suffix, prefix, middle as the order of infill prompts; some models expect it",
+    ),
     _option(
         flags="--enable-reasoning",
         off="--no-enable-reasoning",

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
+from engine.text.info import FimTokens
+
 _TYPE_NONE: Final = 0
 _ATTR_UNKNOWN: Final = 1 << 0
 _ATTR_CONTROL: Final = 1 << 3
@@ -33,6 +35,7 @@ class LlamaVocab:
             self.bos = self.eos = self.eot = self.sep = None
             self.add_bos = self.add_eos = self.add_sep = False
             self.suppressed: tuple[int, ...] = ()
+            self.fim = FimTokens()
             return
         self.bos = self._special(lib.llama_vocab_bos)
         self.eos = self._special(lib.llama_vocab_eos)
@@ -42,6 +45,13 @@ class LlamaVocab:
         self.add_eos = bool(lib.llama_vocab_get_add_eos(handle))
         self.add_sep = bool(lib.llama_vocab_get_add_sep(handle))
         self.suppressed = self._suppressed()
+        self.fim = FimTokens(
+            prefix=self._special(lib.llama_vocab_fim_pre),
+            suffix=self._special(lib.llama_vocab_fim_suf),
+            middle=self._special(lib.llama_vocab_fim_mid),
+            repository=self._special(lib.llama_vocab_fim_rep),
+            separator=self._special(lib.llama_vocab_fim_sep),
+        )
 
     def _special(self, getter: Any) -> int | None:
         token: int = getter(self.handle)

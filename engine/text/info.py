@@ -4,6 +4,23 @@ import attrs
 
 
 @attrs.frozen(kw_only=True)
+class FimTokens:
+    """Control tokens around code with a hole ("fill in the middle"); None: the vocabulary has no such token."""
+
+    prefix: int | None = None
+    suffix: int | None = None
+    middle: int | None = None
+    repository: int | None = None  # before the repository's name
+    separator: int | None = None  # before each file's name
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """Which of those are missing without which no hole can be described."""
+        needed = {"prefix": self.prefix, "suffix": self.suffix, "middle": self.middle}
+        return tuple(name for name, token in needed.items() if token is None)
+
+
+@attrs.frozen(kw_only=True)
 class ModelInfo:
     """Facts of the loaded model and context. Counts in tokens, sizes in bytes."""
 
@@ -30,6 +47,7 @@ class ModelInfo:
     n_swa: int
     chat_template: str | None  # the model's own Jinja text
     tool_template: str | None  # its "tool_use" variant
+    fim: FimTokens = FimTokens()
     metadata: dict[str, str] = attrs.field(factory=dict)
     loras: tuple[str, ...] = ()  # files of the adapters, by id
     can_copy_state: bool = True  # cached prompts can be copied out of the KV cache and into it

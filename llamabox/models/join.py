@@ -13,6 +13,8 @@ from typing import Final
 
 from tqdm import tqdm  # type: ignore[import-untyped]  # its stubs are a package of their own
 
+from llamabox.models.errors import ModelFileError
+
 try:
     import fcntl
 except ImportError:
@@ -21,10 +23,6 @@ else:
     HAVE_LOCKS = True
 
 CHUNK: Final = 4 * 1024 * 1024  # bytes
-
-
-class ModelFileError(Exception):
-    """A model file cannot be had; the text says why and what to do. One line."""
 
 
 def join_parts(parts: Sequence[Path], target: Path, *, size: int, sha256: str) -> Path:

@@ -15,8 +15,6 @@ from cli.options import OPTIONS
 from cli.parse import read_arguments, read_environment
 from engine.native.options import Attention, CacheType, FlashAttention, Numa, Pooling, Scaled, SplitMode
 from llamabox.chat.builtin import BUILTIN_NAMES, builtin
-from llamabox.models import demo
-from llamabox.models.join import ModelFileError
 from llamabox.settings import LogFormat, Settings
 
 
@@ -62,6 +60,7 @@ SAMPLES = {
     "server.cors_origins": {"--cors-origins https://a.example/,*": ("https://a.example", "*")},
     "server.metrics": {"--metrics": True},
     "server.slots": {"--slots": True},
+    "server.infill": {"--infill": True},
     "server.aliases": {"-a x,y": ("x", "y")},
     "engine.model.rpc_servers": {"--rpc a:1,10.0.0.2:50052": ("a:1", "10.0.0.2:50052")},
     "engine.model.tensor_overrides": {
@@ -113,6 +112,7 @@ SAMPLES = {
     "defaults.n_keep": {"--keep -1": -1},
     "defaults.stop": {r"-r a\tb -r \x41": ("a\tb", "A"), r"-r a\tb -e --no-escape": (r"a\tb",)},
     "defaults.special": {"-sp": True},
+    "defaults.spm_infill": {"--spm-infill": True},
     "defaults.cache_prompt": {"--no-cache-prompt": False},
     "defaults.grammar": {"--grammar root::=x": "root::=x"},
     "defaults.json_schema": {'-j {"type":"object"}': '{"type":"object"}', "--json-schema true": "true"},
@@ -171,6 +171,8 @@ WITH_FILES = {
     "engine.adapters.loras", "engine.adapters.control_vectors", "engine.adapters.control_layers",
     "engine.media.path", "media.directory",
 }  # fmt: skip
+# See test_cli_sources.
+SOURCES = {"source.url", "source.hf_repo", "source.hf_file", "source.hf_token"}
 
 
 @pytest.mark.parametrize(
@@ -184,7 +186,9 @@ def test_available_options_reach_the_settings(model: str, path: str, arguments: 
 def test_every_available_option_with_a_setting_has_a_sample():
     placements = {o.setting for o in OPTIONS if o.setting and o.setting.startswith("engine.context.placement")}
     assert len(placements) == 8  # tests/cli/test_cli_processors.py is about these
-    assert {o.setting for o in OPTIONS if o.available and o.setting} == SAMPLES.keys() | WITH_FILES | placements
+    assert {
+        o.setting for o in OPTIONS if o.available and o.setting
+    } == SAMPLES.keys() | WITH_FILES | SOURCES | placements
 
 
 def test_available_options_without_a_setting_are_known():
@@ -357,29 +361,6 @@ def test_unusable_tls_files_are_refused(model: str, pair: tuple[str, str], tmp_p
 def test_a_model_that_cannot_be_read_is_refused(tmp_path: Path, name: str):
     with pytest.raises(UsageError, match=r"^--model: cannot read "):
         build(str(tmp_path / name))
-
-
-def test_without_a_model_the_demo_serves_under_its_name(monkeypatch, tmp_path: Path):
-    monkeypatch.setattr(demo, "prepare", lambda: tmp_path / "demo.gguf")
-    settings = build_settings({})
-    assert settings.engine.model.path == str(tmp_path / "demo.gguf")
-    assert settings.server.aliases == (demo.ALIAS,)
-    assert build_settings(read_arguments(["-a", "mine"])).server.aliases == ("mine",)
-
-
-def test_no_model_at_all_is_a_usage_error(monkeypatch):
-    def absent() -> Path:
-        raise ModelFileError("no model: give one")
-
-    monkeypatch.setattr(demo, "prepare", absent)
-    with pytest.raises(UsageError, match=r"^no model: give one$"):
-        build_settings({})
-
-
-def test_a_wrong_command_line_prepares_no_model(monkeypatch):
-    monkeypatch.setattr(demo, "prepare", lambda: pytest.fail("prepared"))
-    with pytest.raises(UsageError):
-        build_settings(read_arguments(["-b", "1", "-ub", "2"]))
 
 
 def test_option_names_are_unique():

@@ -21,7 +21,9 @@ def demo_model() -> Path:
 @pytest.fixture(scope="module")
 def tiny_server(tiny_model: Path) -> Iterator[str]:
     """URL of a server on the tiny model: 8 slots, everything switched on."""
-    with serving("-m", str(tiny_model), "-np", "8", "-c", "4096", "--metrics", "--slots", "--alias", "tiny") as (
+    with serving(
+        "-m", str(tiny_model), "-np", "8", "-c", "4096", "--metrics", "--slots", "--infill", "--alias", "tiny"
+    ) as (
         _,
         url,
     ):

