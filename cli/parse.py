@@ -62,7 +62,7 @@ def check_available(values: Values) -> None:
     """UsageError when something was given that this release cannot do."""
     for given in values.values():
         if not given.option.available:
-            raise UsageError(f"{given.spelling}: not available yet")
+            raise UsageError(f"{given.spelling}: {given.option.refusal}")
 
 
 def _unknown(flag: str) -> str:
