@@ -7,6 +7,7 @@ import attrs
 
 from api.http import ApiRequest, Response
 from api.routes import chat, completions, messages, responses, state, tokens
+from api.routes.openapi import openapi
 from api.routes.unavailable import unavailable
 from llamabox.services import Services
 
@@ -29,7 +30,8 @@ _EMBEDDINGS = unavailable("Embeddings are not available in this release (--embed
 _RERANK = unavailable("Rerank is not available in this release (--rerank)")
 _IMAGES = unavailable("Images are not available in this release (--images)")
 
-ROUTES: Final = (
+ROUTES: Final[tuple[Route, ...]] = (
+    Route("GET", ("/openapi.json",), openapi(lambda: ROUTES)),
     Route("GET", ("/health", "/v1/health"), state.health),
     Route("GET", ("/v1/models", "/models"), state.models),
     Route("GET", ("/props",), state.props),
