@@ -40,8 +40,7 @@ class Option:
     ``flags`` and ``off`` are spellings (``off`` sets a switch to its off value), ``env`` variable names, the first one
     that is set counts. ``setting`` is the dotted path of the attribute of ``llamabox.settings.Settings`` that takes the
     value; two options with one setting are two spellings of it, the last one wins. A repeatable option's kind gives
-    tuples, which are joined. ``if_alone`` is the value of a flag that stands without one. An option that is not
-    ``available`` is refused; ``reason`` says why, for good or until its time comes.
+    tuples, which are joined. ``if_alone`` is the value of a flag that stands without one.
     """
 
     section: Section
@@ -56,18 +55,13 @@ class Option:
     repeat: bool = False
     if_alone: str | None = None
     available: bool = True
-    reason: str = ""
+    refusal: str = "not available yet"  # why an option that is not available is refused
 
     @property
     def name(self) -> str:
         """The first long spelling."""
         every = (*self.flags, *self.off)
         return next((flag for flag in every if flag.startswith("--")), every[0])
-
-    @property
-    def refusal(self) -> str:
-        """Why it is refused, where it is not available."""
-        return self.reason or "not available yet"
 
     @property
     def key(self) -> str:

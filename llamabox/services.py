@@ -69,6 +69,7 @@ class Running:
 
     def __init__(self) -> None:
         self._requests: dict[str, GenerationRequest] = {}
+        self.stopping_words: dict[int, str] = {}  # by slot: what ended the last generation there, "" if no stop string
         self._lot = trio.lowlevel.ParkingLot()
 
     def __len__(self) -> int:

@@ -116,7 +116,7 @@ _CONTEXT = (
         metavar="N",
         env="CACHE_REUSE",
         default="0",
-        reason="this release reuses prompts by their beginnings only, and that always",
+        refusal="this release reuses prompts by their beginnings only, and that always",
         help="smallest chunk to reuse by shifting the KV cache",
     ),
     _later(
@@ -125,7 +125,7 @@ _CONTEXT = (
         metavar="MIB",
         env="CACHE_RAM",
         default="2048",
-        reason="this release keeps prompts in the KV cache only",
+        refusal="this release keeps prompts in the KV cache only",
         help="main memory for prompts that left the KV cache; 0 = none",
     ),
     _later(flags="--slot-save-path", kind=FILE, metavar="DIR", default="off", help="directory of slot files"),

@@ -11,7 +11,7 @@ _later = partial(
     Option,
     section=Section.SPECULATIVE,
     available=False,
-    reason="speculative decoding is not part of this release",
+    refusal="speculative decoding is not part of this release",
 )
 
 SPECULATIVE: Final = (

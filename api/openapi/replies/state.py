@@ -65,6 +65,8 @@ class Props:
 
     default_generation_settings: DefaultSettings
     total_slots: int
+    bos_token: str
+    eos_token: str
     build_info: str
     model_path: str
     model_alias: str
