@@ -137,6 +137,14 @@ async def test_native_several_choices_are_a_list(client: Client) -> None:
     assert body[0]["tokens"] == list(b"Hello world")
 
 
+@pytest.mark.parametrize(
+    ("path", "fields"), [(NATIVE, {"n": 2}), (NATIVE, {"n_cmpl": 2}), (LEGACY, {"n": 2, "user": "u"})]
+)
+async def test_several_names_for_the_number_of_choices(client: Client, path: str, fields: dict[str, object]) -> None:
+    body = (await client.post(path, {"prompt": "a", **fields})).json
+    assert len(body if path == NATIVE else body["choices"]) == 2
+
+
 async def test_native_probabilities(client: Client, engine: FakeEngine) -> None:
     engine.script = say("H")
     body = (await client.post(NATIVE, {"prompt": "hi", "n_probs": 1})).json

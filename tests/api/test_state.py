@@ -138,6 +138,7 @@ async def test_metrics(client: Client, engine: FakeEngine) -> None:
         kv_cells_active=64,
         requests_processing=2,
         requests_deferred=1,
+        preemptions_total=3,
     )
     await client.post("/v1/completions", {"prompt": "hi"})
     await client.post("/v1/completions", b"{")
@@ -162,6 +163,8 @@ async def test_metrics(client: Client, engine: FakeEngine) -> None:
         "predicted_tokens_seconds": 20,
         "kv_cache_usage_ratio": 0.25,
         "kv_cache_tokens": 64,
+        "kv_cache_reusable_tokens": 64,
+        "preemptions_total": 3,
         "requests_processing": 2,
         "requests_deferred": 1,
         "image_process_seconds_total": 0,

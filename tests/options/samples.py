@@ -110,8 +110,7 @@ def command_lines(option: Option, files: Mapping[str, str]) -> Iterator[list[str
 def variable_text(option: Option, files: Mapping[str, str]) -> str:
     """The same value as in ``command_lines``, for a variable."""
     if isinstance(option.kind, Switch):
-        assert option.setting is not None
-        return "1" if option.kind.on != at(DEFAULTS, option.setting) else "0"
+        return "1" if spellings(option)[0] in option.flags else "0"
     (text,) = value_texts(option, files)
     return text
 

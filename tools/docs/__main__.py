@@ -3,9 +3,10 @@
 from pathlib import Path
 from typing import Final
 
+from tools.docs.coverage import coverage_page
 from tools.docs.options import options_page
 
-PAGES: Final = {"docs/options.md": options_page}
+PAGES: Final = {"docs/options.md": options_page, "docs/coverage.md": coverage_page}
 
 
 def main() -> None:
