@@ -69,8 +69,8 @@ class Running:
 
     def __init__(self) -> None:
         self._requests: dict[str, GenerationRequest] = {}
-        self.stopping_words: dict[int, str] = {}  # by slot: what ended the last generation there, "" if no stop string
         self._lot = trio.lowlevel.ParkingLot()
+        self.stopping_words: dict[int, str] = {}  # by slot: what ended the last generation there, "" if no stop string
 
     def __len__(self) -> int:
         return len(self._requests)

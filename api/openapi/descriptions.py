@@ -76,7 +76,7 @@ DESCRIPTIONS: Final = {
     # Prompts
     "prompt": "Text, token ids, a mix of both, or a list of such prompts",
     "n_cmpl": "Answers to generate for each prompt",
-    "best_of": "Accepted where it equals n",
+    "best_of": "Answers to generate, of which the n most probable ones come back; not with stream",
     "echo": "Begin the answer with the prompt",
     "suffix": "Text that follows the answer",
     # Tokens
