@@ -77,7 +77,7 @@ def test_devices_are_listed(capsys, monkeypatch):
     ("arguments", "line"),
     [
         (["--prot=1"], "llama-box: --prot: unknown option; did you mean --port?\n"),
-        (["--draft-max", "1"], "llama-box: --draft-max: speculative decoding is not part of this release\n"),
+        (["--rpc", "a:1"], "llama-box: --rpc: not available yet\n"),
         (["-m", "absent\nfile"], "llama-box: --model: cannot read absent file: No such file or directory\n"),
     ],
 )
