@@ -92,6 +92,88 @@ def started(read: Callable[[Any, Any], Any], *, slots: int | None = None) -> Pro
     return probe
 
 
+def told_backend(name: str) -> Probe:
+    """An argument with which the backend is made."""
+
+    def probe(settings: Settings) -> Any:
+        with (
+            mock.patch.object(starting.preflight, "check", lambda extra_buffers: Verdict(extra_buffers)),
+            mock.patch.object(starting, "check_metadata"),
+            mock.patch.object(starting, "check_projector", create=True),
+            mock.patch.object(starting, "LlamaBackend", side_effect=ZeroDivisionError) as made,
+            contextlib.suppress(ZeroDivisionError),
+        ):
+            starting.start_text_engine(settings.engine, lambda events: None)
+        return made.call_args.kwargs[name]
+
+    return probe
+
+
+def embedding(settings: Settings) -> Any:
+    """What the embedding side is told, None where there is to be none."""
+    with (
+        mock.patch.object(starting.preflight, "check", lambda extra_buffers: Verdict(extra_buffers)),
+        mock.patch.object(starting, "check_metadata"),
+        mock.patch.object(starting, "EngineLoop"),
+        mock.patch.object(starting, "open_embedder", side_effect=ZeroDivisionError) as asked,
+        contextlib.suppress(ZeroDivisionError),
+    ):
+        starting.start_text_engine(settings.engine, lambda events: None).backend.close()
+    return asked.call_args.args[-1] if asked.called else None
+
+
+def media(read: Callable[[Any, Any], Any]) -> Probe:
+    """Something of (the loader of media, the arguments of what fetches them)."""
+
+    def probe(settings: Settings) -> Any:
+        serve = import_module("cli.serve")
+        with mock.patch.object(serve, "Fetcher") as fetcher:
+            return read(serve._media_loader(mock.Mock(), settings), fetcher.call_args.kwargs)
+
+    return probe
+
+
+def in_embedder(field: str) -> Probe:
+    """A field of llama_context_params of the context that embeds."""
+
+    def probe(settings: Settings) -> Any:
+        embedder = import_module("engine.embedding.llama_embedder")
+        loaded = model.Model(settings.engine.model)
+        try:
+            base, options = settings.engine.context, settings.engine.embedding
+            made = embedder._context_options(loaded.facts(), base, options, splittable=True)
+            return getattr(context._params(start(), made, "model"), field)
+        finally:
+            loaded.close()
+
+    return probe
+
+
+def in_team(which: str, read: Callable[[Any], Any]) -> Probe:
+    """Something of ggml_threadpool_params of a team of threads."""
+
+    def probe(settings: Settings) -> Any:
+        threads = import_module("engine.native.threads")
+        return read(threads._params(getattr(settings.engine.context, which), 1)._obj)
+
+    return probe
+
+
+def serving_devices(read: Callable[[Any], Any]) -> Probe:
+    """Something of what the server of devices is told."""
+
+    def probe(settings: Settings) -> Any:
+        module = import_module("cli.rpc_server")
+        with (
+            mock.patch.object(module, "choose_device", side_effect=lambda number: number),
+            mock.patch.object(module.Path, "mkdir"),
+            mock.patch.object(module.os, "access", return_value=True),
+        ):
+            return read(module._options(settings.rpc_server))
+
+    return probe
+
+
 def numa(settings: Settings) -> Any:
     """The strategy that the library is told before anything is loaded."""
     with (
@@ -117,6 +199,11 @@ def _services(settings: Settings, engine: FakeEngine | None = None) -> Services:
 def get(path: str, read: Callable[[Reply], Any], **headers: str) -> Probe:
     """Something of the reply to a GET."""
     return lambda settings: read(trio.run(lambda: Client(_services(settings)).get(path, **headers)))
+
+
+def post(path: str, body: Any, read: Callable[[Reply], Any]) -> Probe:
+    """Something of the reply to a POST."""
+    return lambda settings: read(trio.run(lambda: Client(_services(settings)).post(path, body)))
 
 
 def opened(read: Callable[[GenerationRequest], Any], **headers: str) -> Probe:
@@ -333,4 +420,48 @@ PROBES: Mapping[str, Probe | Shown] = {
     "--enable-reasoning": prompted(lambda plan: plan.text),
     "--reasoning-in-content": chat_content,
     "--reasoning-budget": prompted(lambda plan: plan.thinking),
+    "--embeddings": embedding,
+    "--rerank": embedding,
+    "--pooling": in_embedder("pooling_type"),
+    "--attention": in_embedder("attention_type"),
+    "--infill": post("/infill", {"input_prefix": "x", "input_suffix": "y"}, lambda reply: b"--infill" in reply.body),
+    "--lora": told_backend("adapters"),
+    "--lora-scaled": told_backend("adapters"),
+    "--lora-init-without-apply": lambda settings: _services(settings).adapters,
+    "--control-vector": told_backend("adapters"),
+    "--control-vector-scaled": told_backend("adapters"),
+    "--control-vector-layer-range": told_backend("adapters"),
+    "--slot-save-path": post("/slots/0?action=erase", None, lambda reply: reply.status == 501),
+    "--slot-prompt-similarity": started(lambda backend, limits: limits.slot_similarity),
+    "--rpc": Shown("tests/live/test_rpc.py::test_a_model_over_two_servers_says_the_same"),
+    "--override-tensor": in_model(lambda params: bool(params.tensor_buft_overrides)),
+    "--cpu-moe": in_model(lambda params: bool(params.tensor_buft_overrides)),
+    "--n-cpu-moe": in_model(lambda params: bool(params.tensor_buft_overrides)),
+    "--cpu-mask": in_team("placement", lambda params: params.cpumask[:8]),
+    "--cpu-range": in_team("placement", lambda params: params.cpumask[:8]),
+    "--cpu-strict": in_team("placement", lambda params: params.strict_cpu),
+    "--prio": in_team("placement", lambda params: params.prio),
+    "--poll": in_team("placement", lambda params: params.poll),
+    "--cpu-mask-batch": in_team("placement_batch", lambda params: params.cpumask[:8]),
+    "--cpu-range-batch": in_team("placement_batch", lambda params: params.cpumask[:8]),
+    "--cpu-strict-batch": in_team("placement_batch", lambda params: params.strict_cpu),
+    "--prio-batch": in_team("placement_batch", lambda params: params.prio),
+    "--poll-batch": Shown("tests/cli/test_cli_processors.py::test_polling_is_one_number_for_openmp"),
+    "--rpc-server-host": serving_devices(lambda options: options.address),
+    "--rpc-server-port": serving_devices(lambda options: options.port),
+    "--rpc-server-main-gpu": serving_devices(lambda options: options.device),
+    "--rpc-server-reserve-memory": Shown("tests/cli/test_cli_placement.py::test_memory_cannot_be_reserved"),
+    "--rpc-server-threads": serving_devices(lambda options: options.threads),
+    "--rpc-server-cache": serving_devices(lambda options: options.cache_dir),
+    "--rpc-server-cache-dir": serving_devices(lambda options: options.cache_dir),
+    "--model-url": Shown("tests/models_files/test_url.py::test_it_is_fetched_once"),
+    "--hf-repo": Shown("tests/models_files/test_hub.py::test_the_usual_quantisation_is_fetched_into_the_hubs_cache"),
+    "--hf-file": Shown("tests/models_files/test_hub.py::test_the_choice"),
+    "--hf-token": Shown("tests/models_files/test_hub.py::test_the_token_is_sent"),
+    "--spm-infill": Shown("tests/api/test_infill.py::test_without_file_tokens_files_are_snippets"),
+    "--allow-private-urls": media(lambda loader, fetching: fetching["allow_private"]),
+    "--media-path": media(lambda loader, fetching: loader.sources.directory),
+    "--mmproj": told_backend("media"),
+    "--visual-max-image-size": media(lambda loader, fetching: loader.longest),
+    "--max-projected-cache": told_backend("media"),
 }  # fmt: skip

@@ -40,12 +40,45 @@ TEXTS: Mapping[str, str] = {
     "--tokens-per-second": "50",
     "--ctx-size": "512",
     "--batch-size": "1024",
+    "--model-url": "http://models.example/model.gguf",
+    "--hf-repo": "user/model",
+    "--hf-file": "model.gguf",
+    "--lora": "{other}",
+    "--lora-scaled": "{other} 0.5",
+    "--control-vector": "{other}",
+    "--control-vector-scaled": "{other} 0.5",
+    "--slot-save-path": "{directory}",
+    "--media-path": "{directory}",
+    "--mmproj": "{other}",
+    "--rpc": "127.0.0.1:1",
+    "--override-tensor": "a=CPU",
+    "--override-tensor-draft": "a=CPU",
+    "--cpu-mask": "1",
+    "--cpu-mask-batch": "1",
+    "--cpu-range": "0-0",
+    "--cpu-range-batch": "0-0",
+    "--prio": "2",
+    "--prio-batch": "1",
+    "--rpc-server-host": "127.0.0.1",
+    "--rpc-server-reserve-memory": "0",
 }
 # What must stand beside an option for the command line to be whole.
 BESIDE: Mapping[str, str] = {
     "--ssl-key-file": "--ssl-cert-file {certificate}",
     "--ssl-cert-file": "--ssl-key-file {key}",
+    "--hf-file": "--hf-repo user/model",
+    "--hf-token": "--hf-repo user/model",
+    "--pooling": "--embeddings",
+    "--attention": "--embeddings",
+    "--lora-init-without-apply": "--lora {other}",
+    "--control-vector-layer-range": "--control-vector {other}",
+    "--slot-save-path": "--slots",
+    "--poll-batch": "--poll 3",
+    "--prio": "--prio-batch 3",
+    "--prio-batch": "--prio 3",
 }
+# Where the model comes from if no file of it is named.
+SOURCES = frozenset({"-mu", "--model-url", "-hfr", "--hf-repo"})
 CANDIDATES = ("3", "0.25", "1", "2", "448", "mean", "causal", "a:1", "word")
 
 
@@ -58,7 +91,7 @@ def files(directory: Path, model: Path) -> dict[str, str]:
     found["template"].write_text("{% for m in messages %}{{ m.role }}/{{ m.content }}{% endfor %}")
     found["grammar"].write_text("root ::= [b]")
     found["other"].write_bytes(model.read_bytes())
-    return {name: str(path) for name, path in found.items()}
+    return {name: str(path) for name, path in found.items()} | {"directory": str(directory)}
 
 
 def at(settings: Settings, path: str) -> object:
@@ -74,7 +107,8 @@ def value_texts(option: Option, files: Mapping[str, str]) -> list[str]:
     if isinstance(option.kind, Switch):
         return []
     if option.name in TEXTS:
-        return [TEXTS[option.name].format(**files)]
+        text = TEXTS[option.name].format(**files)
+        return text.split() if option.kind.arity > 1 else [text]
     for text in (*option.kind.words, *CANDIDATES) if isinstance(option.kind, Words) else CANDIDATES:
         words = [text] * option.kind.arity
         try:
@@ -99,6 +133,12 @@ def spellings(option: Option) -> list[str]:
 def beside(option: Option, files: Mapping[str, str]) -> list[str]:
     """Other arguments that it needs."""
     return shlex.split(BESIDE.get(option.name, "").format(**files))
+
+
+def whole(model: Path, *arguments: str) -> list[str]:
+    """A command line with a model. One thread: what the machine has is no default of the table."""
+    named = [] if SOURCES.intersection(arguments) else ["-m", str(model)]
+    return [*named, "-t", "1", *arguments]
 
 
 def command_lines(option: Option, files: Mapping[str, str]) -> Iterator[list[str]]:

@@ -6,13 +6,14 @@ from pathlib import Path
 import pytest
 
 from cli.build import build_settings
+from cli.errors import UsageError
 from cli.main import USAGE_ERROR, main
 from cli.option import Option
 from cli.options import OPTIONS
 from cli.parse import read_arguments, read_environment
 from llamabox.settings import Settings
 from tests.options.probes import PROBES, Shown
-from tests.options.samples import at, beside, command_lines, files, value_texts, variable_text
+from tests.options.samples import at, beside, command_lines, files, value_texts, variable_text, whole
 
 ROOT = Path(__file__).parents[2]
 AVAILABLE = [option for option in OPTIONS if option.available]
@@ -30,8 +31,7 @@ def paths(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> dict[st
 
 
 def build(model: Path, *arguments: str) -> Settings:
-    # One thread: what the machine has is no default of the table.
-    return build_settings(read_arguments(["-m", str(model), "-t", "1", *arguments]))
+    return build_settings(read_arguments(whole(model, *arguments)))
 
 
 @pytest.mark.parametrize("option", SET, ids=name)
@@ -54,8 +54,8 @@ def test_a_variable_gives_the_same(option: Option, variable: str, tiny_model: Pa
     assert read[option.key].value == read_arguments(line)[option.key].value
     if option.setting is None:
         return
-    rest = read_arguments(["-m", str(tiny_model), "-t", "1", *beside(option, paths)])
-    rest.pop(option.key, None)
+    rest = read_arguments(whole(tiny_model, *line))
+    del rest[option.key]
     given = build_settings(read | rest)
     assert at(given, option.setting) == at(build(tiny_model, *line), option.setting)
 
@@ -67,7 +67,10 @@ def test_an_option_has_an_effect(option: Option, tiny_model: Path, paths: dict[s
     if isinstance(probe, Shown):
         assert exists(probe.test), probe.test
         return
-    without = probe(build(tiny_model))
+    try:
+        without = probe(build(tiny_model, *beside(option, paths)))
+    except UsageError:  # they need the option
+        without = probe(build(tiny_model))
     for line in command_lines(option, paths):
         assert probe(build(tiny_model, *line)) != without, line
 
