@@ -12,7 +12,8 @@ from cli.option import Option
 from cli.options import OPTIONS
 from cli.parse import read_arguments, read_environment
 from llamabox.settings import Settings
-from tests.options.probes import PROBES, Shown
+from tests.options.probes import PROBES
+from tests.options.probing import Shown
 from tests.options.samples import at, beside, command_lines, files, value_texts, variable_text, whole
 
 ROOT = Path(__file__).parents[2]
