@@ -1,4 +1,4 @@
-"""What the fields of requests mean, by name. A name means the same on every route."""
+"""What the fields of requests mean, by name; as Shape.name where a route means something of its own by it."""
 
 from typing import Final
 

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.metadata import version
 from typing import Any, Final, Protocol
 
+import attrs
 import msgspec
 
 from api.openapi.descriptions import DESCRIPTIONS
@@ -98,8 +99,8 @@ def _schemas(operations: Sequence[Operation]) -> tuple[SchemaOf, Json]:
     ]
     found, components = msgspec.json.schema_components(shapes, ref_template=_SCHEMAS)
     for operation in operations:
-        for shape in operation.request:
-            _describe(components[shape.__name__])
+        for shape in filter(attrs.has, operation.request):
+            _describe(shape.__name__, components[shape.__name__])
     schemas = dict(zip(shapes, found, strict=True))
 
     def schema_of(alternatives: Sequence[Any]) -> Json:
@@ -109,9 +110,9 @@ def _schemas(operations: Sequence[Operation]) -> tuple[SchemaOf, Json]:
     return schema_of, components
 
 
-def _describe(schema: Json) -> None:
+def _describe(shape: str, schema: Json) -> None:
     for name, field in schema["properties"].items():
-        if text := DESCRIPTIONS.get(name):
+        if text := DESCRIPTIONS.get(f"{shape}.{name}") or DESCRIPTIONS.get(name):
             field["description"] = text
 
 
@@ -128,7 +129,8 @@ def _operation(route: Described, path: str, operation: Operation, schema_of: Sch
     if path != first:
         body["description"] = f"The same as {route.method} {first}."
     if operation.request:
-        body["requestBody"] = {"required": True, "content": {JSON: {"schema": schema_of(operation.request)}}}
+        content = {JSON: {"schema": schema_of(operation.request)}}
+        body["requestBody"] = {"required": not operation.optional_body, "content": content}
     return body
 
 

@@ -40,7 +40,8 @@ class Operation:
     """A route. ``request``, ``reply``, ``event`` and ``error`` are classes that JSON Schema can be made of.
 
     Several of them are alternatives. ``event`` is what the events of a streamed reply carry, ``media`` the type of a
-    reply that is not JSON. ``paced``: the rate headers apply. ``open``: needs no key.
+    reply that is not JSON. ``paced``: the rate headers apply. ``open``: needs no key. ``optional_body``: may come
+    without one.
     """
 
     summary: str
@@ -53,3 +54,4 @@ class Operation:
     query: tuple[Query, ...] = ()
     paced: bool = False
     open: bool = False
+    optional_body: bool = False
