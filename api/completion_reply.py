@@ -9,6 +9,7 @@ from api.generation import Choice
 from api.job import Job
 from api.logprobs import LegacyLogprobs
 from api.openai_stream import Chunks, Held, finish_reason, reply, wants_logprobs
+from api.shapes import CompletionFields
 from api.sse import PlainEnds, RenderedPart
 from engine.text.events import Finished, PrefillProgress, Timings, Tokens
 
@@ -59,15 +60,25 @@ class CompletionStream(PlainEnds):
         return {**body, "tokens": tokens} if self._return_tokens else body
 
 
-def whole_completion(job: Job, choices: Sequence[Choice], echoes: Sequence[str] = ()) -> dict[str, Any]:
-    """The text_completion object."""
+def whole_completion(
+    job: Job, choices: Sequence[Choice], echoes: Sequence[str] = (), *, told: Sequence[int]
+) -> dict[str, Any]:
+    """The text_completion object of the choices at the positions ``told``; its figures are those of all."""
     bodies = []
-    for index, choice in enumerate(choices):
-        logprobs = LegacyLogprobs().feed(choice.infos) if wants_logprobs(job) else None
-        text = (echoes[index] if echoes else "") + choice.text
+    with_logprobs = wants_logprobs(job) and (len(told) == len(choices) or _asked_for_logprobs(job))
+    for index, position in enumerate(told):
+        choice = choices[position]
+        logprobs = LegacyLogprobs().feed(choice.infos) if with_logprobs else None
+        text = (echoes[position] if echoes else "") + choice.text
         body = {**_body(index, text, logprobs), "finish_reason": finish_reason(choice.finished)}
         bodies.append({**body, "tokens": choice.tokens} if job.fields.return_tokens else body)
     return reply(job, _KIND, bodies, [choice.finished.timings for choice in choices])
+
+
+def _asked_for_logprobs(job: Job) -> bool:
+    """Whether the client did: they are computed too where the best choices are to be found."""
+    fields = job.fields
+    return bool(fields.n_probs) or (isinstance(fields, CompletionFields) and fields.logprobs is not None)
 
 
 def _body(choice: int, text: str, logprobs: dict[str, Any] | None = None) -> dict[str, Any]:

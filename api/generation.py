@@ -97,6 +97,7 @@ class Generation:
         if isinstance(event, Finished):
             self._left -= 1
             self._services.metrics.count_generation(event.timings)
+            self._services.running.stopping_words[event.slot] = event.stopping_word
         return event
 
     def _end(self) -> None:

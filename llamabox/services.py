@@ -77,6 +77,7 @@ class Running:
         self._requests: dict[str, GenerationRequest] = {}
         self._others = 0
         self._lot = trio.lowlevel.ParkingLot()
+        self.stopping_words: dict[int, str] = {}  # by slot: what ended the last generation there, "" if no stop string
 
     def __len__(self) -> int:
         return len(self._requests) + self._others

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from api.answer import answer
+from api.best_of import best, candidates
 from api.completion_reply import CompletionStream, whole_completion
 from api.constraint import default_constraint, requested
 from api.decode import read
@@ -27,6 +28,7 @@ async def completions(services: Services, request: ApiRequest) -> Response:
     """OpenAI's older route: text goes on from a prompt."""
     engine, builder = text_side(services)
     fields = await read(request, CompletionFields)
+    n, of = fields.n or 1, candidates(fields)
     _check(fields)
     if fields.suffix:
         prompts = await _holes(services, fields, fields.suffix)
@@ -38,8 +40,8 @@ async def completions(services: Services, request: ApiRequest) -> Response:
         fields,
         prompts,
         prefix="cmpl",
-        n=fields.n or 1,
-        logprobs=fields.logprobs is not None,
+        n=of,
+        logprobs=fields.logprobs is not None or of > n,
         n_probs=fields.logprobs,
         guidance=await _guidance(services, fields, fields.response_format),
     )
@@ -49,7 +51,7 @@ async def completions(services: Services, request: ApiRequest) -> Response:
         request,
         job,
         lambda: CompletionStream(job, echoes),
-        lambda choices: whole_completion(job, choices, echoes),
+        lambda choices: whole_completion(job, choices, echoes, told=best(choices, n=n, of=of)),
     )
 
 
@@ -115,8 +117,8 @@ def _check(fields: CompletionFields) -> None:
     refuse_selection(fields.response_fields)
     if fields.echo and (fields.logprobs is not None or fields.n_probs):
         raise not_supported("echo together with logprobs is not available in this release", "echo")
-    if fields.best_of is not None and fields.best_of != (fields.n or 1):
-        raise bad_request("best_of: only as many as n are computed", "best_of")
+    if fields.streaming and candidates(fields) > (fields.n or 1):
+        raise bad_request("best_of: what is chosen among more than n is not known while it streams", "best_of")
 
 
 async def _guidance(

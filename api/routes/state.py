@@ -7,6 +7,7 @@ from api.gate import token_side
 from api.http import ApiRequest, Response, json_response, raw_response
 from api.openai_stream import FINGERPRINT
 from api.settings_json import generation_settings, sampling_json
+from engine.bridge import TextEngine
 from engine.text.info import ModelInfo, SlotState
 from engine.text.requests import GenerationRequest
 from llamabox.chat.injection import MEDIA_MARKER
@@ -33,6 +34,8 @@ async def props(services: Services, request: ApiRequest) -> Response:
     body = {
         "default_generation_settings": {"n_ctx": info.n_ctx_slot, "params": _default_settings(services)},
         "total_slots": info.n_slots,
+        "bos_token": _spelling(engine, info.bos),
+        "eos_token": _spelling(engine, info.eos),
         "build_info": FINGERPRINT,
         "model_path": info.path,
         "model_alias": services.model_ids[0],
@@ -60,6 +63,10 @@ async def metrics(services: Services, request: ApiRequest) -> Response:
     if not services.settings.server.metrics:
         raise not_supported("This server shows no metrics: start it with --metrics")
     return raw_response(services.metrics.expose(), content_type=CONTENT_TYPE)
+
+
+def _spelling(engine: TextEngine, token: int | None) -> str:
+    return "" if token is None else engine.vocab.piece(token, special=True).decode(errors="replace")
 
 
 def _meta(services: Services) -> dict[str, Any] | None:
@@ -128,6 +135,7 @@ def _slot(services: Services, state: SlotState) -> dict[str, Any]:
             "has_next_token": busy,
             "n_decoded": state.n_decoded,
             "n_remain": -1 if state.n_remain is None else state.n_remain,
-            "stopping_word": "",
+            # While it runs none has been met; then the one that ended it.
+            "stopping_word": "" if busy else services.running.stopping_words.get(state.id, ""),
         },
     }

@@ -7,6 +7,7 @@ import attrs
 
 from api.http import ApiRequest, Response
 from api.routes import chat, completions, embeddings, lora, messages, rerank, responses, slot_files, state, tokens
+from api.routes.openapi import openapi
 from api.routes.unavailable import unavailable
 from llamabox.services import Services
 
@@ -24,7 +25,8 @@ class Route:
 
 _IMAGES = unavailable("Images are not available in this release (--images)")
 
-ROUTES: Final = (
+ROUTES: Final[tuple[Route, ...]] = (
+    Route("GET", ("/openapi.json",), openapi(lambda: ROUTES)),
     Route("GET", ("/health", "/v1/health"), state.health),
     Route("GET", ("/v1/models", "/models"), state.models),
     Route("GET", ("/props",), state.props),

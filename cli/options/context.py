@@ -111,7 +111,13 @@ _CONTEXT = (
         "-1 = what this machine reaches, measured at start",
     ),
     _later(
-        flags="--cache-reuse", kind=Whole(minimum=0), metavar="N", env="CACHE_REUSE", help="smallest chunk to reuse"
+        flags="--cache-reuse",
+        kind=Whole(minimum=0),
+        metavar="N",
+        env="CACHE_REUSE",
+        default="0",
+        refusal="this release reuses prompts by their beginnings only, and that always",
+        help="smallest chunk to reuse by shifting the KV cache",
     ),
     _later(
         flags="--cache-ram",
@@ -119,6 +125,7 @@ _CONTEXT = (
         metavar="MIB",
         env="CACHE_RAM",
         default="2048",
+        refusal="this release keeps prompts in the KV cache only",
         help="main memory for prompts that left the KV cache; 0 = none",
     ),
     _option(

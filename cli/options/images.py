@@ -13,7 +13,7 @@ SAMPLERS: Final = (
 )  # fmt: skip
 SCHEDULES: Final = ("default", "discrete", "karras", "exponential", "ays", "gits")
 
-_later = partial(Option, section=Section.IMAGES, available=False)
+_later = partial(Option, section=Section.IMAGES, available=False, refusal="image models are not part of this release")
 _size: Final = Form("a multiple of 64 of at least 256", forms.image_size)
 
 

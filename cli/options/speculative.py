@@ -7,7 +7,12 @@ from cli import forms
 from cli.kinds import FILE, SHARE, Form, Whole
 from cli.option import NO_DRAFT, Option, Section
 
-_later = partial(Option, section=Section.SPECULATIVE, available=False)
+_later = partial(
+    Option,
+    section=Section.SPECULATIVE,
+    available=False,
+    refusal="speculative decoding is not part of this release",
+)
 
 SPECULATIVE: Final = (
     _later(

@@ -1,10 +1,14 @@
 """POST /v1/completions and the native POST /completion against a scripted engine."""
 
+from collections.abc import Sequence
+
+import attrs
 import pytest
 
 from engine.text.events import FinishReason, PrefillProgress
+from engine.text.requests import GenerationRequest, TokenInfo
 from tests.api.conftest import Client
-from tests.api.fake_engine import BOS, FakeEngine, say
+from tests.api.fake_engine import BOS, FakeEngine, Script, Step, say
 
 LEGACY = "/v1/completions"
 NATIVE = "/completion"
@@ -135,6 +139,50 @@ async def test_native_several_choices_are_a_list(client: Client) -> None:
     assert [result["index"] for result in body] == [0, 1, 2, 3]
     assert [result["prompt"] for result in body] == ["a", "a", "b", "b"]
     assert body[0]["tokens"] == list(b"Hello world")
+
+
+def worth(*logprobs: float) -> Script:
+    """Scripts of one letter each, in the order of the choices: a, b, …, of these log probabilities."""
+
+    def script(request: GenerationRequest) -> Sequence[Step]:
+        choice = int(request.id.rsplit("-", 1)[1])
+        (tokens, end) = say(chr(97 + choice))(request)
+        info = TokenInfo(token=97, piece=b"a", logprob=logprobs[choice])
+        return [attrs.evolve(tokens, infos=(info,) if request.sampling.logprobs else ()), end]
+
+    return script
+
+
+async def test_best_of_tells_the_best(client: Client, engine: FakeEngine) -> None:
+    engine.script = worth(-3.0, -1.0, -2.0, -1.0, -5.0, -0.5)
+    body = {"prompt": ["x", "y"], "n": 2, "best_of": 3, "echo": True}
+    reply = (await client.post(LEGACY, body)).json
+    assert [choice["text"] for choice in reply["choices"]] == ["xb", "xc", "yf", "yd"]
+    assert [choice["index"] for choice in reply["choices"]] == [0, 1, 2, 3]
+    assert [choice["logprobs"] for choice in reply["choices"]] == [None] * 4
+    assert reply["usage"]["completion_tokens"] == 6
+    engine.script = worth(-3.0, -1.0, -2.0)
+    reply = (await client.post(LEGACY, {"prompt": "x", "best_of": 3, "logprobs": 0})).json
+    (choice,) = reply["choices"]
+    assert (choice["text"], choice["logprobs"]["token_logprobs"]) == ("b", [-1.0])
+
+
+async def test_best_of_n_is_n(client: Client, engine: FakeEngine) -> None:
+    engine.script = worth(-3.0, -1.0)
+    for stream in (False, True):
+        reply = await client.post(LEGACY, {"prompt": "x", "n": 2, "best_of": 2, "stream": stream})
+        assert reply.status == 200
+    assert not engine.opened[0].sampling.logprobs
+    reply = await client.post(LEGACY, {"prompt": "x", "n": 1, "best_of": 2, "stream": True})
+    assert (reply.status, reply.error["param"]) == (400, "best_of")
+
+
+@pytest.mark.parametrize(
+    ("path", "fields"), [(NATIVE, {"n": 2}), (NATIVE, {"n_cmpl": 2}), (LEGACY, {"n": 2, "user": "u"})]
+)
+async def test_several_names_for_the_number_of_choices(client: Client, path: str, fields: dict[str, object]) -> None:
+    body = (await client.post(path, {"prompt": "a", **fields})).json
+    assert len(body if path == NATIVE else body["choices"]) == 2
 
 
 async def test_native_probabilities(client: Client, engine: FakeEngine) -> None:

@@ -110,7 +110,7 @@ WRONG_LEGACY = [
     ({"prompt": ["x"] * 1025}, "prompt"),
     ({"prompt": ["x"] * 1024, "n": 2}, "n"),
     ({"logprobs": 6}, "logprobs"),
-    ({"n": 2, "best_of": 3}, "best_of"),
+    ({"n": 3, "best_of": 2}, "best_of"),
     ({"response_fields": ["choices"]}, "response_fields"),
 ]
 NOT_YET_LEGACY = [

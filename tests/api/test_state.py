@@ -8,6 +8,7 @@ import trio
 import trio.testing
 from prometheus_client.parser import text_string_to_metric_families
 
+from engine.text.events import FinishReason
 from engine.text.info import EngineStats, SlotState
 from llamabox.chat.formats.base import Tool
 from tests.api.conftest import Client, make_services
@@ -50,6 +51,8 @@ async def test_props(client: Client) -> None:
     assert (settings["params"]["temperature"], settings["params"]["n_predict"]) == (0.8, -1)
     assert body == {
         "total_slots": 2,
+        "bos_token": "<s>",
+        "eos_token": "</s>",
         "build_info": "llama-box-0.1.0",
         "model_path": "/models/tiny.gguf",
         "model_alias": "tiny.gguf",
@@ -85,6 +88,24 @@ async def test_a_busy_slot_tells_its_settings(client: Client, engine: FakeEngine
     assert len(client.services.running) == 0, "what has ended is forgotten"
 
 
+async def test_an_idle_slot_tells_what_ended_its_last_generation(client: Client, engine: FakeEngine) -> None:
+    engine.slot_states = (IDLE, attrs.evolve(IDLE, id=1))  # the fake engine runs everything on slot 1
+
+    async def words() -> list[str]:
+        return [slot["next_token"]["stopping_word"] for slot in (await client.get("/slots")).json]
+
+    assert await words() == ["", ""]
+    engine.script = say("a", reason=FinishReason.WORD, stopping_word="END")
+    await client.post("/completion", {"prompt": "hi", "stop": ["END"]})
+    assert await words() == ["", "END"]
+    engine.slot_states = (IDLE, BUSY)
+    assert await words() == ["", ""]
+    engine.slot_states = (IDLE, attrs.evolve(IDLE, id=1))
+    engine.script = say("a")
+    await client.post("/completion", {"prompt": "hi"})
+    assert await words() == ["", ""]
+
+
 @pytest.mark.parametrize(("query", "states", "status"), [
     ("", (BUSY,), 200),
     ("?fail_on_no_slot=1", (BUSY,), 503),
@@ -118,6 +139,7 @@ async def test_metrics(client: Client, engine: FakeEngine) -> None:
         kv_cells_active=64,
         requests_processing=2,
         requests_deferred=1,
+        preemptions_total=3,
     )
     await client.post("/v1/completions", {"prompt": "hi"})
     await client.post("/v1/completions", b"{")
@@ -142,6 +164,8 @@ async def test_metrics(client: Client, engine: FakeEngine) -> None:
         "predicted_tokens_seconds": 20,
         "kv_cache_usage_ratio": 0.25,
         "kv_cache_tokens": 64,
+        "kv_cache_reusable_tokens": 64,
+        "preemptions_total": 3,
         "requests_processing": 2,
         "requests_deferred": 1,
         "image_process_seconds_total": 0,

@@ -1,0 +1,120 @@
+"""A walk over the option table: each option reaches the settings, is seen by something, or is refused with a reason."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+from cli.build import build_settings
+from cli.errors import UsageError
+from cli.main import USAGE_ERROR, main
+from cli.option import Option
+from cli.options import OPTIONS
+from cli.parse import read_arguments, read_environment
+from llamabox.settings import Settings
+from tests.options.probes import PROBES
+from tests.options.probing import Shown
+from tests.options.samples import at, beside, command_lines, files, value_texts, variable_text, whole
+
+ROOT = Path(__file__).parents[2]
+AVAILABLE = [option for option in OPTIONS if option.available]
+REFUSED = [option for option in OPTIONS if not option.available]
+SET = [option for option in AVAILABLE if option.setting is not None]
+
+
+def name(value: object) -> str | None:
+    return value.name if isinstance(value, Option) else None
+
+
+@pytest.fixture(scope="module")
+def paths(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> dict[str, str]:
+    return files(tmp_path_factory.mktemp("files"), tiny_model)
+
+
+def build(model: Path, *arguments: str) -> Settings:
+    return build_settings(read_arguments(whole(model, *arguments)))
+
+
+@pytest.mark.parametrize("option", SET, ids=name)
+def test_an_option_reaches_its_setting_in_every_spelling(
+    option: Option, tiny_model: Path, paths: dict[str, str]
+) -> None:
+    default = at(build(tiny_model), option.setting)
+    found = [at(build(tiny_model, *line), option.setting) for line in command_lines(option, paths)]
+    assert found
+    assert default not in found
+    assert all(value == found[0] for value in found)
+
+
+@pytest.mark.parametrize(
+    ("option", "variable"), [(option, variable) for option in AVAILABLE for variable in option.env], ids=name
+)
+def test_a_variable_gives_the_same(option: Option, variable: str, tiny_model: Path, paths: dict[str, str]) -> None:
+    line = next(iter(command_lines(option, paths)))
+    read = read_environment({variable: variable_text(option, paths)})
+    assert read[option.key].value == read_arguments(line)[option.key].value
+    if option.setting is None:
+        return
+    rest = read_arguments(whole(tiny_model, *line))
+    del rest[option.key]
+    given = build_settings(read | rest)
+    assert at(given, option.setting) == at(build(tiny_model, *line), option.setting)
+
+
+@pytest.mark.parametrize("option", AVAILABLE, ids=name)
+def test_an_option_has_an_effect(option: Option, tiny_model: Path, paths: dict[str, str]) -> None:
+    probe = PROBES.get(option.name)
+    assert probe is not None, f"tests/options/probes.py: nothing shows what {option.name} does"
+    if isinstance(probe, Shown):
+        assert exists(probe.test), probe.test
+        return
+    try:
+        without = probe(build(tiny_model, *beside(option, paths)))
+    except UsageError:  # they need the option
+        without = probe(build(tiny_model))
+    for line in command_lines(option, paths):
+        assert probe(build(tiny_model, *line)) != without, line
+
+
+def exists(test: str) -> bool:
+    """Whether ``path::name`` is a test."""
+    path, _, function = test.partition("::")
+    return function in functions(ROOT / path)
+
+
+def functions(path: Path) -> set[str]:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    return {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}
+
+
+def test_nothing_shows_what_does_not_exist() -> None:
+    assert set(PROBES) <= {option.name for option in OPTIONS}
+
+
+def test_an_option_without_effect_says_so() -> None:
+    (option,) = [option for option in OPTIONS if option.name == "--defrag-thold"]
+    assert option.setting is None
+    assert "no effect" in option.help
+
+
+@pytest.mark.parametrize("option", REFUSED, ids=name)
+def test_a_refused_option_ends_the_start_with_its_reason(
+    option: Option, paths: dict[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = value_texts(option, paths)
+    for spelling in (*option.flags, *option.off):
+        assert main([spelling, *words]) == USAGE_ERROR
+        assert capsys.readouterr() == ("", f"llama-box: {spelling}: {option.refusal}\n")
+
+
+@pytest.mark.parametrize("option", [option for option in REFUSED if option.env], ids=name)
+def test_a_variable_of_a_refused_option_does_too(
+    option: Option, paths: dict[str, str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for variable in option.env:
+        if not variable.startswith("LLAMA_"):
+            continue  # other programs have it too
+        with monkeypatch.context() as patch:
+            patch.setenv(variable, [*value_texts(option, paths), "1"][0])
+            assert main([]) == USAGE_ERROR
+        assert capsys.readouterr() == ("", f"llama-box: {variable} ({option.name}): {option.refusal}\n")
