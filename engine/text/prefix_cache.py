@@ -222,10 +222,7 @@ class PrefixCache:
         return True
 
     def evict(self, n_cells: int) -> int:
-        """Free ``n_cells`` cells of idle ids, least recently used first, from the end; media go as a whole.
-
-        Returns how many were freed: fewer where no more are idle.
-        """
+        """Free ``n_cells`` cells of idle ids, the oldest first, from the end; media as a whole. Returns how many."""
         freed = 0
         while freed < n_cells:
             leaf = self._oldest_idle_leaf()
