@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from itertools import cycle
 
 import attrs
 import pytest
@@ -74,11 +75,12 @@ async def test_editing_starts_from_the_image_and_the_mask_says_where(tiny_sd: Ti
     left = Mask(width=2, height=1, data=b"\xff\x00")
     async with running(tiny_sd) as engine:
         plain = await image(engine)
-        edited = await image(engine, init_image=gradient(), strength=0.5)
+        seen = await make(engine, ask("b", init_image=gradient(), strength=0.5))
+        assert max(event.step for event in seen if isinstance(event, ImageProgress)) == 2, "floor(3 * 0.5) + 1"
+        (edited,) = (event.image for event in seen if isinstance(event, ImageDone))
         assert edited != plain
-        seen = await make(engine, ask("c", init_image=gradient(), strength=0.5, steps=4))
-        assert max(event.step for event in seen if isinstance(event, ImageProgress)) == 3, "floor(4 * 0.5) + 1"
-        assert await image(engine, init_image=gradient(SIDE // 2, SIDE // 2), strength=0.5) != edited
+        # An image of another size is scaled.
+        assert await image(engine, init_image=gradient(SIDE // 2, SIDE // 2), strength=0.5) not in (plain, edited)
         masked = await image(engine, init_image=gradient(), mask=left, strength=0.5)
         assert masked not in (plain, edited)
         assert await image(engine) == plain
@@ -121,8 +123,7 @@ async def test_images_are_upscaled(tiny_sd: TinySd) -> None:
         assert (done.image.width, done.image.height) == (64, 32)
 
 
-@pytest.mark.parametrize("step", [0, 1, 3])
-@pytest.mark.parametrize("sampler", [Sampler.EULER, Sampler.HEUN])
+@pytest.mark.parametrize(("sampler", "step"), [(Sampler.EULER, 0), (Sampler.HEUN, 1), (Sampler.DPM2, 3)])
 async def test_cancelled_within_an_image_the_next_is_byte_identical(
     tiny_sd: TinySd, step: int, sampler: Sampler
 ) -> None:
@@ -167,14 +168,14 @@ async def test_the_longest_prompts_and_the_strangest_characters_do_no_harm(tiny_
     odd = clean_prompt("\U000e0041\U0010ffff \N{GRINNING FACE} \u200b\ufeff ((a:1.1) [b] BREAK \\(c\\)")
     long = "a" * (MOST_BYTES - len(odd.encode()) - 1)
     async with running(tiny_sd) as engine:
-        for prompt in ("", odd, f"{long} {odd}", "(" * MOST_BYTES, "B" * MOST_BYTES, "\N{GRINNING FACE}" * 2000):
+        for prompt in (f"{long} {odd}", "(" * MOST_BYTES, "\N{GRINNING FACE}" * 2000):
             await image(engine, prompt=prompt, steps=1)
 
 
-@pytest.mark.parametrize("sampler", Sampler)
-async def test_every_sampler_and_schedule_makes_an_image(tiny_sd: TinySd, sampler: Sampler) -> None:
+async def test_every_sampler_and_schedule_makes_an_image(tiny_sd: TinySd) -> None:
+    schedules = cycle((Schedule.DISCRETE, Schedule.GITS, Schedule.DEFAULT, Schedule.KARRAS, Schedule.EXPONENTIAL))
     async with running(tiny_sd) as engine:
-        for schedule in (Schedule.DISCRETE, Schedule.GITS, Schedule.DEFAULT):
+        for sampler, schedule in zip(Sampler, schedules, strict=False):
             await image(engine, sampler=sampler, schedule=schedule, steps=2)
 
 
