@@ -12,13 +12,14 @@ from cli.files import check_readable, check_tls, read_keys, read_text
 from cli.kinds import TextFile
 from cli.parse import Given
 from engine.native.options import ContextOptions, ModelOptions
+from engine.native.sd.options import UpscalerOptions
 from engine.text.options import EngineOptions
 from llamabox.chat.builtin import BUILTIN_NAMES, builtin
 from llamabox.chat.errors import TemplateError
 from llamabox.chat.template import ChatTemplate
 from llamabox.models import demo
 from llamabox.models.join import ModelFileError
-from llamabox.settings import ChatSettings, GenerationDefaults, ServerSettings, Settings
+from llamabox.settings import ChatSettings, GenerationDefaults, ImageSettings, ServerSettings, Settings
 
 _NO_BREAKERS: Final = "none"
 _THREADS: Final = ("engine.context.n_threads", "engine.context.n_threads_batch")
@@ -42,7 +43,11 @@ def build_settings(values: Mapping[str, Given]) -> Settings:
         server=_server(settings.server, values),
         defaults=_defaults(settings, values),
         chat=_chat(settings.chat, values),
+        images=_images(settings, values),
     )
+    if settings.images.enabled and settings.images.model is None:
+        model = attrs.evolve(settings.engine.model, path="")  # it makes images, there is no text model
+        return attrs.evolve(settings, engine=attrs.evolve(settings.engine, model=model))
     # Last: nothing is written to the cache for a command line that is wrong.
     return _with_model(settings)
 
@@ -126,6 +131,38 @@ def _chat(chat: ChatSettings, values: Mapping[str, Given]) -> ChatSettings:
     except TemplateError as error:
         raise UsageError(f"{given.spelling}: {error}") from None
     return attrs.evolve(chat, template=source)
+
+
+def _images(settings: Settings, values: Mapping[str, Given]) -> ImageSettings:
+    """The image settings with the model's file in them, which --images takes from --model."""
+    images = settings.images
+    path = images.model or (settings.engine.model.path if images.enabled else None)
+    if path is None:
+        given = next((g for g in values.values() if (g.option.setting or "").startswith("images.")), None)
+        if given is not None:
+            raise UsageError(f"{given.spelling}: needs an image model (--image-model, or --images and --model)")
+        return images
+    if not path:
+        raise UsageError("--images: needs an image model (--model)")
+    check_readable(path, "--image-model" if images.model else "--model")
+    n_threads = _threads_of(values)
+    model = attrs.evolve(images.engine.model, model=path, n_threads=n_threads)
+    for _, part in model.parts():
+        check_readable(part, part)
+    upscaler = images.upscale_model
+    if upscaler is not None:
+        check_readable(upscaler, "--image-upscale-model")
+    engine = attrs.evolve(
+        images.engine,
+        model=model,
+        upscaler=UpscalerOptions(path=upscaler, n_threads=n_threads) if upscaler is not None else None,
+    )
+    return attrs.evolve(images, engine=engine)
+
+
+def _threads_of(values: Mapping[str, Given]) -> int:
+    given = values.get(_THREADS[0])
+    return given.value if given is not None and given.value else physical_cores()
 
 
 def _unescaped(given: Given) -> tuple[str, ...]:

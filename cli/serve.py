@@ -15,6 +15,8 @@ import trio
 from api.listen import BindError, address_of, bind_sockets
 from engine.bridge import BridgedEngine, open_text_engine
 from engine.errors import EngineError, ModelLoadError
+from engine.image.start import start_image_engine
+from engine.image_bridge import BridgedImageEngine, open_image_engine
 from engine.text.start import start_text_engine
 from llamabox import logs
 from llamabox.chat.errors import TEMPLATE_ERRORS, TemplateError
@@ -72,7 +74,12 @@ class _Run:
 
     async def serve(self, sockets: list[socket.socket]) -> int:
         tls = self._settings.server.ssl_key_file is not None
-        services = Services(settings=self._settings, metrics=Metrics(), model_ids=_model_ids(self._settings))
+        services = Services(
+            settings=self._settings,
+            metrics=Metrics(),
+            model_ids=_model_ids(self._settings),
+            image_ids=_image_ids(self._settings),
+        )
         async with trio.open_nursery() as nursery:
             await nursery.start(self._watch_signals)
             for sock in sockets:
@@ -90,13 +97,42 @@ class _Run:
 
     async def _guard_engine(self, services: Services) -> None:
         try:
-            await self._run_engine(services)
+            await self._run_engines(services)
         except* (EngineError, TemplateError, SubInterpreterError) as group:
             self._fail(services, group)
         finally:
             if services.phase is not Phase.STOPPING:
                 services.enter(Phase.STOPPING)
             self._engine_ended.set()
+
+    async def _run_engines(self, services: Services) -> None:
+        """The image engine around the text engine, as far as there are models for them."""
+        images = self._settings.images.engine
+        if not self._settings.images.running:
+            await self._run_engine(services)
+            return
+        async with open_image_engine(
+            lambda publish: start_image_engine(images, publish), preview_buffer=images.preview_buffer
+        ) as engine:
+            services.images = engine
+            services.metrics.use_images(engine.stats)
+            _report_images(engine)
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._watch_engine, engine)
+                if self._settings.engine.model.path:
+                    await self._run_engine(services)
+                else:
+                    await self._run_without_text(services)
+                nursery.cancel_scope.cancel()
+
+    async def _run_without_text(self, services: Services) -> None:
+        await self._serving.wait()
+        if not self._stop.is_set():
+            services.enter(Phase.READY)
+            log.info("ready after %.1f s", monotonic() - self._began)
+            await self._stop.wait()
+        services.enter(Phase.STOPPING)
+        await self._grace(services)
 
     async def _run_engine(self, services: Services) -> None:
         """Load the model while the interpreters start, serve, and end when asked to."""
@@ -154,7 +190,7 @@ class _Run:
                     self._stop_loading.set()
                     self._stop.set()
 
-    async def _watch_engine(self, engine: BridgedEngine) -> None:
+    async def _watch_engine(self, engine: BridgedEngine | BridgedImageEngine) -> None:
         await engine.died.wait()
         self._status = FAILURE
         self._stop.set()
@@ -200,7 +236,30 @@ def _first(error: BaseException) -> BaseException:
 
 
 def _model_ids(settings: Settings) -> tuple[str, ...]:
+    if not settings.engine.model.path:
+        return _image_ids(settings)
     return settings.server.aliases or (Path(settings.engine.model.path).stem,)
+
+
+def _image_ids(settings: Settings) -> tuple[str, ...]:
+    """Aliases are the text model's where there is one."""
+    if settings.server.aliases and not settings.engine.model.path:
+        return settings.server.aliases
+    path = settings.images.engine.model.model
+    return (Path(path).stem,) if path is not None else ()
+
+
+def _report_images(engine: BridgedImageEngine) -> None:
+    info = engine.info
+    log.info(
+        "image model %s: %s, images up to %dx%d, %d threads%s",
+        Path(info.path).name,
+        info.version or "of no known kind",
+        info.max_width,
+        info.max_height,
+        info.n_threads,
+        "" if info.can_abort else "; a running image cannot be stopped",
+    )
 
 
 def _report(engine: BridgedEngine, settings: Settings, seconds: float) -> None:

@@ -10,8 +10,10 @@ import attrs
 import trio
 
 from engine.bridge import TextEngine
+from engine.image_bridge import ImageEngine
 from engine.text.requests import GenerationRequest, GrammarSpec
 from llamabox.chat.ask import ChatAsk, ChatPlan
+from llamabox.images.codec import ImageCodec
 from llamabox.metrics import Metrics
 from llamabox.settings import Settings
 
@@ -68,7 +70,7 @@ class Running:
     """The generations that clients wait for, by id."""
 
     def __init__(self) -> None:
-        self._requests: dict[str, GenerationRequest] = {}
+        self._requests: dict[str, GenerationRequest | None] = {}
         self._lot = trio.lowlevel.ParkingLot()
 
     def __len__(self) -> int:
@@ -80,11 +82,17 @@ class Running:
     @contextmanager
     def added(self, request: GenerationRequest) -> Iterator[None]:
         """The request counts for the length of the block."""
-        self._requests[request.id] = request
+        with self.counted(request.id, request):
+            yield
+
+    @contextmanager
+    def counted(self, request_id: str, request: GenerationRequest | None = None) -> Iterator[None]:
+        """As ``added``, for what is no generation of text too."""
+        self._requests[request_id] = request
         try:
             yield
         finally:
-            del self._requests[request.id]
+            del self._requests[request_id]
             if not self._requests:
                 self._lot.unpark_all()
 
@@ -103,6 +111,9 @@ class Services:
     model_ids: Sequence[str]
     text: TextEngine | None = None
     prompts: Prompts | None = None
+    images: ImageEngine | None = None
+    image_ids: Sequence[str] = ()  # the names that the image model answers to
+    image_codec: ImageCodec = attrs.field(factory=ImageCodec, init=False)
     created: int = attrs.field(factory=lambda: int(time.time()))  # Unix time of the start
     running: Running = attrs.field(factory=Running, init=False)
     compiling: trio.CapacityLimiter = attrs.field(factory=lambda: trio.CapacityLimiter(_COMPILERS), init=False)

@@ -6,7 +6,7 @@ from typing import Final
 import attrs
 
 from api.http import ApiRequest, Response
-from api.routes import chat, completions, messages, responses, state, tokens
+from api.routes import chat, completions, images, messages, responses, state, tokens
 from api.routes.unavailable import unavailable
 from llamabox.services import Services
 
@@ -27,7 +27,6 @@ _LORA = unavailable("LoRA adapters are not available in this release (--lora)")
 _INFILL = unavailable("Infill is not available in this release (--infill)")
 _EMBEDDINGS = unavailable("Embeddings are not available in this release (--embeddings)")
 _RERANK = unavailable("Rerank is not available in this release (--rerank)")
-_IMAGES = unavailable("Images are not available in this release (--images)")
 
 ROUTES: Final = (
     Route("GET", ("/health", "/v1/health"), state.health),
@@ -50,5 +49,6 @@ ROUTES: Final = (
     Route("POST", ("/infill",), _INFILL),
     Route("POST", ("/v1/embeddings", "/embedding", "/embeddings"), _EMBEDDINGS),
     Route("POST", ("/v1/rerank", "/rerank", "/reranking", "/v1/reranking"), _RERANK),
-    Route("POST", ("/v1/images/generations", "/v1/images/edits"), _IMAGES),
+    Route("POST", ("/v1/images/generations",), images.generations),
+    Route("POST", ("/v1/images/edits",), images.edits),
 )

@@ -115,7 +115,11 @@ _ROUTES = (
     _option(flags="--slots", env="SLOTS", setting="server.slots", help="serve GET /slots"),
     _later(flags="--infill", help="serve POST /infill"),
     _later(flags="--embeddings --embedding", env="EMBEDDINGS", help="serve POST /v1/embeddings"),
-    _later(flags="--images", help="serve POST /v1/images/..."),
+    _option(
+        flags="--images",
+        setting="images.enabled",
+        help="serve POST /v1/images/...: the model of --model makes images, or that of --image-model beside it",
+    ),
     _later(flags="--rerank --reranking", help="serve POST /v1/rerank; implies --embeddings with rank pooling"),
 )
 

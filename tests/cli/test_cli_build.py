@@ -15,6 +15,7 @@ from cli.options import OPTIONS
 from cli.parse import read_arguments, read_environment
 from cli.placement import check_placement
 from engine.native.options import CacheType, FlashAttention, Numa, SplitMode
+from engine.native.sd.options import Sampler, Schedule
 from llamabox.chat.builtin import BUILTIN_NAMES, builtin
 from llamabox.models import demo
 from llamabox.models.join import ModelFileError
@@ -144,9 +145,39 @@ SAMPLES = {
     "engine.context.yarn_attn_factor": {"--yarn-attn-factor 2": 2.0},
     "engine.context.yarn_beta_fast": {"--yarn-beta-fast 16": 16.0},
     "engine.context.yarn_beta_slow": {"--yarn-beta-slow 2": 2.0},
+    "images.enabled": {"--images": True},
+    "images.engine.max_batch": {"--images --image-max-batch 8": 8},
+    "images.engine.max_height": {"--images --image-max-height 512": 512},
+    "images.engine.max_width": {"--images --image-max-width 2048": 2048},
+    "images.engine.niceness": {"--images --image-niceness 0": 0},
+    "images.guidance": {"--images --image-guidance 2": 2.0},
+    "images.strength": {"--images --image-strength 0.5": 0.5},
+    "images.sampler": {"--images --image-sampler dpm++2m": Sampler.DPMPP2M},
+    "images.steps": {"--images --image-sample-steps 9": 9},
+    "images.cfg_scale": {"--images --image-cfg-scale 1": 1.0},
+    "images.slg_scale": {"--images --image-slg-scale 2.5": 2.5},
+    "images.slg_layers": {"--images --image-slg-skip-layer 1;2 --image-slg-skip-layer 3": (1, 2, 3)},
+    "images.slg_start": {"--images --image-slg-start 0.1": 0.1},
+    "images.slg_end": {"--images --image-slg-end 0.5": 0.5},
+    "images.schedule": {"--images --image-schedule karras": Schedule.KARRAS},
+    "images.engine.model.keep_text_encoder_on_cpu": {"--images --image-no-text-encoder-model-offload": True},
+    "images.engine.model.keep_vae_on_cpu": {"--images --image-no-vae-model-offload": True},
+    "images.engine.model.keep_control_net_on_cpu": {"--images --image-no-control-net-model-offload": True},
+    "images.vae_tiling": {"--images --image-vae-tiling": True},
+    "images.upscale_repeats": {"--images --image-upscale-repeats 2": 2},
+    "images.control_strength": {"--images --image-control-strength 0.5": 0.5},
+    "images.control_canny": {"--images --image-control-canny": True},
 }  # fmt: skip
 # Tested on their own: they need files.
-WITH_FILES = {"engine.model.path", "server.ssl_key_file", "server.ssl_cert_file"}
+IMAGE_PARTS = {
+    "--image-clip-l-model": "clip_l", "--image-clip-g-model": "clip_g", "--image-t5xxl-model": "t5xxl",
+    "--image-llm-model": "llm", "--image-vae-model": "vae", "--image-taesd-model": "taesd",
+    "--image-control-net-model": "control_net",
+}  # fmt: skip
+WITH_FILES = {
+    "engine.model.path", "server.ssl_key_file", "server.ssl_cert_file", "images.model", "images.upscale_model",
+    "images.engine.model.loras", *(f"images.engine.model.{part}" for part in IMAGE_PARTS.values()),
+}  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -165,7 +196,7 @@ def test_available_options_without_a_setting_are_known():
     names = {o.name for o in OPTIONS if o.available and not o.setting}
     assert names == {
         "--help", "--version", "--system-info", "--list-devices", "--list-buffer-types",
-        "--api-key-file", "--defrag-thold", "--escape",
+        "--api-key-file", "--defrag-thold", "--escape", "--image-free-compute-memory-immediately",
     }  # fmt: skip
 
 
@@ -181,7 +212,10 @@ CONTRACT = {
     "--mirostat-lr": 0.1, "--mirostat-ent": 5, "--yarn-orig-ctx": 0, "--yarn-ext-factor": -1, "--yarn-attn-factor": 1,
     "--yarn-beta-fast": 32, "--yarn-beta-slow": 1, "--cache-type-k": CacheType.F16, "--parallel": 1, "--mmap": True,
     "--no-cache-prompt": True, "--no-cont-batching": True, "--special": False, "--jinja": True,
-    "--enable-reasoning": True, "--reasoning-in-content": False, "--reasoning-budget": -1,
+    "--enable-reasoning": True, "--reasoning-in-content": False, "--reasoning-budget": -1, "--image-max-batch": 4,
+    "--image-max-height": 1024, "--image-max-width": 1024, "--image-slg-scale": 0, "--image-slg-start": 0.01,
+    "--image-slg-end": 0.2, "--image-slg-skip-layer": (7, 8, 9), "--image-schedule-method": Schedule.DISCRETE,
+    "--image-vae-tiling": False, "--image-upscale-repeats": 1, "--image-control-strength": 0.9,
 }  # fmt: skip
 
 
@@ -426,3 +460,37 @@ def test_a_schema_is_a_json_object_or_boolean(model: str, text: str):
 def test_one_constraint_is_enough(model: str):
     with pytest.raises(UsageError, match=r"^-j: not together with --grammar$"):
         build(model, "--grammar", "root ::= x", "-j", "{}")
+
+
+@pytest.mark.parametrize("flag", IMAGE_PARTS)
+def test_the_parts_of_an_image_model_are_files(model: str, flag: str):
+    settings = build(model, "--images", flag, model)
+    assert getattr(settings.images.engine.model, IMAGE_PARTS[flag]) == model
+    with pytest.raises(UsageError, match="cannot read"):
+        build(model, "--images", flag, f"{model}.absent")
+
+
+def test_the_model_makes_images_or_text_or_there_are_two(model: str, tmp_path: Path):
+    image = tmp_path / "image.safetensors"
+    image.write_bytes(b"x")
+    text = build(model)
+    assert not text.images.running
+    only = build(str(image), "--images", "-t", "3")
+    assert (only.engine.model.path, only.images.engine.model.model) == ("", str(image))
+    assert only.images.engine.model.n_threads == 3
+    both = build(model, "--image-model", str(image), "--images")
+    assert (both.engine.model.path, both.images.engine.model.model) == (model, str(image))
+    assert both.images.engine.upscaler is None
+    with_upscaler = build(str(image), "--images", "--image-upscale-model", model, "--image-lora", model)
+    assert with_upscaler.images.engine.upscaler is not None
+    assert with_upscaler.images.engine.upscaler.path == model
+    assert with_upscaler.images.engine.model.loras == (model,)
+
+
+def test_image_options_without_an_image_model_are_refused(model: str):
+    with pytest.raises(UsageError, match=r"^--image-guidance: needs an image model"):
+        build(model, "--image-guidance", "2")
+    with pytest.raises(UsageError, match=r"^--images: needs an image model"):
+        build_settings(read_arguments(["--images"]))
+    with pytest.raises(UsageError, match=r"^--image-model: cannot read"):
+        build(model, "--image-model", f"{model}.absent")
