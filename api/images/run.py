@@ -1,11 +1,9 @@
 """Runs an image job for the one reader that turns its events into a reply."""
 
-from collections.abc import AsyncIterator
-
 import trio
 
 from api.errors import as_api_error
-from engine.image.events import ImageEvent, ImagesFailed
+from engine.image.events import ImageEvent, ImagesFailed, ImagesFinished
 from engine.image.requests import ImageRequest
 from engine.image_bridge import ImageEngine, ImageEventStream
 from llamabox.services import Services
@@ -28,7 +26,7 @@ class ImageRun:
         self._over = trio.Event()
 
     def start(self, nursery: trio.Nursery) -> None:
-        """Submit the request. Never raises into the nursery: what goes wrong is raised by ``events``."""
+        """Submit the request. Never raises into the nursery: what goes wrong is raised by ``receive``."""
         nursery.start_soon(self._run)
 
     async def _run(self) -> None:
@@ -42,23 +40,15 @@ class ImageRun:
             self._refused = error
             self._opened.set()
 
-    async def receive(self) -> ImageEvent | None:
-        """The next event, None after the last one. Raises ApiError when the job is refused or fails."""
+    async def receive(self) -> ImageEvent:
+        """The next event; ImagesFinished is the last one. Raises ApiError when the job is refused or fails."""
         await self._opened.wait()
         if self._stream is None:
             assert self._refused is not None, "opened or refused"
             raise as_api_error(self._refused)
-        try:
-            event = await anext(self._stream)
-        except StopAsyncIteration:
+        event = await anext(self._stream)
+        if isinstance(event, ImagesFinished | ImagesFailed):
             self._over.set()
-            return None
         if isinstance(event, ImagesFailed):
-            self._over.set()
             raise as_api_error(event.error)
         return event
-
-    async def events(self) -> AsyncIterator[ImageEvent]:
-        """All events. Raises as ``receive``."""
-        while (event := await self.receive()) is not None:
-            yield event

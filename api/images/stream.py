@@ -24,9 +24,7 @@ class ImageEventBody(ResponseBody):
     async def open(self) -> None:
         """Wait for the first event, but not for long. Raises ApiError when the job is refused: there is a status."""
         with trio.move_on_after(PING_SECONDS):
-            event = await self._run.receive()
-            assert event is not None, "a job ends with a terminal event"
-            self._first.append(event)
+            self._first.append(await self._run.receive())
 
     async def __aenter__(self) -> Self:
         return self

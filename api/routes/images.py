@@ -55,9 +55,7 @@ async def _answer(services: Services, request: ApiRequest, job: ImageJob) -> Res
         await body.open()
         return Response(body, headers=HEADERS)
     images: list[str] = []
-    async for event in run.events():
+    while not isinstance(event := await run.receive(), ImagesFinished):
         if isinstance(event, ImageDone):
             images.append(await encoded(services.image_codec, job, event))
-        elif isinstance(event, ImagesFinished):
-            return json_response(whole(job, images, event.timings))
-    raise AssertionError("a job ends with a terminal event")
+    return json_response(whole(job, images, event.timings))
