@@ -11,6 +11,7 @@ from api.errors import ApiError, bad_request, not_supported
 from api.http import ApiRequest
 from api.images.fields import ImageFields
 from engine.image.info import ImageModelInfo
+from engine.image.names import SAMPLERS, SCHEDULES
 from engine.image.prompt_rules import clean_prompt
 from engine.image.requests import ImageRequest
 from engine.image.rules import GRID
@@ -28,22 +29,6 @@ DEFAULT_SIZE: Final = "512x512"
 _SIZE: Final = re.compile(r"([0-9]{1,5})x([0-9]{1,5})")
 _SEEDS: Final = 2**32
 _QUALITY: Final = 95
-
-SAMPLERS: Final = {
-    "euler_a": Sampler.EULER_A,
-    "euler": Sampler.EULER,
-    "heun": Sampler.HEUN,
-    "dpm2": Sampler.DPM2,
-    "dpm++2s_a": Sampler.DPMPP2S_A,
-    "dpm++2m": Sampler.DPMPP2M,
-    "dpm++2mv2": Sampler.DPMPP2MV2,
-    "ipndm": Sampler.IPNDM,
-    "ipndm_v": Sampler.IPNDM_V,
-    "lcm": Sampler.LCM,
-    "ddim_trailing": Sampler.DDIM_TRAILING,
-    "tcd": Sampler.TCD,
-}
-SCHEDULES: Final = {schedule.name.lower(): schedule for schedule in Schedule}
 
 
 @attrs.frozen(kw_only=True)

@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from api.images.job import SAMPLERS
 from engine.image.info import ImageModelInfo
+from engine.image.names import SAMPLERS
 from llamabox.settings import ImageSettings
 
 

@@ -6,30 +6,8 @@ from typing import Final
 from cli import forms
 from cli.kinds import FILE, FILES, NOT_NEGATIVE, SHARE, Form, Kind, Switch, Whole, Words
 from cli.option import Option, Section
-from engine.native.sd.options import Sampler, Schedule
+from engine.image.names import SAMPLERS, SCHEDULES
 
-SAMPLERS: Final = {
-    "euler_a": Sampler.EULER_A,
-    "euler": Sampler.EULER,
-    "heun": Sampler.HEUN,
-    "dpm2": Sampler.DPM2,
-    "dpm++2s_a": Sampler.DPMPP2S_A,
-    "dpm++2m": Sampler.DPMPP2M,
-    "dpm++2mv2": Sampler.DPMPP2MV2,
-    "ipndm": Sampler.IPNDM,
-    "ipndm_v": Sampler.IPNDM_V,
-    "lcm": Sampler.LCM,
-    "ddim_trailing": Sampler.DDIM_TRAILING,
-    "tcd": Sampler.TCD,
-}
-SCHEDULES: Final = {
-    "default": Schedule.DEFAULT,
-    "discrete": Schedule.DISCRETE,
-    "karras": Schedule.KARRAS,
-    "exponential": Schedule.EXPONENTIAL,
-    "ays": Schedule.AYS,
-    "gits": Schedule.GITS,
-}
 _MOST_STEPS: Final = 1000
 _MOST_NICENESS: Final = 19
 

@@ -16,7 +16,7 @@ _THREADS = 2
 class ImageCodec:
     """Pictures to files and back, in a few threads: a megapixel takes a tenth of a second, Pillow without the lock.
 
-    Cancelled, a call returns at once and its thread ends by itself: it touches nothing of the caller's.
+    A cancelled call ends when its picture is done.
     """
 
     _limiter: trio.CapacityLimiter = attrs.field(factory=lambda: trio.CapacityLimiter(_THREADS), init=False)
@@ -41,4 +41,4 @@ class ImageCodec:
         return await self._run(lambda: decode_mask(data, param, size, image))
 
     async def _run[T](self, work: Callable[[], T]) -> T:
-        return await trio.to_thread.run_sync(work, limiter=self._limiter, abandon_on_cancel=True)
+        return await trio.to_thread.run_sync(work, limiter=self._limiter)
