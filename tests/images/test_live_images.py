@@ -27,7 +27,7 @@ from tests.models.tiny_sd import VERSION, TinySd
 
 
 def options(tiny: TinySd, **changes: object) -> ImageEngineOptions:
-    model = ImageModelOptions(model=str(tiny.model), taesd=str(tiny.taesd), loras=(str(tiny.lora),), n_threads=2)
+    model = ImageModelOptions(model=str(tiny.model), taesd=str(tiny.taesd), loras=(str(tiny.lora),), n_threads=1)
     defaults = {"upscaler": UpscalerOptions(path=str(tiny.upscaler_x2)), "trial": False, "niceness": 0}
     return ImageEngineOptions(model=model, **(defaults | changes))
 
