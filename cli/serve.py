@@ -20,6 +20,8 @@ from cli.build import with_files
 from cli.last_words import LastWords
 from engine.bridge import BridgedEngine, open_text_engine
 from engine.errors import EngineError, ModelLoadError
+from engine.image.start import start_image_engine
+from engine.image_bridge import BridgedImageEngine, open_image_engine
 from engine.native.abort import abort_guard
 from engine.native.options import Pooling
 from engine.native.rpc_probe import parse_endpoint
@@ -95,7 +97,12 @@ class _Run:
     async def serve(self, sockets: list[socket.socket]) -> int:
         self._trio_token = trio.lowlevel.current_trio_token()
         tls = self._settings.server.ssl_key_file is not None
-        services = Services(settings=self._settings, metrics=Metrics(), model_ids=_model_ids(self._settings))
+        services = Services(
+            settings=self._settings,
+            metrics=Metrics(),
+            model_ids=_model_ids(self._settings),
+            image_ids=_image_ids(self._settings),
+        )
         async with trio.open_nursery() as nursery:
             await nursery.start(self._watch_signals)
             nursery.start_soon(self._watch_native)
@@ -117,13 +124,42 @@ class _Run:
 
     async def _guard_engine(self, services: Services) -> None:
         try:
-            await self._run_engine(services)
+            await self._run_engines(services)
         except* (EngineError, TemplateError, SubInterpreterError, ModelFileError) as group:
             self._fail(services, group)
         finally:
             if services.phase is not Phase.STOPPING:
                 services.enter(Phase.STOPPING)
             self._engine_ended.set()
+
+    async def _run_engines(self, services: Services) -> None:
+        """The image engine around the text engine, as far as there are models for them."""
+        images = self._settings.images.engine
+        if not self._settings.images.running:
+            await self._run_engine(services)
+            return
+        async with open_image_engine(
+            lambda publish: start_image_engine(images, publish), preview_buffer=images.preview_buffer
+        ) as engine:
+            services.images = engine
+            services.metrics.use_images(engine.stats)
+            _report_images(engine)
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._watch_engine, engine)
+                if self._settings.has_text:
+                    await self._run_engine(services)
+                else:
+                    await self._run_without_text(services)
+                nursery.cancel_scope.cancel()
+
+    async def _run_without_text(self, services: Services) -> None:
+        await self._serving.wait()
+        if not self._stop.is_set():
+            services.enter(Phase.READY)
+            log.info("ready after %.1f s", monotonic() - self._began)
+            await self._stop.wait()
+        services.enter(Phase.STOPPING)
+        await self._grace(services)
 
     async def _run_engine(self, services: Services) -> None:
         """Load the model while the interpreters start, serve, and end when asked to."""
@@ -230,7 +266,7 @@ class _Run:
                     self._stop_loading.set()
                     self._stop.set()
 
-    async def _watch_engine(self, engine: BridgedEngine) -> None:
+    async def _watch_engine(self, engine: BridgedEngine | BridgedImageEngine) -> None:
         await engine.died.wait()
         self._status = FAILURE
         self._stop.set()
@@ -283,6 +319,8 @@ def _first(error: BaseException) -> BaseException:
 
 
 def _model_ids(settings: Settings) -> tuple[str, ...]:
+    if not settings.has_text:
+        return _image_ids(settings)
     return settings.server.aliases or (Path(settings.engine.model.path).stem,)
 
 
@@ -295,6 +333,27 @@ def _media_loader(engine: BridgedEngine, settings: Settings) -> MediaLoader | No
         directory=Path(media.directory) if media.directory is not None else None,
     )
     return MediaLoader(reader=engine.media, sources=sources, n_ctx=engine.info.n_ctx_slot, longest=media.longest)
+
+
+def _image_ids(settings: Settings) -> tuple[str, ...]:
+    """Aliases are the text model's where there is one."""
+    if settings.server.aliases and not settings.has_text:
+        return settings.server.aliases
+    path = settings.images.engine.model.model
+    return (Path(path).stem,) if path is not None else ()
+
+
+def _report_images(engine: BridgedImageEngine) -> None:
+    info = engine.info
+    log.info(
+        "image model %s: %s, images up to %dx%d, %d threads%s",
+        Path(info.path).name,
+        info.version or "of no known kind",
+        info.max_width,
+        info.max_height,
+        info.n_threads,
+        "" if info.can_abort else "; a running image cannot be stopped",
+    )
 
 
 def _report(engine: BridgedEngine, settings: Settings, seconds: float) -> None:

@@ -16,6 +16,7 @@ from prometheus_client import (
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from engine.image.info import ImageStats
 from engine.text.events import Timings
 from engine.text.info import EngineStats
 
@@ -24,13 +25,6 @@ CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 
 _SECONDS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0)
 _TOKEN_SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1.0, 2.5)
-
-# An image engine has these; without one they stand still.
-_IMAGE_COUNTERS: Final = (
-    ("image_process_seconds_total", "Time spent on image requests."),
-    ("image_generate_seconds_total", "Time spent in diffusion."),
-    ("image_generate_steps_total", "Diffusion steps."),
-)
 
 
 def ratio(part: float, whole: float) -> float:
@@ -51,6 +45,7 @@ class _EngineCollector(Collector):
 
     def __init__(self, stats: Callable[[], EngineStats]) -> None:
         self.stats = stats
+        self.image_stats: Callable[[], ImageStats] = ImageStats  # without an image engine they stand still
 
     def collect(self) -> Iterable[Metric]:
         stats = self.stats()
@@ -58,8 +53,14 @@ class _EngineCollector(Collector):
         yield from self._gauges(stats)
 
     def _counters(self, stats: EngineStats) -> Iterable[Metric]:
-        for name, text in _IMAGE_COUNTERS:
-            yield _counter(name, text, 0)
+        images = self.image_stats()
+        yield _counter(
+            "image_process_seconds_total", "Time spent on encoding prompts and images.", images.process_seconds_total
+        )
+        yield _counter(
+            "image_generate_seconds_total", "Time spent on sampling and decoding.", images.generate_seconds_total
+        )
+        yield _counter("image_generate_steps_total", "Diffusion steps.", images.generate_steps_total)
         yield _counter("prompt_tokens_total", "Prompt tokens computed.", stats.prompt_tokens_total)
         yield _counter(
             "prompt_cached_tokens_total", "Prompt tokens that the cache saved.", stats.prompt_cached_tokens_total
@@ -77,7 +78,8 @@ class _EngineCollector(Collector):
     def _gauges(self, stats: EngineStats) -> Iterable[Metric]:
         busy = ratio(stats.busy_slots_total, stats.decode_total)
         yield _gauge("n_busy_slots_per_decode", "Average sequences in a batch.", busy)
-        yield _gauge("image_steps_seconds", "Diffusion steps per second.", 0)
+        images = self.image_stats()
+        yield _gauge("image_steps_seconds", "Diffusion steps per second.", images.steps_per_second)
         prompt_rate = ratio(stats.prompt_tokens_total, stats.prompt_seconds_total)
         yield _gauge("prompt_tokens_seconds", "Average prompt tokens per second.", prompt_rate)
         rate = ratio(stats.tokens_predicted_total, stats.tokens_predicted_seconds_total)
@@ -87,8 +89,10 @@ class _EngineCollector(Collector):
         yield _gauge("kv_cache_tokens", "Tokens in the KV cache that running requests hold.", stats.kv_cells_active)
         kept = stats.kv_cells_used - stats.kv_cells_active
         yield _gauge("kv_cache_reusable_tokens", "Tokens kept in the KV cache for prompts to come.", kept)
-        yield _gauge("requests_processing", "Requests that are running.", stats.requests_processing)
-        yield _gauge("requests_deferred", "Requests that wait for a slot.", stats.requests_deferred)
+        processing = stats.requests_processing + images.requests_processing
+        yield _gauge("requests_processing", "Requests that are running.", processing)
+        deferred = stats.requests_deferred + images.requests_deferred
+        yield _gauge("requests_deferred", "Requests that wait for a slot.", deferred)
 
 
 class _BuildCollector(Collector):
@@ -135,6 +139,10 @@ class Metrics:
     def use_engine(self, stats: Callable[[], EngineStats]) -> None:
         """Ask ``stats`` for the engine's totals from now on."""
         self._engine.stats = stats
+
+    def use_images(self, stats: Callable[[], ImageStats]) -> None:
+        """Ask ``stats`` for the image engine's totals from now on."""
+        self._engine.image_stats = stats
 
     def count_request(self, route: str, status: int, seconds: float) -> None:
         """A response has ended. ``route`` is the rule, never the path: it is a label."""

@@ -10,10 +10,12 @@ import attrs
 import trio
 
 from engine.bridge import TextEngine
+from engine.image_bridge import ImageEngine
 from engine.text.adapters import AdapterSet, adapter_set
 from engine.text.requests import GenerationRequest, GrammarSpec
 from llamabox.chat.ask import ChatAsk, ChatPlan
 from llamabox.chat.placing import Placed
+from llamabox.images.codec import ImageCodec
 from llamabox.metrics import Metrics
 from llamabox.settings import Settings
 
@@ -124,6 +126,9 @@ class Services:
     model_ids: Sequence[str]
     text: TextEngine | None = None
     prompts: Prompts | None = None
+    images: ImageEngine | None = None
+    image_ids: Sequence[str] = ()  # the names that the image model answers to
+    image_codec: ImageCodec = attrs.field(factory=ImageCodec, init=False)
     created: int = attrs.field(factory=lambda: int(time.time()))  # Unix time of the start
     running: Running = attrs.field(factory=Running, init=False)
     compiling: trio.CapacityLimiter = attrs.field(factory=lambda: trio.CapacityLimiter(_COMPILERS), init=False)

@@ -6,6 +6,8 @@ from typing import Any
 
 import attrs
 
+from engine.image.options import ImageEngineOptions
+from engine.native.sd.options import ImageModelOptions, Sampler, Schedule
 from engine.text.options import EngineOptions
 from engine.text.requests import SamplingParams
 
@@ -106,6 +108,35 @@ class ModelSource:
 
 
 @attrs.frozen(kw_only=True)
+class ImageSettings:
+    """The image model and what an image gets where its request says nothing. None: the model's usual value."""
+
+    enabled: bool = False  # --images: the model of --model makes images
+    model: str | None = None  # --image-model: beside the text model
+    engine: ImageEngineOptions = attrs.field(factory=lambda: ImageEngineOptions(model=ImageModelOptions()))
+    upscale_model: str | None = None
+    upscale_repeats: int = 1  # with an upscaler
+    sampler: Sampler | None = None
+    schedule: Schedule = Schedule.DISCRETE
+    steps: int | None = None
+    cfg_scale: float | None = None
+    guidance: float | None = None
+    strength: float | None = None
+    slg_scale: float = 0.0
+    slg_layers: tuple[int, ...] = (7, 8, 9)
+    slg_start: float = 0.01
+    slg_end: float = 0.2
+    control_strength: float = 0.9
+    control_canny: bool = False
+    vae_tiling: bool = False
+
+    @property
+    def running(self) -> bool:
+        """Whether there is an image model."""
+        return self.engine.model.model is not None
+
+
+@attrs.frozen(kw_only=True)
 class Settings:
     """One run of the server."""
 
@@ -117,3 +148,9 @@ class Settings:
     media: MediaSettings = attrs.field(factory=MediaSettings)
     log: LogSettings = attrs.field(factory=LogSettings)
     rpc_server: RpcServerSettings = attrs.field(factory=RpcServerSettings)
+    images: ImageSettings = attrs.field(factory=ImageSettings)
+
+    @property
+    def has_text(self) -> bool:
+        """Whether there is a text model: not where the one model makes images."""
+        return not self.images.enabled or self.images.model is not None

@@ -5,6 +5,7 @@ from typing import Any
 from api.errors import ApiError, not_supported
 from api.gate import token_side
 from api.http import ApiRequest, Response, json_response, raw_response
+from api.images.meta import image_meta
 from api.openai_stream import FINGERPRINT
 from api.settings_json import generation_settings, sampling_json
 from engine.bridge import TextEngine
@@ -24,7 +25,11 @@ async def models(services: Services, request: ApiRequest) -> Response:
     """One entry for each name of the model."""
     meta = _meta(services)
     entry = {"object": "model", "created": services.created, "owned_by": "llama-box", "meta": meta}
-    return json_response({"object": "list", "data": [{"id": name, **entry} for name in services.model_ids]})
+    data = [{"id": name, **entry} for name in services.model_ids] if services.text is not None else []
+    if services.images is not None:
+        entry = entry | {"meta": image_meta(services.images.info, services.settings.images)}
+        data += [{"id": name, **entry} for name in services.image_ids]
+    return json_response({"object": "list", "data": data})
 
 
 async def props(services: Services, request: ApiRequest) -> Response:

@@ -6,9 +6,20 @@ from typing import Final
 import attrs
 
 from api.http import ApiRequest, Response
-from api.routes import chat, completions, embeddings, lora, messages, rerank, responses, slot_files, state, tokens
+from api.routes import (
+    chat,
+    completions,
+    embeddings,
+    images,
+    lora,
+    messages,
+    rerank,
+    responses,
+    slot_files,
+    state,
+    tokens,
+)
 from api.routes.openapi import openapi
-from api.routes.unavailable import unavailable
 from llamabox.services import Services
 
 type Handler = Callable[[Services, ApiRequest], Awaitable[Response]]
@@ -22,8 +33,6 @@ class Route:
     paths: Sequence[str]
     handler: Handler
 
-
-_IMAGES = unavailable("Images are not available in this release (--images)")
 
 ROUTES: Final[tuple[Route, ...]] = (
     Route("GET", ("/openapi.json",), openapi(lambda: ROUTES)),
@@ -48,5 +57,6 @@ ROUTES: Final[tuple[Route, ...]] = (
     Route("POST", ("/v1/embeddings",), embeddings.embeddings),
     Route("POST", ("/embedding", "/embeddings"), embeddings.native),
     Route("POST", ("/v1/rerank", "/rerank", "/reranking", "/v1/reranking"), rerank.rerank),
-    Route("POST", ("/v1/images/generations", "/v1/images/edits"), _IMAGES),
+    Route("POST", ("/v1/images/generations",), images.generations),
+    Route("POST", ("/v1/images/edits",), images.edits),
 )

@@ -132,7 +132,11 @@ _ROUTES = (
         setting="engine.embedding.embeddings",
         help="serve POST /v1/embeddings",
     ),
-    _later(flags="--images", help="serve POST /v1/images/..."),
+    _option(
+        flags="--images",
+        setting="images.enabled",
+        help="serve POST /v1/images/...: the model of --model makes images, or that of --image-model beside it",
+    ),
     _option(
         flags="--rerank --reranking",
         setting="engine.embedding.rerank",

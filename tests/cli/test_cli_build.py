@@ -14,6 +14,7 @@ from cli.option import Option
 from cli.options import OPTIONS
 from cli.parse import read_arguments, read_environment
 from engine.native.options import Attention, CacheType, FlashAttention, Numa, Pooling, Scaled, SplitMode
+from engine.native.sd.options import Sampler, Schedule
 from llamabox.chat.builtin import BUILTIN_NAMES, builtin
 from llamabox.settings import LogFormat, Settings
 
@@ -164,12 +165,40 @@ SAMPLES = {
     "engine.media.n_cached": {"--max-projected-cache 0": 0, "--max-projected-cache 99": 99},
     "media.allow_private_urls": {"--allow-private-urls": True},
     "media.longest": {"--visual-max-image-size 448": 448},
+    "images.enabled": {"--images": True},
+    "images.engine.max_batch": {"--images --image-max-batch 8": 8},
+    "images.engine.max_height": {"--images --image-max-height 512": 512},
+    "images.engine.max_width": {"--images --image-max-width 2048": 2048},
+    "images.engine.niceness": {"--images --image-niceness 0": 0},
+    "images.guidance": {"--images --image-guidance 2": 2.0},
+    "images.strength": {"--images --image-strength 0.5": 0.5},
+    "images.sampler": {"--images --image-sampler dpm++2m": Sampler.DPMPP2M},
+    "images.steps": {"--images --image-sample-steps 9": 9},
+    "images.cfg_scale": {"--images --image-cfg-scale 1": 1.0},
+    "images.slg_scale": {"--images --image-slg-scale 2.5": 2.5},
+    "images.slg_layers": {"--images --image-slg-skip-layer 1;2 --image-slg-skip-layer 3": (1, 2, 3)},
+    "images.slg_start": {"--images --image-slg-start 0.1": 0.1},
+    "images.slg_end": {"--images --image-slg-end 0.5": 0.5},
+    "images.schedule": {"--images --image-schedule karras": Schedule.KARRAS},
+    "images.engine.model.keep_text_encoder_on_cpu": {"--images --image-no-text-encoder-model-offload": True},
+    "images.engine.model.keep_vae_on_cpu": {"--images --image-no-vae-model-offload": True},
+    "images.engine.model.keep_control_net_on_cpu": {"--images --image-no-control-net-model-offload": True},
+    "images.vae_tiling": {"--images --image-vae-tiling": True},
+    "images.upscale_repeats": {"--images --image-upscale-repeats 2": 2},
+    "images.control_strength": {"--images --image-control-strength 0.5": 0.5},
+    "images.control_canny": {"--images --image-control-canny": True},
 }  # fmt: skip
 # Tested on their own: they need files.
+IMAGE_PARTS = {
+    "--image-clip-l-model": "clip_l", "--image-clip-g-model": "clip_g", "--image-t5xxl-model": "t5xxl",
+    "--image-llm-model": "llm", "--image-vae-model": "vae", "--image-taesd-model": "taesd",
+    "--image-control-net-model": "control_net",
+}  # fmt: skip
 WITH_FILES = {
     "engine.model.path", "server.ssl_key_file", "server.ssl_cert_file", "server.slot_save_path",
     "engine.adapters.loras", "engine.adapters.control_vectors", "engine.adapters.control_layers",
-    "engine.media.path", "media.directory",
+    "engine.media.path", "media.directory", "images.model", "images.upscale_model",
+    "images.engine.model.loras", *(f"images.engine.model.{part}" for part in IMAGE_PARTS.values()),
 }  # fmt: skip
 # See test_cli_sources.
 SOURCES = {"source.url", "source.hf_repo", "source.hf_file", "source.hf_token"}
@@ -196,6 +225,7 @@ def test_available_options_without_a_setting_are_known():
     assert names == {
         "--help", "--version", "--system-info", "--list-devices", "--list-buffer-types",
         "--api-key-file", "--defrag-thold", "--escape", "--cpu-moe", "--n-cpu-moe", "--rpc-server-reserve-memory",
+        "--image-free-compute-memory-immediately",
     }  # fmt: skip
 
 
@@ -222,8 +252,11 @@ CONTRACT = {
     "--mirostat-lr": 0.1, "--mirostat-ent": 5, "--yarn-orig-ctx": 0, "--yarn-ext-factor": -1, "--yarn-attn-factor": 1,
     "--yarn-beta-fast": 32, "--yarn-beta-slow": 1, "--cache-type-k": CacheType.F16, "--parallel": 1, "--mmap": True,
     "--no-cache-prompt": True, "--no-cont-batching": True, "--special": False, "--jinja": True,
-    "--slot-prompt-similarity": 0.5, "--enable-reasoning": True, "--reasoning-in-content": False,
-    "--reasoning-budget": -1,
+    "--slot-prompt-similarity": 0.5,
+    "--enable-reasoning": True, "--reasoning-in-content": False, "--reasoning-budget": -1, "--image-max-batch": 4,
+    "--image-max-height": 1024, "--image-max-width": 1024, "--image-slg-scale": 0, "--image-slg-start": 0.01,
+    "--image-slg-end": 0.2, "--image-slg-skip-layer": (7, 8, 9), "--image-schedule-method": Schedule.DISCRETE,
+    "--image-vae-tiling": False, "--image-upscale-repeats": 1, "--image-control-strength": 0.9,
 }  # fmt: skip
 
 

@@ -1,0 +1,1 @@
+"""The images API: requests to engine requests, events to answers."""

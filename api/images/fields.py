@@ -1,0 +1,112 @@
+"""The fields of POST /v1/images/generations and /v1/images/edits. null means absent."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Final, Literal
+
+import attrs
+import msgspec
+from msgspec import Meta
+
+from api.errors import ApiError, bad_request
+from api.fields import LoraScale, Share
+
+LEAST_CHUNK: Final = 1024
+_SEED_MAX: Final = 2**63 - 1
+_OPTIONS: Final = "stream_options"
+# Fields that a form writes as JSON, the rest is text or a single value.
+_STRUCTURED: Final = frozenset({"lora", "slg_skip_layers", _OPTIONS})
+
+Scale = Annotated[float, Meta(ge=0.0, le=1000.0)]
+Steps = Annotated[int, Meta(ge=1, le=1000)]
+Layers = Annotated[list[Annotated[int, Meta(ge=0, le=255)]], Meta(min_length=1, max_length=256)]
+
+
+@attrs.frozen(kw_only=True)
+class ImageStreamOptions:
+    include_usage: bool | None = None
+    chunk_result: bool | None = None
+    chunk_size: Annotated[int, Meta(ge=LEAST_CHUNK)] | None = None
+    preview: bool | None = None
+    preview_faster: bool | None = None
+
+
+@attrs.frozen(kw_only=True)
+class ImageFields:
+    """None: the flag's or the model's value. Of several names for one thing the first one given counts."""
+
+    prompt: str
+    model: str | None = None
+    n: Annotated[int, Meta(ge=1, le=1024)] | None = None
+    size: str | None = None
+    response_format: Literal["b64_json", "url"] | None = None
+    output_format: Literal["png", "jpeg", "webp"] | None = None
+    output_compression: Annotated[int, Meta(ge=0, le=100)] | None = None  # quality of JPEG and WebP
+    quality: Literal["standard", "hd", "auto", "low", "medium", "high"] | None = None
+    style: Literal["vivid", "natural"] | None = None
+    negative_prompt: str | None = None
+    sample_method: str | None = None
+    sampler: str | None = None
+    sampling_steps: Steps | None = None
+    sample_steps: Steps | None = None
+    schedule_method: str | None = None
+    scheduler: str | None = None
+    schedule: str | None = None
+    seed: Annotated[int, Meta(ge=-1, le=_SEED_MAX)] | None = None
+    guidance: Scale | None = None
+    strength: Share | None = None
+    cfg_scale: Scale | None = None
+    slg_scale: Scale | None = None
+    slg_skip_layers: Layers | None = None
+    slg_start: Share | None = None
+    slg_end: Share | None = None
+    control_strength: Scale | None = None
+    control_canny: bool | None = None
+    upscale_repeats: Annotated[int, Meta(ge=0, le=8)] | None = None
+    lora: list[LoraScale] | None = None
+    stream: bool | None = None
+    stream_options: ImageStreamOptions | None = None
+
+
+@attrs.frozen(kw_only=True)
+class EditFields(ImageFields):
+    """``image``, ``mask`` and ``control`` are data URLs."""
+
+    image: str | list[str]
+    mask: str | None = None
+    control: str | None = None
+
+
+def fields_of_form(form: Mapping[str, str]) -> ImageFields:
+    """A form's fields: "null" and "" mean absent. Raises ApiError 400 naming the field."""
+    given: dict[str, Any] = {}
+    options: dict[str, Any] = {}
+    for name, text in form.items():
+        if text in ("", "null"):
+            continue
+        if name.startswith(f"{_OPTIONS}_"):
+            options[name.removeprefix(f"{_OPTIONS}_")] = text
+        elif name in _STRUCTURED:
+            given[name] = _structured(name, text)
+        else:
+            given[name] = text
+    if options:
+        given[_OPTIONS] = {**given.get(_OPTIONS, {}), **options}
+    try:
+        return msgspec.convert(given, ImageFields, strict=False)
+    except msgspec.ValidationError as error:
+        raise _field_error(error) from None
+
+
+def _structured(name: str, text: str) -> Any:
+    try:
+        return msgspec.json.decode(text)
+    except msgspec.DecodeError:
+        raise bad_request(f"{name}: {text[:100]!r} is not JSON", name) from None
+
+
+def _field_error(error: msgspec.ValidationError) -> ApiError:
+    message, _, path = str(error).partition(" - at `$.")
+    name = path.rstrip("`").partition(".")[0].partition("[")[0] or None
+    if name is None and "`" in message:
+        name = message.split("`")[1]
+    return bad_request(f"{name}: {message}" if name else message, name)

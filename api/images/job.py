@@ -1,0 +1,186 @@
+"""An image request, ready to run."""
+
+import re
+import secrets
+import time
+from typing import Final
+
+import attrs
+
+from api.errors import ApiError, bad_request, not_supported
+from api.http import ApiRequest
+from api.images.fields import ImageFields
+from engine.image.info import ImageModelInfo
+from engine.image.names import SAMPLERS, SCHEDULES
+from engine.image.prompt_rules import clean_prompt
+from engine.image.requests import ImageRequest
+from engine.image.rules import GRID
+from engine.image_bridge import ImageEngine
+from engine.native.sd.image import ImageParams, LoraUse
+from engine.native.sd.options import Preview, Sampler, Schedule
+from llamabox.images.encode import OutputFormat
+from llamabox.services import Services
+from llamabox.settings import ImageSettings
+
+DEFAULT_CHUNK: Final = 4096
+LEAST_SIDE: Final = 256
+HD_STEPS: Final = 2  # more of them for quality "hd"
+DEFAULT_SIZE: Final = "512x512"
+_SIZE: Final = re.compile(r"([0-9]{1,5})x([0-9]{1,5})")
+_SEEDS: Final = 2**32
+_QUALITY: Final = 95
+
+
+@attrs.frozen(kw_only=True)
+class ImageJob:
+    """``request`` and how its images are to be told of."""
+
+    request: ImageRequest
+    model: str
+    created: int  # Unix time
+    output: OutputFormat
+    quality: int
+    streaming: bool
+    include_usage: bool
+    chunk_size: int | None  # characters of base64 in one event; None: whole images
+
+
+def image_side(services: Services) -> ImageEngine:
+    """The image engine. Raises ApiError 501 where no image model is loaded."""
+    if services.images is None:
+        raise not_supported("This server makes no images: start it with --image-model, or --images and -m")
+    return services.images
+
+
+def wanted_size(fields: ImageFields, info: ImageModelInfo) -> tuple[int, int]:
+    """(width, height). Raises ApiError 400."""
+    text = DEFAULT_SIZE if fields.size in (None, "auto") else fields.size
+    assert text is not None, "a default is given"
+    match = _SIZE.fullmatch(text)
+    if match is None:
+        raise bad_request(f"size: {text!r} is not a size like {DEFAULT_SIZE}", "size")
+    width, height = int(match[1]), int(match[2])
+    if fields.size in (None, "auto"):
+        return min(width, info.max_width), min(height, info.max_height)
+    for side, most in ((width, info.max_width), (height, info.max_height)):
+        if side < LEAST_SIDE or side > most or side % GRID:
+            raise bad_request(f"size: {side} is no multiple of {GRID} from {LEAST_SIDE} to {most}", "size")
+    return width, height
+
+
+def build_image_job(services: Services, request: ApiRequest, fields: ImageFields) -> ImageJob:
+    """Everything but the pictures of an edit. Raises ApiError."""
+    info = image_side(services).info
+    settings = services.settings.images
+    if fields.response_format == "url":
+        raise bad_request("response_format: images are sent as b64_json only", "response_format")
+    options = fields.stream_options
+    streaming = bool(fields.stream)
+    chunked = options is not None and bool(options.chunk_result)
+    return ImageJob(
+        request=ImageRequest(
+            id=f"img-{request.uid}",
+            params=_params(fields, settings, info),
+            n=fields.n or 1,
+            canny=settings.control_canny if fields.control_canny is None else fields.control_canny,
+            upscale_repeats=_repeats(fields, settings, info),
+        ),
+        model=_model_name(services, fields.model),
+        created=int(time.time()),
+        output=OutputFormat(fields.output_format or "png"),
+        quality=_QUALITY if fields.output_compression is None else fields.output_compression,
+        streaming=streaming,
+        include_usage=options is None or options.include_usage is not False,
+        chunk_size=((options and options.chunk_size) or DEFAULT_CHUNK) if streaming and chunked else None,
+    )
+
+
+def _model_name(services: Services, asked: str | None) -> str:
+    known = services.image_ids
+    if asked is None:
+        return known[0]
+    if len(known) > 1 and asked not in known:
+        raise ApiError(404, f"The model {asked!r} does not exist", "model")
+    return asked
+
+
+def _params(fields: ImageFields, settings: ImageSettings, info: ImageModelInfo) -> ImageParams:
+    wanted, usual = settings, info.kind.defaults
+    width, height = wanted_size(fields, info)
+    steps = _first(fields.sampling_steps, fields.sample_steps, wanted.steps, usual.steps)
+    if fields.quality in ("hd", "high"):
+        steps += HD_STEPS
+    return ImageParams(
+        prompt=clean_prompt(fields.prompt if fields.style is None else f"{fields.prompt}, {fields.style} style"),
+        negative_prompt=clean_prompt(fields.negative_prompt or ""),
+        width=width,
+        height=height,
+        seed=secrets.randbelow(_SEEDS) if fields.seed in (None, -1) else _first(fields.seed, 0),
+        sampler=_sampler(fields, _first(wanted.sampler, usual.sampler)),
+        schedule=_schedule(fields, wanted.schedule),
+        steps=steps,
+        cfg_scale=_first(fields.cfg_scale, wanted.cfg_scale, usual.cfg_scale),
+        guidance=_first(fields.guidance, wanted.guidance, usual.guidance),
+        slg_scale=_first(fields.slg_scale, wanted.slg_scale),
+        slg_layers=tuple(fields.slg_skip_layers) if fields.slg_skip_layers is not None else wanted.slg_layers,
+        slg_start=_first(fields.slg_start, wanted.slg_start),
+        slg_end=_first(fields.slg_end, wanted.slg_end),
+        strength=_first(fields.strength, wanted.strength, usual.strength),
+        control_strength=_first(fields.control_strength, wanted.control_strength),
+        loras=_loras(fields, info),
+        preview=_preview(fields),
+        vae_tiling=wanted.vae_tiling,
+    )
+
+
+def _first[T](*values: T | None) -> T:
+    """The first one that is given."""
+    for value in values:
+        if value is not None:
+            return value
+    raise AssertionError("the last one is a default")
+
+
+def _sampler(fields: ImageFields, default: Sampler) -> Sampler:
+    name = fields.sample_method or fields.sampler
+    if name is None:
+        return default
+    if name.lower() not in SAMPLERS:
+        raise bad_request(f"sample_method: {name!r} is none of {', '.join(SAMPLERS)}", "sample_method")
+    return SAMPLERS[name.lower()]
+
+
+def _schedule(fields: ImageFields, default: Schedule) -> Schedule:
+    name = fields.schedule_method or fields.scheduler or fields.schedule
+    if name is None:
+        return default
+    if name.lower() not in SCHEDULES:
+        raise bad_request(f"schedule_method: {name!r} is none of {', '.join(SCHEDULES)}", "schedule_method")
+    return SCHEDULES[name.lower()]
+
+
+def _loras(fields: ImageFields, info: ImageModelInfo) -> tuple[LoraUse, ...]:
+    """Ids count the files in the order of the command line."""
+    uses = []
+    for wanted in fields.lora or ():
+        if wanted.id >= len(info.loras):
+            raise bad_request(f"lora: there is no LoRA {wanted.id}, the server has {len(info.loras)}", "lora")
+        if wanted.scale:
+            uses.append(LoraUse(path=info.loras[wanted.id], scale=wanted.scale))
+    return tuple(uses)
+
+
+def _preview(fields: ImageFields) -> Preview:
+    options = fields.stream_options
+    if not fields.stream or options is None:
+        return Preview.NONE
+    if options.preview_faster:
+        return Preview.FAST
+    return Preview.FULL if options.preview else Preview.NONE
+
+
+def _repeats(fields: ImageFields, settings: ImageSettings, info: ImageModelInfo) -> int:
+    """Who starts the server with an upscaler wants its images upscaled."""
+    if fields.upscale_repeats is not None:
+        return fields.upscale_repeats
+    return settings.upscale_repeats if info.upscale_factor else 0

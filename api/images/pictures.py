@@ -1,0 +1,76 @@
+"""The pictures of an edit: from a form's files, or from data URLs in JSON."""
+
+import base64
+import binascii
+from typing import Final
+
+import attrs
+from quart.datastructures import FileStorage
+from werkzeug.datastructures import MultiDict
+
+from api.decode import parse
+from api.errors import bad_request
+from api.http import ApiRequest
+from api.images.fields import EditFields, ImageFields, fields_of_form
+
+_FORM: Final = "multipart/form-data"
+_IMAGE: Final = ("image", "image[]")
+
+
+@attrs.frozen(kw_only=True)
+class Edit:
+    """What is asked, with its pictures as files."""
+
+    fields: ImageFields
+    image: bytes
+    mask: bytes | None
+    control: bytes | None
+
+
+async def read_edit(request: ApiRequest) -> Edit:
+    """The body of an edit. Raises ApiError 400 naming the field."""
+    if request.mimetype == _FORM:
+        return await _from_form(request)
+    fields = parse(await request.get_data(cache=False, as_text=False, parse_form_data=False), EditFields)
+    images = fields.image if isinstance(fields.image, list) else [fields.image]
+    if len(images) != 1:
+        raise bad_request(f"image: one image can be edited, not {len(images)}", "image")
+    return Edit(
+        fields=fields,
+        image=_from_url(images[0], "image"),
+        mask=_from_url(fields.mask, "mask") if fields.mask else None,
+        control=_from_url(fields.control, "control") if fields.control else None,
+    )
+
+
+async def _from_form(request: ApiRequest) -> Edit:
+    form, files = await request.form, await request.files
+    fields = fields_of_form({name: text for name, text in form.items() if name not in (*_IMAGE, "mask", "control")})
+    images = [file for name in _IMAGE for file in _files(files, name)]
+    if not images:
+        raise bad_request("image: a file is needed", "image")
+    if len(images) != 1:
+        raise bad_request(f"image: one image can be edited, not {len(images)}", "image")
+    masks, controls = _files(files, "mask"), _files(files, "control")
+    return Edit(
+        fields=fields,
+        image=images[0],
+        mask=masks[0] if masks else None,
+        control=controls[0] if controls else None,
+    )
+
+
+def _files(files: MultiDict[str, FileStorage], name: str) -> list[bytes]:
+    """The contents of a field's files; an empty one is as good as none."""
+    contents = [file.read() for file in files.getlist(name)]
+    return [content for content in contents if content]
+
+
+def _from_url(url: str, param: str) -> bytes:
+    head, comma, data = url.partition(",")
+    if not comma or not head.startswith("data:") or not head.endswith(";base64"):
+        raise bad_request(f"{param}: expected a URL like data:image/png;base64,…", param)
+    try:
+        return base64.b64decode(data, validate=True)
+    except (binascii.Error, ValueError):
+        raise bad_request(f"{param}: the URL's data is no base64", param) from None

@@ -1,0 +1,58 @@
+"""Server-sent events: an image job as a response body."""
+
+from typing import Self
+
+import trio
+from quart.wrappers.response import ResponseBody
+
+from api.errors import as_api_error
+from api.images.render import ImageStreamRenderer
+from api.images.run import ImageRun
+from api.sse import PING, PING_SECONDS, error_event
+from engine.image.events import ImageEvent, ImagesFinished
+
+
+class ImageEventBody(ResponseBody):
+    """The response body of a streamed job. Holds no scope between its items."""
+
+    def __init__(self, run: ImageRun, renderer: ImageStreamRenderer) -> None:
+        self._run = run
+        self._renderer = renderer
+        self._first: list[ImageEvent] = []
+        self._done = False
+
+    async def open(self) -> None:
+        """Wait for the first event, but not for long. Raises ApiError when the job is refused: there is a status."""
+        with trio.move_on_after(PING_SECONDS):
+            self._first.append(await self._run.receive())
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        pass
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> bytes:
+        if self._done:
+            raise StopAsyncIteration
+        try:
+            return await self._next()
+        except Exception as error:
+            self._done = True
+            return error_event(as_api_error(error))
+
+    async def _next(self) -> bytes:
+        deadline = trio.current_time() + PING_SECONDS
+        while True:
+            event = self._first.pop() if self._first else None
+            if event is None:
+                with trio.move_on_at(deadline):
+                    event = await self._run.receive()
+            if event is None:
+                return PING  # a silence: after the terminal event nothing is asked for
+            self._done = isinstance(event, ImagesFinished)
+            if chunk := await self._renderer.feed(event):
+                return chunk

@@ -1,0 +1,61 @@
+"""POST /v1/images/generations and /v1/images/edits."""
+
+import attrs
+
+from api.decode import read
+from api.errors import not_supported
+from api.http import ApiRequest, Response, json_response
+from api.images.fields import ImageFields
+from api.images.job import ImageJob, build_image_job, image_side
+from api.images.pictures import read_edit
+from api.images.render import ImageStreamRenderer, encoded, whole
+from api.images.run import ImageRun
+from api.images.stream import ImageEventBody
+from api.sse import HEADERS
+from engine.image.events import ImageDone, ImagesFinished
+from engine.image.rules import check_request
+from llamabox.services import Services
+
+
+async def generations(services: Services, request: ApiRequest) -> Response:
+    """Images from a prompt."""
+    image_side(services)
+    job = build_image_job(services, request, await read(request, ImageFields))
+    return await _answer(services, request, job)
+
+
+async def edits(services: Services, request: ApiRequest) -> Response:
+    """Images from an image and a prompt."""
+    engine = image_side(services)
+    edit = await read_edit(request)
+    job = build_image_job(services, request, edit.fields)
+    params = job.request.params
+    size, codec = (params.width, params.height), services.image_codec
+    if edit.control is not None and not (engine.info.has_control_net or engine.info.kind.takes_control):
+        raise not_supported("This server has no ControlNet: start it with --image-control-net-model", "control")
+    params = attrs.evolve(
+        params,
+        init_image=await codec.decode_image(edit.image, "image", size),
+        mask=await codec.decode_mask(edit.mask, "mask", size, edit.image) if edit.mask is not None else None,
+        control_image=(await codec.decode_image(edit.control, "control", size) if edit.control is not None else None),
+    )
+    return await _answer(services, request, attrs.evolve(job, request=attrs.evolve(job.request, params=params)))
+
+
+async def _answer(services: Services, request: ApiRequest, job: ImageJob) -> Response:
+    """Raises ApiError while there is still a status to set. Cancellation (the client left) stops the image."""
+    engine = image_side(services)
+    if job.request.params.control_image is None:
+        job = attrs.evolve(job, request=attrs.evolve(job.request, canny=False))
+    check_request(job.request, engine.info)
+    run = ImageRun(services, engine, job.request)
+    run.start(request.nursery)
+    if job.streaming:
+        body = ImageEventBody(run, ImageStreamRenderer(job, services.image_codec))
+        await body.open()
+        return Response(body, headers=HEADERS)
+    images: list[str] = []
+    while not isinstance(event := await run.receive(), ImagesFinished):
+        if isinstance(event, ImageDone):
+            images.append(await encoded(services.image_codec, job, event))
+    return json_response(whole(job, images, event.timings))

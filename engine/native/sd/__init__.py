@@ -1,0 +1,1 @@
+"""stable-diffusion.cpp: thin modules over the library, zero policy."""

@@ -1,0 +1,1 @@
+"""Pictures as files: decoded from uploads, encoded for answers."""

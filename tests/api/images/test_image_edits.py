@@ -1,0 +1,121 @@
+"""Edits: forms and data URLs, masks and control images, uploads that are none."""
+
+import io
+
+import attrs
+import PIL.Image
+import pytest
+
+from engine.image.families import kind_of
+from engine.native.sd.image import LoraUse
+from tests.api.images.pictures import EDITS, png, post_form, stream_events, url
+from tests.api.images.serving import BODY, serving
+from tests.images.fake_backend import INFO, FakeImageBackend
+
+
+@pytest.mark.parametrize("name", ["image", "image[]"])
+async def test_an_edit_by_form(name: str) -> None:
+    backend = FakeImageBackend()
+    mask = PIL.Image.new("L", (32, 32))
+    mask.paste(255, (0, 0, 16, 32))
+    file = io.BytesIO()
+    mask.save(file, "PNG")
+    fields = {
+        "prompt": "a dog", "size": "256x256", "n": "2", "seed": "5", "strength": "0.4", "sample_steps": "3",
+        "negative_prompt": "", "guidance": "null", "lora": '[{"id": 0, "scale": 0.5}]', "upscale_repeats": "0",
+        "control_canny": "true", "slg_skip_layers": "[1, 2]", "stream": "false",
+    }  # fmt: skip
+    async with serving(backend) as client:
+        reply = await post_form(client, fields, {name: png(), "mask": file.getvalue(), "control": png(8, 8)})
+    assert reply.status == 200, reply.body
+    assert len(reply.json["data"]) == 2
+    made = backend.made[0]
+    assert (made.prompt, made.seed, made.strength, made.negative_prompt, made.guidance) == ("a dog", 5, 0.4, "", 3.5)
+    assert made.loras == (LoraUse(path="a.safetensors", scale=0.5),)
+    assert made.init_image is not None
+    assert made.mask is not None
+    assert made.control_image is not None
+    assert (made.init_image.width, made.mask.width, made.control_image.width) == (256, 256, 256)
+    assert (made.mask.data[0], made.mask.data[255]) == (255, 0)
+    assert made.slg_layers == (1, 2)
+
+
+async def test_an_edit_by_json_is_the_same() -> None:
+    form_backend, json_backend = FakeImageBackend(), FakeImageBackend()
+    async with serving(form_backend) as client:
+        fields = {name: str(value) for name, value in BODY.items()}
+        assert (await post_form(client, fields, {"image": png()})).status == 200
+    async with serving(json_backend) as client:
+        assert (await client.post(EDITS, BODY | {"image": [url(png())]})).status == 200
+    assert form_backend.made == json_backend.made
+    assert json_backend.made[0].mask is None
+
+
+async def test_an_edit_can_be_streamed() -> None:
+    async with serving() as client:
+        fields = {name: str(value) for name, value in BODY.items()}
+        fields |= {"stream": "true", "stream_options_preview": "true", "stream_options_include_usage": "false"}
+        items = [event["data"][0] for event in stream_events(await post_form(client, fields, {"image": png()}))]
+    assert ["b64_json" in item for item in items] == [False, True, True, True]
+
+
+@pytest.mark.parametrize(
+    ("fields", "files", "param"),
+    [
+        ({}, {}, "image"),
+        ({}, {"image": b""}, "image"),
+        ({}, {"image": b"no picture"}, "image"),
+        ({}, {"image": png()[:60]}, "image"),
+        ({}, {"image": png(), "image[]": png()}, "image"),
+        ({}, {"image": png(), "mask": png(16, 16)}, "mask"),
+        ({}, {"image": png(), "mask": b"x"}, "mask"),
+        ({}, {"image": png(), "control": b"x"}, "control"),
+        ({"n": "many"}, {"image": png()}, "n"),
+        ({"strength": "2"}, {"image": png()}, "strength"),
+        ({"strength": "nan"}, {"image": png()}, "strength"),
+        ({"cfg_scale": "inf"}, {"image": png()}, "cfg_scale"),
+        ({"lora": "[{"}, {"image": png()}, "lora"),
+        ({"stream_options": "{"}, {"image": png()}, "stream_options"),
+        ({"prompt": ""}, {"image": png()}, "prompt"),
+    ],
+)
+async def test_edits_that_cannot_be(fields: dict[str, str], files: dict[str, bytes], param: str) -> None:
+    backend = FakeImageBackend()
+    async with serving(backend) as client:
+        plain = {name: str(value) for name, value in BODY.items()}
+        reply = await post_form(client, plain | fields, files)
+        assert (reply.status, reply.error["param"]) == (400, param), reply.body
+        assert backend.made == []
+
+
+@pytest.mark.parametrize("image", ["", "http://a.example/b.png", "data:image/png,abc", "data:image/png;base64,%%"])
+async def test_urls_that_are_no_images(image: str) -> None:
+    async with serving() as client:
+        reply = await client.post(EDITS, BODY | {"image": image})
+        assert (reply.status, reply.error["param"]) == (400, "image")
+
+
+async def test_a_bomb_is_refused_before_it_is_decoded() -> None:
+    bomb = io.BytesIO()
+    PIL.Image.new("1", (9000, 9000)).save(bomb, "PNG")
+    async with serving() as client:
+        reply = await post_form(client, {"prompt": "a"}, {"image": bomb.getvalue()})
+    assert (reply.status, reply.error["param"]) == (400, "image")
+    assert "at most" in reply.error["message"]
+
+
+async def test_uploads_over_the_limit() -> None:
+    async with serving(max_body=2000) as client:
+        reply = await post_form(client, {"prompt": "a"}, {"image": b"x" * 3000})
+    assert reply.status == 413
+
+
+async def test_control_images_need_a_control_net() -> None:
+    plain = attrs.evolve(INFO, has_control_net=False)
+    async with serving(FakeImageBackend(plain)) as client:
+        reply = await post_form(client, {"prompt": "a"}, {"image": png(), "control": png()})
+        assert (reply.status, reply.error["param"]) == (501, "control")
+    takes = attrs.evolve(plain, version="Flux Control", kind=kind_of("Flux Control"))
+    async with serving(FakeImageBackend(takes)) as client:
+        reply = await post_form(client, {"prompt": "a", "sample_steps": "1"}, {"image": png(), "control": png()})
+        assert reply.status == 200, reply.body

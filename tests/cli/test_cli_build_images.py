@@ -1,0 +1,56 @@
+"""Which model makes what, and the files of an image model."""
+
+from pathlib import Path
+
+import pytest
+
+from cli.build import build_settings
+from cli.errors import UsageError
+from cli.parse import read_arguments
+from llamabox.settings import Settings
+from tests.cli.test_cli_build import IMAGE_PARTS
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> str:
+    path = tmp_path / "tiny.gguf"
+    path.write_bytes(b"GGUF")
+    return str(path)
+
+
+def build(model: str, *arguments: str) -> Settings:
+    return build_settings(read_arguments(["-m", model, *arguments]))
+
+
+@pytest.mark.parametrize("flag", IMAGE_PARTS)
+def test_the_parts_of_an_image_model_are_files(model: str, flag: str):
+    settings = build(model, "--images", flag, model)
+    assert getattr(settings.images.engine.model, IMAGE_PARTS[flag]) == model
+    with pytest.raises(UsageError, match="cannot read"):
+        build(model, "--images", flag, f"{model}.absent")
+
+
+def test_the_model_makes_images_or_text_or_there_are_two(model: str, tmp_path: Path):
+    image = tmp_path / "image.safetensors"
+    image.write_bytes(b"x")
+    text = build(model)
+    assert not text.images.running
+    only = build(str(image), "--images", "-t", "3")
+    assert (only.engine.model.path, only.images.engine.model.model) == ("", str(image))
+    assert only.images.engine.model.n_threads == 3
+    both = build(model, "--image-model", str(image), "--images")
+    assert (both.engine.model.path, both.images.engine.model.model) == (model, str(image))
+    assert both.images.engine.upscaler is None
+    with_upscaler = build(str(image), "--images", "--image-upscale-model", model, "--image-lora", model)
+    assert with_upscaler.images.engine.upscaler is not None
+    assert with_upscaler.images.engine.upscaler.path == model
+    assert with_upscaler.images.engine.model.loras == (model,)
+
+
+def test_image_options_without_an_image_model_are_refused(model: str):
+    with pytest.raises(UsageError, match=r"^--image-guidance: needs an image model"):
+        build(model, "--image-guidance", "2")
+    with pytest.raises(UsageError, match=r"^--images: needs an image model"):
+        build_settings(read_arguments(["--images"]))
+    with pytest.raises(UsageError, match=r"^--image-model: cannot read"):
+        build(model, "--image-model", f"{model}.absent")

@@ -1,0 +1,107 @@
+"""The real server with a text model and an image model, as the OpenAI SDK sees it."""
+
+import base64
+import io
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import openai
+import PIL.Image
+import pytest
+
+from llamabox.images.encode import encode_image
+from tests.images.asking import gradient
+from tests.live.process import launch, serving
+from tests.models.tiny_sd import TinySd, write_tiny_sd
+
+SIZE = "256x256"
+QUICK = {"sample_steps": 1, "seed": 7, "sampler": "euler", "cfg_scale": 1}
+
+
+@pytest.fixture(scope="module")
+def tiny_sd(tmp_path_factory: pytest.TempPathFactory) -> TinySd:
+    return write_tiny_sd(tmp_path_factory.mktemp("image-models"))
+
+
+@pytest.fixture(scope="module")
+def server(tiny_model: Path, tiny_sd: TinySd) -> Iterator[str]:
+    """URL of a server with both kinds of models."""
+    with serving(
+        "-m", str(tiny_model), "--alias", "tiny", "--image-model", str(tiny_sd.model), "--image-taesd-model",
+        str(tiny_sd.taesd), "--image-lora", str(tiny_sd.lora), "--metrics", "-c", "512",
+        "--image-niceness", "0",
+    ) as (_, url):  # fmt: skip
+        yield url
+
+
+@pytest.fixture(scope="module")
+def client(server: str) -> Iterator[openai.OpenAI]:
+    with openai.OpenAI(base_url=f"{server}/v1", api_key="none", max_retries=0) as client:
+        yield client
+
+
+def pixels(text: str | None) -> bytes:
+    assert text is not None
+    image = PIL.Image.open(io.BytesIO(base64.b64decode(text)))
+    assert image.size == (256, 256)
+    return image.tobytes()
+
+
+def test_both_models_are_listed_and_text_is_served(client: openai.OpenAI) -> None:
+    assert [model.id for model in client.models.list().data] == ["tiny", "tiny-sd"]
+    reply = client.chat.completions.create(model="tiny", messages=[{"role": "user", "content": "hi"}], max_tokens=3)
+    assert reply.usage is not None
+    assert reply.usage.completion_tokens == 3
+
+
+def test_generate_stream_and_edit(client: openai.OpenAI, server: str) -> None:
+    made = client.images.generate(prompt="a cat", size=SIZE, n=1, extra_body=QUICK)
+    assert made.data is not None
+    image = pixels(made.data[0].b64_json)
+    body = {"prompt": "a cat", "size": SIZE, "stream": True, "stream_options": {"preview_faster": True}} | QUICK
+    events: list[object] = []
+    with httpx.stream("POST", f"{server}/v1/images/generations", json=body, timeout=100) as reply:
+        for line in reply.iter_lines():
+            if line.startswith("data: {"):
+                events.append(json.loads(line.removeprefix("data: "))["data"][0])
+            elif line and not line.startswith(":"):  # a busy machine: a comment keeps the connection alive
+                assert line == "data: [DONE]"
+    assert [event["progress"] for event in events] == [0, 100]
+    assert pixels(events[-1]["b64_json"]) == image
+    edited = client.images.edit(
+        image=encode_image(gradient()), prompt="a dog", size=SIZE, extra_body=QUICK | {"strength": 0.5}
+    )
+    assert edited.data is not None
+    assert pixels(edited.data[0].b64_json) != image
+    assert "llamabox:image_generate_steps_total 3.0" in httpx.get(f"{server}/metrics").text
+
+
+def test_a_bad_request_is_told_and_a_client_that_leaves_frees_the_engine(client: openai.OpenAI, server: str) -> None:
+    with pytest.raises(openai.BadRequestError, match="weight"):
+        client.images.generate(prompt="(a:.)", size=SIZE)
+    body = {"prompt": "a cat", "size": "1024x1024", "n": 4, "stream": True, "sample_steps": 1000}
+    with httpx.stream("POST", f"{server}/v1/images/generations", json=body, timeout=100) as reply:
+        assert next(reply.iter_lines()).startswith("data: ")
+    # Uncancelled, that one would take an hour.
+    made = client.images.generate(prompt="a cat", size=SIZE, extra_body=QUICK)
+    assert made.data is not None
+    pixels(made.data[0].b64_json)
+
+
+def test_a_server_that_makes_images_only(tiny_sd: TinySd) -> None:
+    with serving("--images", "-m", str(tiny_sd.model), "--image-taesd-model", str(tiny_sd.taesd)) as (_, url):
+        assert [model["id"] for model in httpx.get(f"{url}/v1/models").json()["data"]] == ["tiny-sd"]
+        assert httpx.post(f"{url}/v1/chat/completions", json={"messages": []}).status_code == 501
+        body = {"prompt": "a cat", "size": SIZE, "stream": True, **QUICK}
+        with httpx.stream("POST", f"{url}/v1/images/generations", json=body, timeout=100) as reply:
+            assert reply.status_code == 200
+            assert next(reply.iter_lines()).startswith((":", "data: "))  # it ends cleanly although the client has gone
+
+
+def test_a_model_that_is_none_ends_the_start_with_the_reason(tiny_sd: TinySd) -> None:
+    server = launch("--port", "0", "--images", "-m", str(tiny_sd.lora))
+    assert server.wait() == 1
+    assert "it is a LoRA" in server.log
+    assert "Traceback" not in server.log
