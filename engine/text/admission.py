@@ -4,7 +4,7 @@ from collections.abc import Collection
 
 from engine.text.books import Books
 from engine.text.context_shift import drop
-from engine.text.prefix_cache import common_prefix
+from engine.text.prefix_node import common_prefix
 from engine.text.sequence import Sequence
 
 # A shorter common prefix is not worth waiting for.

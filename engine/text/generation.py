@@ -51,6 +51,11 @@ class Generation:
         return 0.0 if self._first_at is None or admitted is None else self._first_at - admitted
 
     @property
+    def tag(self) -> dict[str, str]:
+        """What marks its log lines."""
+        return {"request_id": self.sequence.request.id}
+
+    @property
     def predicted_seconds(self) -> float:
         """From the first token to the newest."""
         return 0.0 if self._first_at is None else self._last_at - self._first_at

@@ -179,7 +179,7 @@ class EngineLoop:
                 self._slots.withdraw(request_id)
                 generation = self._generations.get(request_id)
                 if generation is not None:
-                    log.debug("cancelled after %d tokens", generation.sequence.n_generated, extra=_tag(generation))
+                    log.debug("cancelled after %d tokens", generation.sequence.n_generated, extra=generation.tag)
                     self._forget(generation)
             case Embed() | CancelEmbed():
                 self._outbox += self.embeddings.obey(command)
@@ -253,7 +253,7 @@ class EngineLoop:
             self._use(sequence.adapters)
             status = self._backend.decode_media(sequence.seq, span.start, span.chunk)
         except NativeError as error:
-            log.error("decode failed: %s", error, extra=_tag(generation))
+            log.error("decode failed: %s", error, extra=generation.tag)
             sequence.shifted = True  # see _decode_failed
             self._fail(generation, error)
             return
@@ -432,7 +432,3 @@ class EngineLoop:
             expected = (0, length - 1) if length else (-1, -1)
             actual = self._backend.span(seq)
             assert actual == expected, f"sequence {seq}: the library holds {actual}, the books say {expected}"
-
-
-def _tag(generation: Generation) -> dict[str, str]:
-    return {"request_id": generation.sequence.request.id}

@@ -15,12 +15,11 @@ Tokens that a running request generates are its own ("private") and no part of t
 ``extend``. Pure bookkeeping: the ``Memory`` is told what to do, never asked.
 """
 
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Hashable, Sequence
 from typing import Protocol
 
-import attrs
-
-from engine.text.media import last_position, weight, whole
+from engine.text.media import weight, whole
+from engine.text.prefix_node import Node, common_prefix
 
 
 class SharedMemory(Protocol):
@@ -29,56 +28,6 @@ class SharedMemory(Protocol):
     def copy(self, src: int, dst: int, p0: int, p1: int) -> None: ...
 
     def remove(self, seq: int, p0: int, p1: int | None) -> None: ...
-
-
-def common_prefix(a: Sequence[int], b: Sequence[int]) -> int:
-    """Length of the common prefix; compares slices, so it runs at memcmp-like speed instead of token by token."""
-    if type(a) is not type(b):
-        a, b = list(a), list(b)  # a list never equals a tuple
-    limit = min(len(a), len(b))
-    low = 0  # a[:low] == b[:low] holds
-    step = 32
-    while low < limit:
-        high = min(low + step, limit)
-        if a[low:high] == b[low:high]:
-            low = high
-            step *= 2
-        elif step == 1:
-            return low
-        else:
-            limit = high
-            step = max(1, (high - low) // 2)
-    return low
-
-
-@attrs.define(eq=False)
-class Node:
-    """One edge of the tree with the node at its end. ``tokens`` are at positions ``start`` … ``end - 1``."""
-
-    tokens: list[int]
-    start: int
-    parent: "Node | None"
-    children: dict[int, "Node"] = attrs.field(factory=dict)  # by first token
-    ends: set[int] = attrs.field(factory=set)  # ids whose cells in the tree end here
-    last_used: int = 0
-    used_at: int = 0  # the cache's clock then
-    cells: int = attrs.field(default=attrs.Factory(lambda node: weight(node.tokens), takes_self=True))
-
-    @property
-    def end(self) -> int:
-        return self.start + len(self.tokens)
-
-    def subtree(self) -> "Iterator[Node]":
-        yield self
-        for child in self.children.values():
-            yield from child.subtree()
-
-    def holder(self) -> int:
-        """Some id that holds all of this node."""
-        node = self
-        while not node.ends:
-            node = next(iter(node.children.values()))
-        return min(node.ends)
 
 
 class PrefixCache:
@@ -279,7 +228,7 @@ class PrefixCache:
 
     def spans(self) -> dict[int, int]:
         """Id → n where it holds positions 0 … n - 1 of its tree."""
-        return {seq: _last(node) + 1 for seq, node in self._end.items()}
+        return {seq: node.last_position + 1 for seq, node in self._end.items()}
 
     def is_active(self, seq: int) -> bool:
         return seq in self._active
@@ -406,8 +355,3 @@ class PrefixCache:
         node.used_at = max(node.used_at, child.used_at)
         for seq in node.ends:
             self._end[seq] = node
-
-
-def _last(node: Node) -> int:
-    """The highest position that an id which ends at the node holds."""
-    return last_position(node.tokens, node.end) if node.tokens else -1

@@ -7,7 +7,7 @@ remembers is for clients that think of a slot as the place where their conversat
 import attrs
 
 from engine.text.adapters import AdapterSet
-from engine.text.prefix_cache import common_prefix
+from engine.text.prefix_node import common_prefix
 from engine.text.sequence import Sequence
 
 

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.errors import ContextExceeded, InvalidRequest, NativeError
+from engine.text.adapters import AdapterSet
 from engine.text.backend import DecodeStatus
 from engine.text.events import FinishReason, PrefillProgress, Tokens
 from engine.text.media import MediaChunk, MediaSpan, chunk_keys, item_cells, last_position, spans_fit, weight, whole
@@ -33,7 +34,7 @@ def request(request_id: str, *parts: str | MediaChunk, **fields: object) -> Gene
 
 
 def expected(wanted: GenerationRequest) -> list[int]:
-    return continuation(wanted.prompt, wanted.max_tokens or 0)
+    return continuation(wanted.prompt, wanted.max_tokens or 0, wanted.adapters)
 
 
 def finish(driver: Driver, *requests: GenerationRequest) -> list[Box]:
@@ -280,19 +281,25 @@ def test_no_room_in_the_library_makes_room_and_tries_again() -> None:
 
 @given(
     st.lists(
-        st.tuples(st.integers(0, 3), st.lists(st.sampled_from(["a", "bc", "x", "y", "z"]), min_size=1, max_size=5)),
+        st.tuples(
+            st.integers(0, 3),
+            st.lists(st.sampled_from(["a", "bc", "x", "y", "z"]), min_size=1, max_size=5),
+            st.sampled_from([(), (), ((0, 1.0),)]),
+        ),
         min_size=1,
         max_size=6,
     ),
     st.sampled_from([70, 90, 150]),
 )
-def test_any_schedule_gives_what_each_would_get_alone(schedule: list[tuple[int, list[str]]], n_cells: int) -> None:
+def test_any_schedule_gives_what_each_would_get_alone(
+    schedule: list[tuple[int, list[str], AdapterSet]], n_cells: int
+) -> None:
     driver = Driver(FakeBackend(n_cells=n_cells, n_slots=3, n_ctx_slot=64, n_batch=8))
     media = {"x": chunk("x", 3, 10), "y": chunk("y", 6), "z": chunk("z", 1, 4)}
     boxes: list[tuple[Box, GenerationRequest]] = []
-    for n, (pause, parts) in enumerate(schedule):
+    for n, (pause, parts, adapters) in enumerate(schedule):
         driver.steps(pause if driver.busy else 0)
-        wanted = request(str(n), *(media.get(part, part) for part in parts), "e", max_tokens=6)
+        wanted = request(str(n), *(media.get(part, part) for part in parts), "e", max_tokens=6, adapters=adapters)
         boxes.append((driver.submit(wanted), wanted))
     driver.finish()
     driver.check_idle()

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from engine.text.adapters import AdapterSet
-from engine.text.prefix_cache import PrefixCache, common_prefix
+from engine.text.prefix_cache import PrefixCache
+from engine.text.prefix_node import common_prefix
 from tests.engine.fake_backend import Cell, FakeKv
 
 # Few different tokens and short lists: branches, splits and full matches all happen often.

@@ -1,0 +1,62 @@
+"""The nodes of the prefix cache's trees, and the comparison that they are found by."""
+
+from collections.abc import Iterator, Sequence
+
+import attrs
+
+from engine.text.media import last_position, weight
+
+
+def common_prefix(a: Sequence[int], b: Sequence[int]) -> int:
+    """Length of the common prefix; compares slices, so it runs at memcmp-like speed instead of token by token."""
+    if type(a) is not type(b):
+        a, b = list(a), list(b)  # a list never equals a tuple
+    limit = min(len(a), len(b))
+    low = 0  # a[:low] == b[:low] holds
+    step = 32
+    while low < limit:
+        high = min(low + step, limit)
+        if a[low:high] == b[low:high]:
+            low = high
+            step *= 2
+        elif step == 1:
+            return low
+        else:
+            limit = high
+            step = max(1, (high - low) // 2)
+    return low
+
+
+@attrs.define(eq=False)
+class Node:
+    """One edge of the tree with the node at its end. ``tokens`` are at positions ``start`` … ``end - 1``."""
+
+    tokens: list[int]
+    start: int
+    parent: "Node | None"
+    children: dict[int, "Node"] = attrs.field(factory=dict)  # by first token
+    ends: set[int] = attrs.field(factory=set)  # ids whose cells in the tree end here
+    last_used: int = 0
+    used_at: int = 0  # the cache's clock then
+    cells: int = attrs.field(default=attrs.Factory(lambda node: weight(node.tokens), takes_self=True))
+
+    @property
+    def end(self) -> int:
+        return self.start + len(self.tokens)
+
+    def subtree(self) -> "Iterator[Node]":
+        yield self
+        for child in self.children.values():
+            yield from child.subtree()
+
+    def holder(self) -> int:
+        """Some id that holds all of this node."""
+        node = self
+        while not node.ends:
+            node = next(iter(node.children.values()))
+        return min(node.ends)
+
+    @property
+    def last_position(self) -> int:
+        """The highest position that an id which ends here holds; -1: none."""
+        return last_position(self.tokens, self.end) if self.tokens else -1
