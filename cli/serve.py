@@ -139,7 +139,7 @@ class _Run:
             await self._run_engine(services)
             return
         async with open_image_engine(
-            lambda publish: start_image_engine(images, publish), preview_buffer=images.preview_buffer
+            lambda publish: start_image_engine(images, publish, self._may_go_on), preview_buffer=images.preview_buffer
         ) as engine:
             services.images = engine
             services.metrics.use_images(engine.stats)
@@ -252,6 +252,9 @@ class _Run:
             nursery.cancel_scope.cancel()
 
     def _may_load(self, share: float) -> bool:
+        return self._may_go_on()
+
+    def _may_go_on(self) -> bool:
         return not self._stop_loading.is_set()
 
     async def _watch_signals(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
