@@ -90,7 +90,10 @@ def fields_of_form(form: Mapping[str, str]) -> ImageFields:
         else:
             given[name] = text
     if options:
-        given[_OPTIONS] = {**given.get(_OPTIONS, {}), **options}
+        whole = given.get(_OPTIONS, {})
+        if not isinstance(whole, dict):
+            raise bad_request(f"{_OPTIONS}: expected an object", _OPTIONS)
+        given[_OPTIONS] = {**whole, **options}
     try:
         return msgspec.convert(given, ImageFields, strict=False)
     except msgspec.ValidationError as error:
