@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
@@ -26,8 +26,10 @@ from llamabox.models.address import ModelUrl
 from llamabox.models.errors import ModelFileError
 from llamabox.models.local import check_parts
 from llamabox.models.names import split_name
-from llamabox.models.source import ModelFiles
 from llamabox.settings import ChatSettings, GenerationDefaults, ImageSettings, ServerSettings, Settings
+
+if TYPE_CHECKING:
+    from llamabox.models.source import ModelFiles
 
 _NO_BREAKERS: Final = "none"
 _THREADS: Final = ("engine.context.n_threads", "engine.context.n_threads_batch")
@@ -55,7 +57,7 @@ def build_settings(values: Mapping[str, Given]) -> Settings:
     return _with_model(settings, values)
 
 
-def with_files(settings: Settings, files: ModelFiles) -> Settings:
+def with_files(settings: Settings, files: "ModelFiles") -> Settings:
     """The settings once the model's files are on this machine."""
     engine = settings.engine
     model = attrs.evolve(engine.model, path=str(files.model))
