@@ -63,10 +63,22 @@ def token_side(services: Services) -> tuple[TextEngine, Prompts]:
 
 
 def model_name(services: Services, asked: str | None) -> str:
-    """The name to echo. Raises ApiError 404 for an unknown one where several are configured."""
-    if asked is None:
-        return services.model_ids[0]
-    if len(services.model_ids) > 1 and asked not in services.model_ids:
+    """The name of the text model to echo. Raises ApiError 404 for one that cannot be meant."""
+    return _chosen(asked, services.model_ids, services.image_ids)
+
+
+def image_model_name(services: Services, asked: str | None) -> str:
+    """The same for the image model."""
+    return _chosen(asked, services.image_ids, services.model_ids)
+
+
+def _chosen(asked: str | None, own: Sequence[str], others: Sequence[str]) -> str:
+    """Clients have names of their own for a single model, so any is taken but that of the other kind's model."""
+    if asked is None or asked in own:
+        return own[0] if asked is None else asked
+    if asked in others:
+        raise ApiError(404, f"The model {asked!r} does not serve this route, {own[0]!r} does", "model")
+    if len(own) > 1:
         raise ApiError(404, f"The model {asked!r} does not exist", "model")
     return asked
 

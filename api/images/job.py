@@ -7,7 +7,8 @@ from typing import Final
 
 import attrs
 
-from api.errors import ApiError, bad_request, not_supported
+from api.errors import bad_request, not_supported
+from api.gate import image_model_name
 from api.http import ApiRequest
 from api.images.fields import ImageFields
 from engine.image.info import ImageModelInfo
@@ -85,7 +86,7 @@ def build_image_job(services: Services, request: ApiRequest, fields: ImageFields
             canny=settings.control_canny if fields.control_canny is None else fields.control_canny,
             upscale_repeats=_repeats(fields, settings, info),
         ),
-        model=_model_name(services, fields.model),
+        model=image_model_name(services, fields.model),
         created=int(time.time()),
         output=OutputFormat(fields.output_format or "png"),
         quality=_QUALITY if fields.output_compression is None else fields.output_compression,
@@ -93,15 +94,6 @@ def build_image_job(services: Services, request: ApiRequest, fields: ImageFields
         include_usage=options is None or options.include_usage is not False,
         chunk_size=((options and options.chunk_size) or DEFAULT_CHUNK) if streaming and chunked else None,
     )
-
-
-def _model_name(services: Services, asked: str | None) -> str:
-    known = services.image_ids
-    if asked is None:
-        return known[0]
-    if len(known) > 1 and asked not in known:
-        raise ApiError(404, f"The model {asked!r} does not exist", "model")
-    return asked
 
 
 def _params(fields: ImageFields, settings: ImageSettings, info: ImageModelInfo) -> ImageParams:

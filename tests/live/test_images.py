@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import pytest
 
 from llamabox.images.encode import encode_image
 from tests.images.asking import gradient
-from tests.live.process import launch, serving
+from tests.live.process import environment, launch, serving
 from tests.models.tiny_sd import TinySd, write_tiny_sd
 
 SIZE = "256x256"
@@ -105,3 +106,19 @@ def test_a_model_that_is_none_ends_the_start_with_the_reason(tiny_sd: TinySd) ->
     assert server.wait() == 1
     assert "it is a LoRA" in server.log
     assert "Traceback" not in server.log
+
+
+def test_a_stop_while_the_image_model_is_tried_ends_at_once(tiny_sd: TinySd, tmp_path: Path) -> None:
+    """In a cache of its own, where no verdict on the files is remembered, so that they are tried."""
+    env = environment(XDG_CACHE_HOME=str(tmp_path))
+    server = launch(
+        "--port", "0", "--images", "-m", str(tiny_sd.model), "--image-taesd-model", str(tiny_sd.taesd), env=env
+    )
+    try:
+        server.wait_for("listening on")
+        server.signal(signal.SIGTERM)
+        assert server.wait() == 0, server.log
+        assert "image model" not in server.log
+        assert "Traceback" not in server.log
+    finally:
+        server.end()

@@ -271,3 +271,19 @@ async def test_a_client_that_leaves_stops_the_image() -> None:
         assert len(client.services.running) == 0
     assert backend.aborts == 1
     assert len(backend.made) == 2
+
+
+async def test_a_request_that_names_the_other_kind_of_model_is_refused() -> None:
+    """Names that nobody has are taken: clients have names of their own for the one model that there is."""
+    chat = {"messages": [{"role": "user", "content": "hi"}]}
+    async with serving() as client:
+        text = client.services.model_ids[0]
+        for path, body, own, other in (
+            ("/v1/images/generations", BODY, "flux", text),
+            ("/v1/chat/completions", chat, text, "flux"),
+        ):
+            assert (await client.post(path, body)).json["model"] == own
+            assert (await client.post(path, {**body, "model": "gpt"})).json["model"] == "gpt"
+            reply = await client.post(path, {**body, "model": other})
+            assert (reply.status, reply.error["param"]) == (404, "model")
+            assert own in reply.error["message"]
