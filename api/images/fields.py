@@ -7,7 +7,8 @@ import attrs
 import msgspec
 from msgspec import Meta
 
-from api.errors import ApiError, bad_request
+from api.decode import field_error
+from api.errors import bad_request
 from api.fields import LoraScale, Share
 
 LEAST_CHUNK: Final = 1024
@@ -41,7 +42,7 @@ class ImageFields:
     response_format: Literal["b64_json", "url"] | None = None
     output_format: Literal["png", "jpeg", "webp"] | None = None
     output_compression: Annotated[int, Meta(ge=0, le=100)] | None = None  # quality of JPEG and WebP
-    quality: Literal["standard", "hd", "auto", "low", "medium", "high"] | None = None
+    quality: Literal["standard", "hd", "high", "auto"] | None = None  # auto: as if it were absent
     style: Literal["vivid", "natural"] | None = None
     negative_prompt: str | None = None
     sample_method: str | None = None
@@ -94,7 +95,7 @@ def fields_of_form(form: Mapping[str, str]) -> ImageFields:
     try:
         return msgspec.convert(given, ImageFields, strict=False)
     except msgspec.ValidationError as error:
-        raise _field_error(error) from None
+        raise field_error(ImageFields, error) from None
 
 
 def _structured(name: str, text: str) -> Any:
@@ -102,11 +103,3 @@ def _structured(name: str, text: str) -> Any:
         return msgspec.json.decode(text)
     except msgspec.DecodeError:
         raise bad_request(f"{name}: {text[:100]!r} is not JSON", name) from None
-
-
-def _field_error(error: msgspec.ValidationError) -> ApiError:
-    message, _, path = str(error).partition(" - at `$.")
-    name = path.rstrip("`").partition(".")[0].partition("[")[0] or None
-    if name is None and "`" in message:
-        name = message.split("`")[1]
-    return bad_request(f"{name}: {message}" if name else message, name)

@@ -71,6 +71,7 @@ async def test_an_edit_can_be_streamed() -> None:
         ({}, {"image": png(), "mask": b"x"}, "mask"),
         ({}, {"image": png(), "control": b"x"}, "control"),
         ({"n": "many"}, {"image": png()}, "n"),
+        ({"quality": "low"}, {"image": png()}, "quality"),
         ({"strength": "2"}, {"image": png()}, "strength"),
         ({"strength": "nan"}, {"image": png()}, "strength"),
         ({"cfg_scale": "inf"}, {"image": png()}, "cfg_scale"),

@@ -46,6 +46,7 @@ async def test_images_from_a_prompt() -> None:
         ({}, {"width": 512, "height": 512, "sampler": Sampler.EULER, "steps": 20, "cfg_scale": 1.0, "strength": 0.75}),
         ({"size": "256x320", "quality": "hd"}, {"width": 256, "height": 320, "steps": 22}),
         ({"size": "auto"}, {"width": 512}),
+        ({"quality": "high"}, {"steps": 22}),
         ({"sampler": "EULER_A"}, {"sampler": Sampler.EULER_A}),
         ({"sample_method": "dpm++2m", "sampler": "euler"}, {"sampler": Sampler.DPMPP2M}),
         ({"sample_steps": 4, "scheduler": "karras"}, {"steps": 4, "schedule": Schedule.KARRAS}),
@@ -67,6 +68,23 @@ async def test_fields_reach_the_engine(fields: dict[str, Any], expected: dict[st
     assert reply.status == 200, reply.body
     (made,) = backend.made
     assert {name: getattr(made, name) for name in expected} == expected
+
+
+async def test_quality_auto_and_standard_are_as_if_it_were_absent() -> None:
+    backend = FakeImageBackend()
+    async with serving(backend) as client:
+        for quality in ("auto", "standard", None):
+            assert (await client.post(GENERATIONS, BODY | {"quality": quality})).status == 200
+    assert backend.made[0] == backend.made[1] == backend.made[2]
+
+
+@pytest.mark.parametrize("quality", ["low", "medium", "best", ""])
+async def test_a_quality_that_would_change_nothing_is_refused(quality: str) -> None:
+    async with serving() as client:
+        reply = await client.post(GENERATIONS, BODY | {"quality": quality})
+    assert (reply.status, reply.error["param"]) == (400, "quality")
+    message = f"quality: Invalid enum value {quality!r}, it must be one of standard, hd, high, auto"
+    assert reply.error["message"] == message
 
 
 @pytest.mark.parametrize("seed", [None, -1])
@@ -127,7 +145,6 @@ async def test_with_an_upscaler_images_are_upscaled_unless_refused() -> None:
         ({"control_canny": True, "control_strength": -1}, "control_strength"),
         ({"response_format": "url"}, "response_format"),
         ({"output_format": "gif"}, "output_format"),
-        ({"quality": "best"}, "quality"),
         ({"stream": True, "stream_options": {"chunk_size": 100}}, "stream_options.chunk_size"),
     ],
 )  # fmt: skip
