@@ -13,9 +13,9 @@ from api.fields import LoraScale, Share
 
 LEAST_CHUNK: Final = 1024
 _SEED_MAX: Final = 2**63 - 1
-_OPTIONS: Final = "stream_options"
+OPTIONS: Final = "stream_options"
 # Fields that a form writes as JSON, the rest is text or a single value.
-_STRUCTURED: Final = frozenset({"lora", "slg_skip_layers", _OPTIONS})
+STRUCTURED: Final = frozenset({"lora", "slg_skip_layers", OPTIONS})
 
 Scale = Annotated[float, Meta(ge=0.0, le=1000.0)]
 Steps = Annotated[int, Meta(ge=1, le=1000)]
@@ -84,14 +84,14 @@ def fields_of_form(form: Mapping[str, str]) -> ImageFields:
     for name, text in form.items():
         if text in ("", "null"):
             continue
-        if name.startswith(f"{_OPTIONS}_"):
-            options[name.removeprefix(f"{_OPTIONS}_")] = text
-        elif name in _STRUCTURED:
+        if name.startswith(f"{OPTIONS}_"):
+            options[name.removeprefix(f"{OPTIONS}_")] = text
+        elif name in STRUCTURED:
             given[name] = _structured(name, text)
         else:
             given[name] = text
     if options:
-        given[_OPTIONS] = {**given.get(_OPTIONS, {}), **options}
+        given[OPTIONS] = {**given.get(OPTIONS, {}), **options}
     try:
         return msgspec.convert(given, ImageFields, strict=False)
     except msgspec.ValidationError as error:
