@@ -51,6 +51,7 @@ async def test_images_from_a_prompt() -> None:
         ({"sample_method": "dpm++2m", "sampler": "euler"}, {"sampler": Sampler.DPMPP2M}),
         ({"sample_steps": 4, "scheduler": "karras"}, {"steps": 4, "schedule": Schedule.KARRAS}),
         ({"sampling_steps": 5, "schedule": "default"}, {"steps": 5, "schedule": Schedule.DEFAULT}),
+        ({"schedule_method": "gits", "scheduler": "karras"}, {"schedule": Schedule.GITS}),
         ({"guidance": 2, "cfg_scale": 4.5, "strength": 0.1}, {"guidance": 2.0, "cfg_scale": 4.5, "strength": 0.1}),
         ({"slg_scale": 2, "slg_skip_layers": [1], "slg_start": 0, "slg_end": 1},
          {"slg_scale": 2.0, "slg_layers": (1,), "slg_start": 0.0, "slg_end": 1.0}),
@@ -85,6 +86,14 @@ async def test_a_quality_that_would_change_nothing_is_refused(quality: str) -> N
     assert (reply.status, reply.error["param"]) == (400, "quality")
     message = f"quality: Invalid enum value {quality!r}, it must be one of standard, hd, high, auto"
     assert reply.error["message"] == message
+
+
+async def test_of_several_names_a_request_must_name_one() -> None:
+    async with serving() as client:
+        client.services.image_ids = ("flux", "flux-large")
+        assert (await client.post(GENERATIONS, BODY | {"model": "flux-large"})).json["model"] == "flux-large"
+        reply = await client.post(GENERATIONS, BODY | {"model": "whatever"})
+        assert (reply.status, reply.error["param"]) == (404, "model")
 
 
 @pytest.mark.parametrize("seed", [None, -1])
@@ -261,6 +270,9 @@ async def test_models_and_metrics_know_the_image_model() -> None:
         text = (await client.get("/metrics")).body.decode()
         assert "llamabox:image_process_seconds_total 0.5" in text
         assert "llamabox:image_generate_steps_total 3.0" in text
+        figures = dict(line.split(" ") for line in text.splitlines() if line.startswith("llamabox:image_"))
+        assert float(figures["llamabox:image_generate_seconds_total"]) == pytest.approx(2.0, rel=0.01)
+        assert float(figures["llamabox:image_steps_seconds"]) == pytest.approx(1.5, rel=0.01)
         client.services.text = None
         assert [model["id"] for model in (await client.get("/v1/models")).json["data"]] == ["flux"]
 
