@@ -3,12 +3,14 @@
 import math
 from typing import Any
 
+import attrs
 import pytest
 import trio
 
 from engine.errors import NativeError
 from engine.native.sd.image import LoraUse
 from engine.native.sd.options import Preview, Sampler, Schedule
+from llamabox.settings import ImageSettings
 from tests.api.conftest import Client, make_services
 from tests.api.images.pictures import EDITS, GENERATIONS, opened, stream_events
 from tests.api.images.serving import BODY, serving
@@ -110,6 +112,43 @@ async def test_output_formats(name: str, kind: str) -> None:
     async with serving() as client:
         reply = await client.post(GENERATIONS, BODY | {"output_format": name, "output_compression": 50})
     assert opened(reply.json["data"][0]["b64_json"]).format == kind
+
+
+async def test_worse_compression_is_smaller() -> None:
+    async with serving() as client:
+        replies = [
+            await client.post(GENERATIONS, BODY | {"output_format": "jpeg", "output_compression": quality})
+            for quality in (5, None)
+        ]
+    small, usual = (reply.json["data"][0]["b64_json"] for reply in replies)
+    assert len(small) < len(usual)
+
+
+async def test_a_requests_field_wins_over_the_flag() -> None:
+    backend = FakeImageBackend()
+    flags = ImageSettings(
+        sampler=Sampler.HEUN,
+        schedule=Schedule.KARRAS,
+        steps=9,
+        cfg_scale=2.0,
+        guidance=3.0,
+        strength=0.5,
+        slg_scale=1.0,
+    )
+    fields = {
+        "sampler": "euler", "schedule": "discrete", "sample_steps": 3, "cfg_scale": 0, "guidance": 0, "strength": 0,
+        "slg_scale": 0,
+    }  # fmt: skip
+    async with serving(backend) as client:
+        client.services.settings = attrs.evolve(client.services.settings, images=flags)
+        for given in ({}, fields):
+            body = {"prompt": "a cat", "size": "256x256", "upscale_repeats": 0}
+            assert (await client.post(GENERATIONS, body | given)).status == 200
+    names = ("sampler", "schedule", "steps", "cfg_scale", "guidance", "strength", "slg_scale")
+    assert [[getattr(made, name) for name in names] for made in backend.made] == [
+        [Sampler.HEUN, Schedule.KARRAS, 9, 2.0, 3.0, 0.5, 1.0],
+        [Sampler.EULER, Schedule.DISCRETE, 3, 0.0, 0.0, 0.0, 0.0],
+    ]
 
 
 async def test_with_an_upscaler_images_are_upscaled_unless_refused() -> None:
@@ -264,6 +303,11 @@ async def test_models_and_metrics_know_the_image_model() -> None:
         models = (await client.get("/v1/models")).json["data"]
         assert [model["id"] for model in models] == ["tiny.gguf", "flux"]
         meta = models[1]["meta"]
+        assert meta.keys() == {
+            "version", "max_batch_count", "max_height", "max_width", "default_height", "default_width", "guidance",
+            "strength", "sample_method", "sampling_steps", "cfg_scale", "slg_scale", "slg_skip_layers", "slg_start",
+            "slg_end", "schedule_method", "n_slot",
+        }  # fmt: skip
         assert meta["sample_method"] == "euler"
         assert meta["sampling_steps"] == 20
         assert (meta["max_width"], meta["default_width"], meta["max_batch_count"]) == (512, 512, 4)
