@@ -51,7 +51,7 @@ PROBES: Mapping[str, Probe | Shown] = {
     "--conn-idle": idle_limit,
     "--conn-keepalive": lambda settings: server_config(settings.server).keep_alive_timeout,
     "--api-key": get("/props", lambda reply: reply.status),
-    "--api-key-file": Shown("tests/cli/test_cli_build.py::test_keys_come_from_a_file_too"),
+    "--api-key-file": Shown("tests/cli/test_cli_build_files.py::test_keys_come_from_a_file_too"),
     "--ssl-key-file": lambda settings: server_config(settings.server).create_ssl_context() is None,
     "--ssl-cert-file": lambda settings: server_config(settings.server).create_ssl_context() is None,
     "--cors-origins": get("/props", lambda reply: [*reply.headers], Origin="https://page.example"),
