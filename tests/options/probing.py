@@ -126,7 +126,7 @@ def media(read: Callable[[Any, Any], Any]) -> Probe:
 
     def probe(settings: Settings) -> Any:
         serve = import_module("cli.serve")
-        with mock.patch.object(serve, "Fetcher") as fetcher:
+        with mock.patch("llamabox.media.fetch.Fetcher") as fetcher:
             return read(serve._media_loader(mock.Mock(), settings), fetcher.call_args.kwargs)
 
     return probe
