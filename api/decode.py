@@ -2,8 +2,9 @@
 
 import re
 from functools import cache
-from typing import Any, Final
+from typing import Any, Final, Literal, get_args, get_origin
 
+import attrs
 import msgspec
 from quart.wrappers import Request
 
@@ -28,7 +29,7 @@ def parse[T](body: bytes, shape: type[T]) -> T:
     try:
         result: T = _decoder(key).decode(body)
     except msgspec.ValidationError as error:
-        raise _field_error(str(error)) from None
+        raise field_error(shape, error) from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise bad_request(f"The body is not valid JSON: {error}") from None
     except RecursionError:
@@ -41,10 +42,22 @@ def _decoder(shape: Any) -> msgspec.json.Decoder[Any]:
     return msgspec.json.Decoder(shape)
 
 
-def _field_error(message: str) -> ApiError:
-    path = ""
+def field_error(shape: type, error: msgspec.ValidationError) -> ApiError:
+    """The 400 that names the field, and what it accepts where that is a choice of words."""
+    path, message = "", str(error)
     if found := _PATH.search(message):
         path, message = found["path"], message[: found.start()]
     if missing := _MISSING.search(message):
         path = f"{path}.{missing['name']}" if path else missing["name"]
+    elif words := _words(shape, path):
+        message = f"{message}, it must be one of {', '.join(words)}"
     return bad_request(f"{path}: {message}" if path else message, path or None)
+
+
+def _words(shape: type, name: str) -> tuple[str, ...]:
+    """The words that a field of ``shape`` is declared to accept; none for other fields."""
+    field = attrs.fields_dict(shape).get(name) if attrs.has(shape) else None
+    if field is None:
+        return ()
+    kinds = (field.type, *get_args(field.type))
+    return tuple(word for kind in kinds if get_origin(kind) is Literal for word in get_args(kind))

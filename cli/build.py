@@ -12,7 +12,7 @@ from cli.escapes import unescape
 from cli.experts import with_expert_overrides
 from cli.files import check_directory, check_readable, check_tls, read_keys, read_text
 from cli.kinds import TextFile
-from cli.parse import Given
+from cli.parse import FLAGS, Given
 from cli.processors import resolve_placement
 from engine.embedding.options import EmbeddingOptions
 from engine.native.options import AdapterOptions, ContextOptions, ModelOptions, Pooling
@@ -30,6 +30,7 @@ from llamabox.models.source import ModelFiles
 from llamabox.settings import ChatSettings, GenerationDefaults, ImageSettings, ServerSettings, Settings
 
 _NO_BREAKERS: Final = "none"
+_LOADING: Final = "engine.model."
 _THREADS: Final = ("engine.context.n_threads", "engine.context.n_threads_batch")
 _BREAKERS: Final = "defaults.sampling.dry_sequence_breakers"
 
@@ -50,6 +51,7 @@ def build_settings(values: Mapping[str, Given]) -> Settings:
     )
     _check_media(settings)
     if not settings.has_text:  # the file makes images
+        _check_images_alone(values)
         model = attrs.evolve(settings.engine.model, path="")
         return attrs.evolve(settings, engine=attrs.evolve(settings.engine, model=model))
     return _with_model(settings, values)
@@ -214,6 +216,15 @@ def _images(settings: Settings, values: Mapping[str, Given]) -> ImageSettings:
         upscaler=UpscalerOptions(path=upscaler, n_threads=n_threads) if upscaler is not None else None,
     )
     return attrs.evolve(images, engine=engine)
+
+
+def _check_images_alone(values: Mapping[str, Given]) -> None:
+    """Where and how weights are loaded can be chosen for text models only. Variables are there for all of them."""
+    for key, given in values.items():
+        if key.startswith(_LOADING) and key != f"{_LOADING}path" and given.spelling in FLAGS:
+            raise UsageError(
+                f"{given.spelling}: not for image models: the image library of this release has no such choice"
+            )
 
 
 def _threads_of(values: Mapping[str, Given]) -> int:

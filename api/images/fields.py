@@ -7,14 +7,15 @@ import attrs
 import msgspec
 from msgspec import Meta
 
-from api.errors import ApiError, bad_request
+from api.decode import field_error
+from api.errors import bad_request
 from api.fields import LoraScale, Share
 
 LEAST_CHUNK: Final = 1024
 _SEED_MAX: Final = 2**63 - 1
-_OPTIONS: Final = "stream_options"
+OPTIONS: Final = "stream_options"
 # Fields that a form writes as JSON, the rest is text or a single value.
-_STRUCTURED: Final = frozenset({"lora", "slg_skip_layers", _OPTIONS})
+STRUCTURED: Final = frozenset({"lora", "slg_skip_layers", OPTIONS})
 
 Scale = Annotated[float, Meta(ge=0.0, le=1000.0)]
 Steps = Annotated[int, Meta(ge=1, le=1000)]
@@ -41,7 +42,7 @@ class ImageFields:
     response_format: Literal["b64_json", "url"] | None = None
     output_format: Literal["png", "jpeg", "webp"] | None = None
     output_compression: Annotated[int, Meta(ge=0, le=100)] | None = None  # quality of JPEG and WebP
-    quality: Literal["standard", "hd", "auto", "low", "medium", "high"] | None = None
+    quality: Literal["standard", "hd", "high", "auto"] | None = None  # auto: as if it were absent
     style: Literal["vivid", "natural"] | None = None
     negative_prompt: str | None = None
     sample_method: str | None = None
@@ -83,18 +84,18 @@ def fields_of_form(form: Mapping[str, str]) -> ImageFields:
     for name, text in form.items():
         if text in ("", "null"):
             continue
-        if name.startswith(f"{_OPTIONS}_"):
-            options[name.removeprefix(f"{_OPTIONS}_")] = text
-        elif name in _STRUCTURED:
+        if name.startswith(f"{OPTIONS}_"):
+            options[name.removeprefix(f"{OPTIONS}_")] = text
+        elif name in STRUCTURED:
             given[name] = _structured(name, text)
         else:
             given[name] = text
     if options:
-        given[_OPTIONS] = {**given.get(_OPTIONS, {}), **options}
+        given[OPTIONS] = {**given.get(OPTIONS, {}), **options}
     try:
         return msgspec.convert(given, ImageFields, strict=False)
     except msgspec.ValidationError as error:
-        raise _field_error(error) from None
+        raise field_error(ImageFields, error) from None
 
 
 def _structured(name: str, text: str) -> Any:
@@ -102,11 +103,3 @@ def _structured(name: str, text: str) -> Any:
         return msgspec.json.decode(text)
     except msgspec.DecodeError:
         raise bad_request(f"{name}: {text[:100]!r} is not JSON", name) from None
-
-
-def _field_error(error: msgspec.ValidationError) -> ApiError:
-    message, _, path = str(error).partition(" - at `$.")
-    name = path.rstrip("`").partition(".")[0].partition("[")[0] or None
-    if name is None and "`" in message:
-        name = message.split("`")[1]
-    return bad_request(f"{name}: {message}" if name else message, name)

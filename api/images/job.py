@@ -24,7 +24,7 @@ from llamabox.settings import ImageSettings
 
 DEFAULT_CHUNK: Final = 4096
 LEAST_SIDE: Final = 256
-HD_STEPS: Final = 2  # more of them for quality "hd"
+HD_STEPS: Final = 2  # more of them for the qualities "hd" and "high"
 DEFAULT_SIZE: Final = "512x512"
 _SIZE: Final = re.compile(r"([0-9]{1,5})x([0-9]{1,5})")
 _SEEDS: Final = 2**32

@@ -2,6 +2,19 @@
 
 from typing import Final
 
+_IMAGE_FIELDS: Final = {
+    "prompt": "What is to be seen; (words:1.2) have more weight",
+    "n": "Images to make, with the seeds s, s+1, …",
+    "seed": "Of the first image; -1: random",
+    "response_format": "b64_json; url is refused",
+    "output_format": "Format of the images",
+    "stream": "An event a step, by server-sent events",
+    "stream_options": (
+        "include_usage (true): usage in the last event; preview, preview_faster: pictures of the steps; chunk_result: "
+        "images in pieces of chunk_size characters (4096)"
+    ),
+    "lora": "Scales of LoRAs of --image-lora, by their place on the command line",
+}
 DESCRIPTIONS: Final = {
     # All text routes
     "model": "Echoed. Another name than the server's is accepted unless it has several",
@@ -118,4 +131,31 @@ DESCRIPTIONS: Final = {
     "input_extra": "Other files of the repository",
     "InfillFields.prompt": "What the filling begins with",
     "filename": "A plain name, without a path; not for erase",
+    # Images. Where nothing is said: the flag's value, else the usual one of the model's kind
+    **{f"{shape}.{name}": text for shape in ("ImageFields", "EditFields") for name, text in _IMAGE_FIELDS.items()},
+    "EditFields.image": "What is edited, scaled to size: one data URL, or one file (image or image[]) of a form",
+    "EditFields.mask": "White and transparent parts are repainted; as large as the image",
+    "EditFields.control": "What a ControlNet follows",
+    "size": "WxH, multiples of 64 from 256 to the server's limits; auto: 512x512",
+    "output_compression": "Quality of JPEG and WebP",
+    "quality": "hd and high: two steps more; auto: as standard",
+    "style": "Added to the prompt",
+    "negative_prompt": "What is not to be seen",
+    "sample_method": "Name of the sampler",
+    "sampler": "The same as sample_method",
+    "sampling_steps": "Steps to sample",
+    "sample_steps": "The same as sampling_steps",
+    "schedule_method": "Name of the schedule",
+    "scheduler": "The same as schedule_method",
+    "schedule": "The same as schedule_method",
+    "guidance": "Distilled guidance, of models that have it",
+    "strength": "How much of an edited image is repainted",
+    "cfg_scale": "Classifier-free guidance; 1: off",
+    "slg_scale": "Skip-layer guidance; 0: off",
+    "slg_skip_layers": "Layers to skip",
+    "slg_start": "Share of the steps after which it begins",
+    "slg_end": "Share of the steps after which it ends",
+    "control_strength": "Strength of the ControlNet",
+    "control_canny": "Find the edges of the control image first",
+    "upscale_repeats": "How often to upscale; 0: not",
 }

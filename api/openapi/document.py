@@ -8,7 +8,9 @@ from typing import Any, Final, Protocol
 import attrs
 import msgspec
 
+from api.images.fields import ImageStreamOptions
 from api.openapi.descriptions import DESCRIPTIONS
+from api.openapi.forms import FORM, form_schema
 from api.openapi.operation import EVENTS, JSON, Operation, Tag
 from api.openapi.operations import OPERATIONS
 from api.rate import REQUEST_HEADER, RESPONSE_HEADER
@@ -101,6 +103,10 @@ def _schemas(operations: Sequence[Operation]) -> tuple[SchemaOf, Json]:
     for operation in operations:
         for shape in filter(attrs.has, operation.request):
             _describe(shape.__name__, components[shape.__name__])
+    for operation in filter(lambda operation: operation.files, operations):
+        options = components[ImageStreamOptions.__name__]
+        described = components[operation.request[0].__name__]
+        components[_form_name(operation)] = form_schema(described, options, operation.files)
     schemas = dict(zip(shapes, found, strict=True))
 
     def schema_of(alternatives: Sequence[Any]) -> Json:
@@ -108,6 +114,10 @@ def _schemas(operations: Sequence[Operation]) -> tuple[SchemaOf, Json]:
         return given[0] if len(given) == 1 else {"anyOf": given}
 
     return schema_of, components
+
+
+def _form_name(operation: Operation) -> str:
+    return f"{operation.request[0].__name__}Form"
 
 
 def _describe(shape: str, schema: Json) -> None:
@@ -130,6 +140,8 @@ def _operation(route: Described, path: str, operation: Operation, schema_of: Sch
         body["description"] = f"The same as {route.method} {first}."
     if operation.request:
         content = {JSON: {"schema": schema_of(operation.request)}}
+        if operation.files:
+            content[FORM] = {"schema": {"$ref": _SCHEMAS.format(name=_form_name(operation))}}
         body["requestBody"] = {"required": not operation.optional_body, "content": content}
     return body
 

@@ -40,8 +40,8 @@ class Operation:
     """A route. ``request``, ``reply``, ``event`` and ``error`` are classes that JSON Schema can be made of.
 
     Several of them are alternatives. ``event`` is what the events of a streamed reply carry, ``media`` the type of a
-    reply that is not JSON. ``paced``: the rate headers apply. ``open``: needs no key. ``optional_body``: may come
-    without one.
+    reply that is not JSON. ``files``: the request may be a form too, with these of its fields as files. ``paced``: the
+    rate headers apply. ``open``: needs no key. ``optional_body``: may come without one.
     """
 
     summary: str
@@ -52,6 +52,7 @@ class Operation:
     error: tuple[Any, ...] = attrs.field(converter=_shapes, default=Error)
     media: str = JSON
     query: tuple[Query, ...] = ()
+    files: tuple[str, ...] = ()
     paced: bool = False
     open: bool = False
     optional_body: bool = False

@@ -7,6 +7,7 @@ from typing import Any, Final
 from api.anthropic.shapes import CountFields, MessagesFields
 from api.embedding.shapes import EmbeddingFields, NativeEmbeddingFields, RerankFields
 from api.fields import LoraScale
+from api.images.fields import EditFields, ImageFields
 from api.openapi.operation import Operation, Query, Tag
 from api.openapi.replies.adapters import Adapter, SlotErased, SlotRestored, SlotSaved, Success
 from api.openapi.replies.chat import ChatCompletion, ChatCompletionChunk
@@ -19,6 +20,7 @@ from api.openapi.replies.completions import (
     TokenList,
 )
 from api.openapi.replies.embedding import EmbeddingList, NativeEmbedding, RerankReply
+from api.openapi.replies.images import ImageList, ImagePart
 from api.openapi.replies.others import (
     InputTokens,
     MessageError,
@@ -126,7 +128,21 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
     "POST /v1/rerank": Operation(
         "Rank documents by a query (--rerank)", Tag.OTHER, request=RerankFields, reply=RerankReply
     ),
-    "POST /v1/images/generations": Operation("Generate images (--images)", Tag.OPENAI),
+    "POST /v1/images/generations": Operation(
+        "Images from a prompt (--images, --image-model)",
+        Tag.OPENAI,
+        request=ImageFields,
+        reply=ImageList,
+        event=ImagePart,
+    ),
+    "POST /v1/images/edits": Operation(
+        "Images from an image and a prompt (--images, --image-model)",
+        Tag.OPENAI,
+        request=EditFields,
+        reply=ImageList,
+        event=ImagePart,
+        files=("image", "mask", "control"),
+    ),
     "POST /embedding": Operation(
         "Embeddings of texts: llama-server's route (--embeddings)",
         Tag.NATIVE,

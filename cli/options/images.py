@@ -122,7 +122,7 @@ IMAGES: Final = (
     _option(flags="--image-control-canny", setting="images.control_canny", help="find the edges of the control image"),
     _option(
         flags="--image-free-compute-memory-immediately",
-        help="accepted: the image library of today always gives it back after an image",
+        help="accepted, no effect: the image library of today always gives it back after an image",
     ),
     _value(
         "--image-niceness",

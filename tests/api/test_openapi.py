@@ -12,12 +12,15 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 from api.errors import ApiError
 from api.openapi.descriptions import DESCRIPTIONS
 from api.openapi.document import document, operation_of
+from api.openapi.forms import FORM
 from api.openapi.operation import EVENTS, JSON
 from api.openapi.operations import OPERATIONS
 from api.routes.table import ROUTES, Route
 from engine.text.events import PrefillProgress
 from tests.api.conftest import Client, Reply, make_services
 from tests.api.fake_engine import FakeEngine, say
+from tests.api.images.pictures import EDITS, GENERATIONS, png, post_form, url
+from tests.api.images.serving import BODY, serving
 from tests.api.test_refusals import MESSAGES, WRONG
 from tests.api.test_state import BUSY, IDLE
 
@@ -176,6 +179,58 @@ def events(reply: Reply) -> list[Any]:
     """The data of all events, the end mark left out."""
     lines = [line.removeprefix("data: ") for line in reply.body.decode().splitlines() if line.startswith("data: ")]
     return [msgspec.json.decode(line) for line in lines if line != "[DONE]"]
+
+
+IMAGE_REQUESTS: list[tuple[str, dict[str, Any]]] = [
+    (GENERATIONS, {**BODY, "n": 2, "quality": "hd", "lora": [{"id": 0, "scale": 0.5}], "slg_skip_layers": [1]}),
+    (EDITS, {**BODY, "image": url(png()), "mask": url(png()), "control": url(png()), "negative_prompt": None}),
+    (EDITS, {**BODY, "image": [url(png())]}),
+]
+
+
+@pytest.mark.parametrize(("path", "body"), IMAGE_REQUESTS)
+@pytest.mark.parametrize("options", [{}, {"preview": True}, {"chunk_result": True, "chunk_size": 1024}])
+async def test_images(path: str, body: dict[str, Any], options: dict[str, Any]) -> None:
+    streamed = {**body, "stream": True, "stream_options": options}
+    assert request_errors(path, streamed) == []
+    async with serving() as client:
+        check_reply("POST", path, (await client.post(path, body)).json)
+        found = events(await client.post(path, streamed))
+        assert len(found) > 2
+        for event in found:
+            check_reply("POST", path, event, media=EVENTS)
+        check_reply("POST", path, (await client.post(path, {**body, "n": 0})).json, status="default")
+
+
+WRONG_IMAGES = [
+    {"prompt": 5}, {"n": 0}, {"quality": "low"}, {"style": "x"}, {"seed": -2}, {"sample_steps": 0}, {"strength": 2},
+    {"slg_skip_layers": []}, {"lora": [{"id": -1, "scale": 1}]}, {"stream_options": {"chunk_size": 1}},
+    {"output_format": "gif"}, {"output_compression": 101}, {"upscale_repeats": 9}, {"control_canny": 3},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("fields", WRONG_IMAGES)
+async def test_what_the_schema_refuses_of_images_the_server_refuses(fields: dict[str, Any]) -> None:
+    async with serving() as client:
+        for path, body in ((GENERATIONS, BODY), (EDITS, BODY | {"image": url(png())})):
+            assert request_errors(path, body | fields)
+            assert (await client.post(path, body | fields)).status == 400
+
+
+async def test_the_form_of_an_edit_has_its_fields() -> None:
+    schema = operation("POST", EDITS)["requestBody"]["content"][FORM]["schema"]
+    form, shape = SCHEMAS[schema["$ref"].rpartition("/")[2]], SCHEMAS["EditFields"]
+    options = {f"stream_options_{name}" for name in SCHEMAS["ImageStreamOptions"]["properties"]}
+    assert set(form["properties"]) == set(shape["properties"]) | options
+    assert form["required"] == shape["required"] == ["prompt", "image"]
+    files = {name for name, field in form["properties"].items() if field.get("format") == "binary"}
+    fields = {"lora": '[{"id": 0, "scale": 0.5}]', "slg_skip_layers": "[1]", "stream_options": '{"preview": true}'}
+    texts = {name for name, field in form["properties"].items() if "contentMediaType" in field}
+    assert texts == set(fields)
+    async with serving() as client:
+        plain = {name: str(value) for name, value in BODY.items()} | fields | {"stream_options_preview": "false"}
+        reply = await post_form(client, plain, dict.fromkeys(files, png()))
+    check_reply("POST", EDITS, reply.json)
 
 
 @pytest.mark.parametrize("path", ["/health", "/v1/models", "/props", "/slots", "/openapi.json"])

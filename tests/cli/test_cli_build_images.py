@@ -6,7 +6,8 @@ import pytest
 
 from cli.build import build_settings
 from cli.errors import UsageError
-from cli.parse import read_arguments
+from cli.main import USAGE_ERROR, main
+from cli.parse import read_arguments, read_environment
 from llamabox.settings import Settings
 from tests.cli.test_cli_build import IMAGE_PARTS
 
@@ -54,3 +55,28 @@ def test_image_options_without_an_image_model_are_refused(model: str):
         build_settings(read_arguments(["--images"]))
     with pytest.raises(UsageError, match=r"^--image-model: cannot read"):
         build(model, "--image-model", f"{model}.absent")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    ["-ts 3,1", "--rpc 127.0.0.1:1", "--device none", "-ngl 0", "-mg 1", "-sm none", "--mlock", "--no-mmap"],
+)
+def test_where_an_image_model_lies_cannot_be_chosen(model: str, arguments: str):
+    flag = arguments.split()[0]
+    with pytest.raises(UsageError, match=f"^{flag}: not for image models"):
+        build(model, "--images", *arguments.split())
+    assert build(model, "--image-model", model, *arguments.split()).has_text
+
+
+def test_variables_for_text_models_do_not_stop_images(model: str):
+    environment = read_environment({"LLAMA_ARG_N_GPU_LAYERS": "3"})
+    assert build_settings(environment | read_arguments(["-m", model, "--images"])).images.running
+
+
+@pytest.mark.parametrize("flag", ["--images", "--image-model"])
+def test_devices_are_not_served_for_images(model: str, flag: str, capsys: pytest.CaptureFixture[str]):
+    words = [flag] if flag == "--images" else [flag, model]
+    assert main(["--rpc-server-port", "1", *words]) == USAGE_ERROR
+    assert capsys.readouterr().err == (
+        f"llama-box: {flag}: not with --rpc-server-port, which serves devices: no model, no HTTP\n"
+    )

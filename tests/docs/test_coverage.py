@@ -8,6 +8,7 @@ from pathlib import Path
 import attrs
 import pytest
 
+from api.images.fields import EditFields
 from api.routes.table import ROUTES
 from api.shapes import ChatFields, CompletionFields, NativeFields
 from cli.options import OPTIONS
@@ -63,6 +64,7 @@ def test_every_route_has_a_row() -> None:
         ("POST /v1/chat/completions", ChatFields),
         ("POST /v1/completions", CompletionFields),
         ("POST /completion", NativeFields),
+        ("POST /v1/images/generations, /v1/images/edits", EditFields),
     ],
 )
 def test_every_field_has_a_row(heading: str, shape: type) -> None:

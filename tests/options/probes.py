@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from api.server import _config as server_config
 from llamabox.interpreters import pool_size
+from tests.options.image_probes import IMAGE_PROBES
 from tests.options.probing import (
     Probe,
     Shown,
@@ -181,4 +182,5 @@ PROBES: Mapping[str, Probe | Shown] = {
     "--mmproj": told_backend("media"),
     "--visual-max-image-size": media(lambda loader, fetching: loader.longest),
     "--max-projected-cache": told_backend("media"),
+    **IMAGE_PROBES,
 }  # fmt: skip

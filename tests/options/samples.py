@@ -9,7 +9,7 @@ import trustme
 
 from cli.errors import UsageError
 from cli.kinds import Switch, Words
-from cli.option import Option
+from cli.option import Option, Section
 from cli.parse import read_arguments
 from engine.native.options import ModelOptions
 from engine.text.options import EngineOptions
@@ -59,9 +59,20 @@ TEXTS: Mapping[str, str] = {
     "--cpu-range-batch": "0-0",
     "--prio": "2",
     "--prio-batch": "1",
+    "--image-model": "{other}",
+    "--image-lora": "{other}",
+    "--image-clip-l-model": "{other}",
+    "--image-clip-g-model": "{other}",
+    "--image-t5xxl-model": "{other}",
+    "--image-llm-model": "{other}",
+    "--image-vae-model": "{other}",
+    "--image-taesd-model": "{other}",
+    "--image-upscale-model": "{other}",
+    "--image-control-net-model": "{other}",
     "--rpc-server-host": "127.0.0.1",
     "--rpc-server-reserve-memory": "0",
 }
+IMAGE_MODEL = "--image-model {other}"
 # What must stand beside an option for the command line to be whole.
 BESIDE: Mapping[str, str] = {
     "--ssl-key-file": "--ssl-cert-file {certificate}",
@@ -76,6 +87,11 @@ BESIDE: Mapping[str, str] = {
     "--poll-batch": "--poll 3",
     "--prio": "--prio-batch 3",
     "--prio-batch": "--prio 3",
+    "--image-model": "",
+    "--image-slg-skip-layer": f"{IMAGE_MODEL} --image-slg-scale 2",
+    "--image-slg-start": f"{IMAGE_MODEL} --image-slg-scale 2",
+    "--image-slg-end": f"{IMAGE_MODEL} --image-slg-scale 2",
+    "--image-upscale-repeats": f"{IMAGE_MODEL} --image-upscale-model {{other}}",
 }
 # Where the model comes from if no file of it is named.
 SOURCES = frozenset({"-mu", "--model-url", "-hfr", "--hf-repo"})
@@ -132,7 +148,8 @@ def spellings(option: Option) -> list[str]:
 
 def beside(option: Option, files: Mapping[str, str]) -> list[str]:
     """Other arguments that it needs."""
-    return shlex.split(BESIDE.get(option.name, "").format(**files))
+    usual = IMAGE_MODEL if option.section is Section.IMAGES else ""
+    return shlex.split(BESIDE.get(option.name, usual).format(**files))
 
 
 def whole(model: Path, *arguments: str) -> list[str]:

@@ -91,8 +91,9 @@ def test_nothing_shows_what_does_not_exist() -> None:
     assert set(PROBES) <= {option.name for option in OPTIONS}
 
 
-def test_an_option_without_effect_says_so() -> None:
-    (option,) = [option for option in OPTIONS if option.name == "--defrag-thold"]
+@pytest.mark.parametrize("spelling", ["--defrag-thold", "--image-free-compute-memory-immediately"])
+def test_an_option_without_effect_says_so(spelling: str) -> None:
+    (option,) = [option for option in OPTIONS if option.name == spelling]
     assert option.setting is None
     assert "no effect" in option.help
 

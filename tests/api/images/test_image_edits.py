@@ -51,6 +51,18 @@ async def test_an_edit_by_json_is_the_same() -> None:
     assert json_backend.made[0].mask is None
 
 
+async def test_the_control_image_has_its_strength_and_its_edges_can_be_found() -> None:
+    backend = FakeImageBackend()
+    async with serving(backend) as client:
+        body = BODY | {"image": url(png()), "control": url(png()), "control_strength": 0.4}
+        for canny in (True, False, None):
+            assert (await client.post(EDITS, body | {"control_canny": canny})).status == 200
+    found, plain, unsaid = (made.control_image for made in backend.made)
+    assert plain == unsaid
+    assert found == backend.find_edges(plain)
+    assert [made.control_strength for made in backend.made] == [0.4] * 3
+
+
 async def test_an_edit_can_be_streamed() -> None:
     async with serving() as client:
         fields = {name: str(value) for name, value in BODY.items()}
@@ -71,6 +83,7 @@ async def test_an_edit_can_be_streamed() -> None:
         ({}, {"image": png(), "mask": b"x"}, "mask"),
         ({}, {"image": png(), "control": b"x"}, "control"),
         ({"n": "many"}, {"image": png()}, "n"),
+        ({"quality": "low"}, {"image": png()}, "quality"),
         ({"strength": "2"}, {"image": png()}, "strength"),
         ({"strength": "nan"}, {"image": png()}, "strength"),
         ({"cfg_scale": "inf"}, {"image": png()}, "cfg_scale"),

@@ -3,12 +3,14 @@
 import math
 from typing import Any
 
+import attrs
 import pytest
 import trio
 
 from engine.errors import NativeError
 from engine.native.sd.image import LoraUse
 from engine.native.sd.options import Preview, Sampler, Schedule
+from llamabox.settings import ImageSettings
 from tests.api.conftest import Client, make_services
 from tests.api.images.pictures import EDITS, GENERATIONS, opened, stream_events
 from tests.api.images.serving import BODY, serving
@@ -46,10 +48,12 @@ async def test_images_from_a_prompt() -> None:
         ({}, {"width": 512, "height": 512, "sampler": Sampler.EULER, "steps": 20, "cfg_scale": 1.0, "strength": 0.75}),
         ({"size": "256x320", "quality": "hd"}, {"width": 256, "height": 320, "steps": 22}),
         ({"size": "auto"}, {"width": 512}),
+        ({"quality": "high"}, {"steps": 22}),
         ({"sampler": "EULER_A"}, {"sampler": Sampler.EULER_A}),
         ({"sample_method": "dpm++2m", "sampler": "euler"}, {"sampler": Sampler.DPMPP2M}),
         ({"sample_steps": 4, "scheduler": "karras"}, {"steps": 4, "schedule": Schedule.KARRAS}),
         ({"sampling_steps": 5, "schedule": "default"}, {"steps": 5, "schedule": Schedule.DEFAULT}),
+        ({"schedule_method": "gits", "scheduler": "karras"}, {"schedule": Schedule.GITS}),
         ({"guidance": 2, "cfg_scale": 4.5, "strength": 0.1}, {"guidance": 2.0, "cfg_scale": 4.5, "strength": 0.1}),
         ({"slg_scale": 2, "slg_skip_layers": [1], "slg_start": 0, "slg_end": 1},
          {"slg_scale": 2.0, "slg_layers": (1,), "slg_start": 0.0, "slg_end": 1.0}),
@@ -69,6 +73,31 @@ async def test_fields_reach_the_engine(fields: dict[str, Any], expected: dict[st
     assert {name: getattr(made, name) for name in expected} == expected
 
 
+async def test_quality_auto_and_standard_are_as_if_it_were_absent() -> None:
+    backend = FakeImageBackend()
+    async with serving(backend) as client:
+        for quality in ("auto", "standard", None):
+            assert (await client.post(GENERATIONS, BODY | {"quality": quality})).status == 200
+    assert backend.made[0] == backend.made[1] == backend.made[2]
+
+
+@pytest.mark.parametrize("quality", ["low", "medium", "best", ""])
+async def test_a_quality_that_would_change_nothing_is_refused(quality: str) -> None:
+    async with serving() as client:
+        reply = await client.post(GENERATIONS, BODY | {"quality": quality})
+    assert (reply.status, reply.error["param"]) == (400, "quality")
+    message = f"quality: Invalid enum value {quality!r}, it must be one of standard, hd, high, auto"
+    assert reply.error["message"] == message
+
+
+async def test_of_several_names_a_request_must_name_one() -> None:
+    async with serving() as client:
+        client.services.image_ids = ("flux", "flux-large")
+        assert (await client.post(GENERATIONS, BODY | {"model": "flux-large"})).json["model"] == "flux-large"
+        reply = await client.post(GENERATIONS, BODY | {"model": "whatever"})
+        assert (reply.status, reply.error["param"]) == (404, "model")
+
+
 @pytest.mark.parametrize("seed", [None, -1])
 async def test_without_a_seed_each_request_is_another(seed: int | None) -> None:
     backend = FakeImageBackend()
@@ -83,6 +112,43 @@ async def test_output_formats(name: str, kind: str) -> None:
     async with serving() as client:
         reply = await client.post(GENERATIONS, BODY | {"output_format": name, "output_compression": 50})
     assert opened(reply.json["data"][0]["b64_json"]).format == kind
+
+
+async def test_worse_compression_is_smaller() -> None:
+    async with serving() as client:
+        replies = [
+            await client.post(GENERATIONS, BODY | {"output_format": "jpeg", "output_compression": quality})
+            for quality in (5, None)
+        ]
+    small, usual = (reply.json["data"][0]["b64_json"] for reply in replies)
+    assert len(small) < len(usual)
+
+
+async def test_a_requests_field_wins_over_the_flag() -> None:
+    backend = FakeImageBackend()
+    flags = ImageSettings(
+        sampler=Sampler.HEUN,
+        schedule=Schedule.KARRAS,
+        steps=9,
+        cfg_scale=2.0,
+        guidance=3.0,
+        strength=0.5,
+        slg_scale=1.0,
+    )
+    fields = {
+        "sampler": "euler", "schedule": "discrete", "sample_steps": 3, "cfg_scale": 0, "guidance": 0, "strength": 0,
+        "slg_scale": 0,
+    }  # fmt: skip
+    async with serving(backend) as client:
+        client.services.settings = attrs.evolve(client.services.settings, images=flags)
+        for given in ({}, fields):
+            body = {"prompt": "a cat", "size": "256x256", "upscale_repeats": 0}
+            assert (await client.post(GENERATIONS, body | given)).status == 200
+    names = ("sampler", "schedule", "steps", "cfg_scale", "guidance", "strength", "slg_scale")
+    assert [[getattr(made, name) for name in names] for made in backend.made] == [
+        [Sampler.HEUN, Schedule.KARRAS, 9, 2.0, 3.0, 0.5, 1.0],
+        [Sampler.EULER, Schedule.DISCRETE, 3, 0.0, 0.0, 0.0, 0.0],
+    ]
 
 
 async def test_with_an_upscaler_images_are_upscaled_unless_refused() -> None:
@@ -127,7 +193,6 @@ async def test_with_an_upscaler_images_are_upscaled_unless_refused() -> None:
         ({"control_canny": True, "control_strength": -1}, "control_strength"),
         ({"response_format": "url"}, "response_format"),
         ({"output_format": "gif"}, "output_format"),
-        ({"quality": "best"}, "quality"),
         ({"stream": True, "stream_options": {"chunk_size": 100}}, "stream_options.chunk_size"),
     ],
 )  # fmt: skip
@@ -238,12 +303,20 @@ async def test_models_and_metrics_know_the_image_model() -> None:
         models = (await client.get("/v1/models")).json["data"]
         assert [model["id"] for model in models] == ["tiny.gguf", "flux"]
         meta = models[1]["meta"]
+        assert meta.keys() == {
+            "version", "max_batch_count", "max_height", "max_width", "default_height", "default_width", "guidance",
+            "strength", "sample_method", "sampling_steps", "cfg_scale", "slg_scale", "slg_skip_layers", "slg_start",
+            "slg_end", "schedule_method", "n_slot",
+        }  # fmt: skip
         assert meta["sample_method"] == "euler"
         assert meta["sampling_steps"] == 20
         assert (meta["max_width"], meta["default_width"], meta["max_batch_count"]) == (512, 512, 4)
         text = (await client.get("/metrics")).body.decode()
         assert "llamabox:image_process_seconds_total 0.5" in text
         assert "llamabox:image_generate_steps_total 3.0" in text
+        figures = dict(line.split(" ") for line in text.splitlines() if line.startswith("llamabox:image_"))
+        assert float(figures["llamabox:image_generate_seconds_total"]) == pytest.approx(2.0, rel=0.01)
+        assert float(figures["llamabox:image_steps_seconds"]) == pytest.approx(1.5, rel=0.01)
         client.services.text = None
         assert [model["id"] for model in (await client.get("/v1/models")).json["data"]] == ["flux"]
 
