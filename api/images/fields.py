@@ -91,7 +91,10 @@ def fields_of_form(form: Mapping[str, str]) -> ImageFields:
         else:
             given[name] = text
     if options:
-        given[OPTIONS] = {**given.get(OPTIONS, {}), **options}
+        whole = given.get(OPTIONS, {})
+        if not isinstance(whole, dict):
+            raise bad_request(f"{OPTIONS}: expected an object", OPTIONS)
+        given[OPTIONS] = {**whole, **options}
     try:
         return msgspec.convert(given, ImageFields, strict=False)
     except msgspec.ValidationError as error:
@@ -103,3 +106,5 @@ def _structured(name: str, text: str) -> Any:
         return msgspec.json.decode(text)
     except msgspec.DecodeError:
         raise bad_request(f"{name}: {text[:100]!r} is not JSON", name) from None
+    except RecursionError:
+        raise bad_request(f"{name}: it is nested too deeply", name) from None

@@ -89,6 +89,9 @@ async def test_an_edit_can_be_streamed() -> None:
         ({"cfg_scale": "inf"}, {"image": png()}, "cfg_scale"),
         ({"lora": "[{"}, {"image": png()}, "lora"),
         ({"stream_options": "{"}, {"image": png()}, "stream_options"),
+        ({"stream_options": "[]", "stream_options_preview": "true"}, {"image": png()}, "stream_options"),
+        ({"stream_options_chunk_size": "5"}, {"image": png()}, "stream_options.chunk_size"),
+        ({"lora": "[" * 100_000}, {"image": png()}, "lora"),
         ({"prompt": ""}, {"image": png()}, "prompt"),
     ],
 )
