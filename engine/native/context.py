@@ -148,7 +148,8 @@ class Context:
             finally:
                 self._lib.llama_set_causal_attn(handle, True)
         if status != 0:
-            self.remove(seq, int(positions.min()), None)
+            # Of the four rows of M-RoPE the first one counts for the cells; one that is not used is all zeros.
+            self.remove(seq, int(positions[0].min()), None)
         if status not in (0, 1, 2):
             raise NativeError(f"llama_decode failed with {status}: {explain(errors)}")
         return status
