@@ -142,6 +142,7 @@ class Context:
                     part = EmbeddingBatch(
                         self._lib, seq, rows[first : first + most], positions[:, first : first + most]
                     )
+                    self._pools.before(min(most, n - first))
                     status = self._lib.llama_decode(handle, part.native)
                     if status != 0:
                         break
