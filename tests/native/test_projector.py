@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from engine.errors import InvalidRequest, ModelLoadError, NativeError
+from engine.errors import EngineUnavailable, InvalidRequest, ModelLoadError
 from engine.native.model import Model
 from engine.native.mtmd import Projector
 from engine.native.options import ContextOptions, MediaOptions, ModelOptions
@@ -237,10 +237,10 @@ def test_a_closed_projector_refuses(make: Make) -> None:
     backend = make()
     chunk = only_chunk(image(backend))
     backend.close()
-    with pytest.raises(InvalidRequest, match="closed"):
+    with pytest.raises(EngineUnavailable, match="shutting down"):
         image(backend)
     assert backend.media is not None
-    with pytest.raises((InvalidRequest, NativeError)):
+    with pytest.raises(EngineUnavailable):
         backend.media.embeddings(chunk)
 
 
