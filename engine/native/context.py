@@ -372,6 +372,8 @@ def _params(lib: Any, options: ContextOptions, path: str) -> Any:
     params.n_batch = options.n_batch
     params.n_ubatch = options.n_ubatch
     params.n_seq_max = options.n_seq_max
+    # The library reserves an output for each sequence, and aborts where that is more than its default, a batch.
+    params.n_outputs_max = max(options.n_batch, options.n_seq_max)
     params.n_threads = options.n_threads
     params.n_threads_batch = options.n_threads_batch
     params.flash_attn_type = _FLASH_ATTENTION[options.flash_attention]
