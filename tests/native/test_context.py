@@ -37,6 +37,17 @@ def test_sizes_are_read_back(make_backend: MakeBackend) -> None:
     assert info.can_shift
 
 
+@pytest.mark.parametrize(("n_ctx", "n_batch"), [(256, 8), (10, 512)])
+def test_there_may_be_more_sequences_than_tokens_in_a_batch(
+    make_backend: MakeBackend, n_ctx: int, n_batch: int
+) -> None:
+    backend = make_backend(n_ctx=n_ctx, n_batch=n_batch, n_ubatch=n_batch, n_seq_max=25)
+    assert backend.info.n_batch == min(n_ctx, n_batch) < backend.n_seqs == 25
+    runs = [Run(seq, 0, [300], True) for seq in range(17, 25)]
+    assert backend.decode(runs) is DecodeStatus.OK
+    assert np.array_equal(logits(backend, 0), logits(backend, 7))
+
+
 def test_context_of_the_models_own_size(make_backend: MakeBackend) -> None:
     assert make_backend(n_ctx=0).info.n_ctx == 4096
 
