@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
@@ -11,12 +11,12 @@ from cli.errors import UsageError
 from cli.escapes import unescape
 from cli.experts import with_expert_overrides
 from cli.files import check_directory, check_readable, check_tls, read_keys, read_text
+from cli.images import check_images_only, image_settings
 from cli.kinds import TextFile
-from cli.parse import FLAGS, Given
+from cli.parse import Given
 from cli.processors import resolve_placement
 from engine.embedding.options import EmbeddingOptions
 from engine.native.options import AdapterOptions, ContextOptions, ModelOptions, Pooling
-from engine.native.sd.options import UpscalerOptions
 from engine.text.options import EngineOptions
 from llamabox.chat.builtin import BUILTIN_NAMES, builtin
 from llamabox.chat.errors import TemplateError
@@ -26,11 +26,12 @@ from llamabox.models.address import ModelUrl
 from llamabox.models.errors import ModelFileError
 from llamabox.models.local import check_parts
 from llamabox.models.names import split_name
-from llamabox.models.source import ModelFiles
-from llamabox.settings import ChatSettings, GenerationDefaults, ImageSettings, ServerSettings, Settings
+from llamabox.settings import ChatSettings, GenerationDefaults, ServerSettings, Settings
+
+if TYPE_CHECKING:
+    from llamabox.models.source import ModelFiles
 
 _NO_BREAKERS: Final = "none"
-_LOADING: Final = "engine.model."
 _THREADS: Final = ("engine.context.n_threads", "engine.context.n_threads_batch")
 _BREAKERS: Final = "defaults.sampling.dry_sequence_breakers"
 
@@ -47,17 +48,17 @@ def build_settings(values: Mapping[str, Given]) -> Settings:
         server=_server(settings.server, values),
         defaults=_defaults(settings, values),
         chat=_chat(settings.chat, values),
-        images=_images(settings, values),
+        images=image_settings(settings, values),
     )
     _check_media(settings)
     if not settings.has_text:  # the file makes images
-        _check_images_alone(values)
+        check_images_only(values)
         model = attrs.evolve(settings.engine.model, path="")
         return attrs.evolve(settings, engine=attrs.evolve(settings.engine, model=model))
     return _with_model(settings, values)
 
 
-def with_files(settings: Settings, files: ModelFiles) -> Settings:
+def with_files(settings: Settings, files: "ModelFiles") -> Settings:
     """The settings once the model's files are on this machine."""
     engine = settings.engine
     model = attrs.evolve(engine.model, path=str(files.model))
@@ -189,47 +190,6 @@ def _chat(chat: ChatSettings, values: Mapping[str, Given]) -> ChatSettings:
     except TemplateError as error:
         raise UsageError(f"{given.spelling}: {error}") from None
     return attrs.evolve(chat, template=source)
-
-
-def _images(settings: Settings, values: Mapping[str, Given]) -> ImageSettings:
-    """The image settings with the model's file in them, which --images takes from --model."""
-    images = settings.images
-    path = images.model or (settings.engine.model.path if images.enabled else None)
-    if path is None:
-        given = next((g for g in values.values() if (g.option.setting or "").startswith("images.")), None)
-        if given is not None:
-            raise UsageError(f"{given.spelling}: needs an image model (--image-model, or --images and --model)")
-        return images
-    if not path:
-        raise UsageError("--images: needs an image model (--model)")
-    check_readable(path, "--image-model" if images.model else "--model")
-    n_threads = _threads_of(values)
-    model = attrs.evolve(images.engine.model, model=path, n_threads=n_threads)
-    for _, part in model.parts():
-        check_readable(part, part)
-    upscaler = images.upscale_model
-    if upscaler is not None:
-        check_readable(upscaler, "--image-upscale-model")
-    engine = attrs.evolve(
-        images.engine,
-        model=model,
-        upscaler=UpscalerOptions(path=upscaler, n_threads=n_threads) if upscaler is not None else None,
-    )
-    return attrs.evolve(images, engine=engine)
-
-
-def _check_images_alone(values: Mapping[str, Given]) -> None:
-    """Where and how weights are loaded can be chosen for text models only. Variables are there for all of them."""
-    for key, given in values.items():
-        if key.startswith(_LOADING) and key != f"{_LOADING}path" and given.spelling in FLAGS:
-            raise UsageError(
-                f"{given.spelling}: not for image models: the image library of this release has no such choice"
-            )
-
-
-def _threads_of(values: Mapping[str, Given]) -> int:
-    given = values.get(_THREADS[0])
-    return given.value if given is not None and given.value else physical_cores()
 
 
 def _unescaped(given: Given) -> tuple[str, ...]:

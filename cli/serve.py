@@ -18,24 +18,20 @@ import trio
 from api.listen import BindError, address_of, bind_sockets
 from cli.build import with_files
 from cli.last_words import LastWords
+from cli.report import report_images, report_text
 from engine.bridge import BridgedEngine, open_text_engine
 from engine.errors import EngineError, ModelLoadError
 from engine.image.start import start_image_engine
 from engine.image_bridge import BridgedImageEngine, open_image_engine
 from engine.native.abort import abort_guard
-from engine.native.options import Pooling
 from engine.native.rpc_probe import parse_endpoint
 from engine.text.loop import Publish, Started
 from engine.text.start import start_text_engine
 from llamabox import logs
 from llamabox.chat.errors import TEMPLATE_ERRORS, TemplateError
 from llamabox.interpreters import InterpreterPool, open_interpreter_pool, pool_size
-from llamabox.media.fetch import Fetcher
-from llamabox.media.loader import MediaLoader
-from llamabox.media.sources import Sources
 from llamabox.metrics import Metrics
 from llamabox.models.errors import ModelFileError
-from llamabox.models.source import ModelFiles, fetch_model
 from llamabox.prompts import create_prompt_builder
 from llamabox.services import Phase, Prompts, Services
 from llamabox.settings import Settings
@@ -44,6 +40,8 @@ from llamabox.unprompted import Unprompted
 
 if TYPE_CHECKING:
     from api.server import HttpServer
+    from llamabox.media.loader import MediaLoader
+    from llamabox.models.source import ModelFiles
 
 log = logging.getLogger("cli.serve")
 
@@ -139,11 +137,11 @@ class _Run:
             await self._run_engine(services)
             return
         async with open_image_engine(
-            lambda publish: start_image_engine(images, publish), preview_buffer=images.preview_buffer
+            lambda publish: start_image_engine(images, publish, self._may_go_on), preview_buffer=images.preview_buffer
         ) as engine:
             services.images = engine
             services.metrics.use_images(engine.stats)
-            _report_images(engine)
+            report_images(engine)
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._watch_engine, engine)
                 if self._settings.has_text:
@@ -177,7 +175,8 @@ class _Run:
                 await self._serving.wait()
                 if not self._stop.is_set():
                     services.enter(Phase.READY)
-                    _report(engine, self._settings, monotonic() - self._began)
+                    report_text(engine, self._settings)
+                    log.info("ready after %.1f s", monotonic() - self._began)
                     await self._until_stopped(engine)
                 services.enter(Phase.STOPPING)
                 await self._grace(services)
@@ -218,6 +217,8 @@ class _Run:
         """Have the model's files on this machine; every route answers 503 meanwhile. False: asked to stop before."""
         if self._settings.engine.model.path:
             return True
+        from llamabox.models.source import fetch_model  # it brings HTTP clients along
+
         files: ModelFiles | None = None
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._cancel_when_stopped, nursery.cancel_scope)
@@ -252,6 +253,9 @@ class _Run:
             nursery.cancel_scope.cancel()
 
     def _may_load(self, share: float) -> bool:
+        return self._may_go_on()
+
+    def _may_go_on(self) -> bool:
         return not self._stop_loading.is_set()
 
     async def _watch_signals(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -311,6 +315,22 @@ async def _prompts(engine: BridgedEngine, pool: InterpreterPool, settings: Setti
     return await create_prompt_builder(engine.info, engine.vocab, pool, settings.chat, media)
 
 
+def _media_loader(engine: BridgedEngine, settings: Settings) -> "MediaLoader | None":
+    if engine.media is None:
+        return None
+    # Imported late: a server of text alone needs neither an HTTP client nor an image library.
+    from llamabox.media.fetch import Fetcher
+    from llamabox.media.loader import MediaLoader
+    from llamabox.media.sources import Sources
+
+    media = settings.media
+    sources = Sources(
+        fetcher=Fetcher(allow_private=media.allow_private_urls),
+        directory=Path(media.directory) if media.directory is not None else None,
+    )
+    return MediaLoader(reader=engine.media, sources=sources, n_ctx=engine.info.n_ctx_slot, longest=media.longest)
+
+
 def _first(error: BaseException) -> BaseException:
     """The first error in a group of groups."""
     while isinstance(error, BaseExceptionGroup):
@@ -324,73 +344,9 @@ def _model_ids(settings: Settings) -> tuple[str, ...]:
     return settings.server.aliases or (Path(settings.engine.model.path).stem,)
 
 
-def _media_loader(engine: BridgedEngine, settings: Settings) -> MediaLoader | None:
-    if engine.media is None:
-        return None
-    media = settings.media
-    sources = Sources(
-        fetcher=Fetcher(allow_private=media.allow_private_urls),
-        directory=Path(media.directory) if media.directory is not None else None,
-    )
-    return MediaLoader(reader=engine.media, sources=sources, n_ctx=engine.info.n_ctx_slot, longest=media.longest)
-
-
 def _image_ids(settings: Settings) -> tuple[str, ...]:
     """Aliases are the text model's where there is one."""
     if settings.server.aliases and not settings.has_text:
         return settings.server.aliases
     path = settings.images.engine.model.model
     return (Path(path).stem,) if path is not None else ()
-
-
-def _report_images(engine: BridgedImageEngine) -> None:
-    info = engine.info
-    log.info(
-        "image model %s: %s, images up to %dx%d, %d threads%s",
-        Path(info.path).name,
-        info.version or "of no known kind",
-        info.max_width,
-        info.max_height,
-        info.n_threads,
-        "" if info.can_abort else "; a running image cannot be stopped",
-    )
-
-
-def _report(engine: BridgedEngine, settings: Settings, seconds: float) -> None:
-    info = engine.info
-    log.info(
-        "model %s: %s, %.2f GiB, trained for %d tokens", Path(info.path).name, info.description, info.size / 2**30,
-        info.n_ctx_train,
-    )  # fmt: skip
-    threads, cores = settings.engine.context.n_threads, os.process_cpu_count() or 1
-    if info.no_generation is None:
-        log.info(
-            "%d slots of %d tokens (%d in the KV cache), %d threads of %d cores",
-            info.n_slots, info.n_ctx_slot, info.n_ctx, threads, cores,
-        )  # fmt: skip
-    else:
-        log.info("generates no text: %s; %d threads of %d cores", info.no_generation, threads, cores)
-    _report_embeddings(engine)
-    if engine.media is not None:
-        takes = [name for name, able in (("images", info.vision), ("sound", info.audio)) if able]
-        log.info("projector %s: takes %s", Path(settings.engine.media.path).name, " and ".join(takes))
-    if engine.measured_rate is not None:
-        log.info("measured %.1f tokens/s: the cap for X-Request-Tokens-Per-Second", engine.measured_rate)
-    log.info("ready after %.1f s", seconds)
-
-
-def _report_embeddings(engine: BridgedEngine) -> None:
-    found = engine.embedding
-    if found is None:
-        if engine.info.no_generation is not None:
-            log.warning("there is little to ask of this server: start it with --embeddings, a reranker with --rerank")
-        return
-    if found.pooling is Pooling.RANK:
-        log.info("ranks documents: query and document of up to %d tokens together", found.max_tokens)
-        return
-    log.info(
-        "embeds texts of up to %d tokens, pooling %s: vectors of %d",
-        found.max_tokens, found.pooling.value, found.n_embd,
-    )  # fmt: skip
-    if found.pooling is Pooling.NONE:
-        log.warning("with pooling none each token has a vector of its own: --pooling mean, cls or last makes them one")

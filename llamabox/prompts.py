@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 import trio
@@ -31,8 +31,10 @@ from llamabox.chat.prefill import continued
 from llamabox.chat.segments import Segments
 from llamabox.chat.template import compiled
 from llamabox.interpreters import InterpreterPool, JobError
-from llamabox.media.loader import MediaLoader
 from llamabox.settings import ChatSettings
+
+if TYPE_CHECKING:
+    from llamabox.media.loader import MediaLoader
 
 logger = logging.getLogger(__name__)
 
@@ -64,7 +66,7 @@ class PromptBuilder:
     _segments: Segments
     _bos: str  # "" where the tokenizer adds none
     _start: tuple[int, ...]  # the token of _bos, or nothing
-    media: MediaLoader | None = None  # None: the model takes text alone
+    media: "MediaLoader | None" = None  # None: the model takes text alone
     _limiter: trio.CapacityLimiter = attrs.field(factory=lambda: trio.CapacityLimiter(TOKENIZER_THREADS))
 
     @property
@@ -298,7 +300,7 @@ async def create_prompt_builder(
     vocab: Vocab,
     pool: InterpreterPool,
     settings: ChatSettings | None = None,
-    media: MediaLoader | None = None,
+    media: "MediaLoader | None" = None,
 ) -> PromptBuilder:
     """The prompt builder of a loaded model.
 

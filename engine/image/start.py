@@ -4,6 +4,7 @@ import logging
 import os
 import sys
 import threading
+from collections.abc import Callable
 
 import attrs
 
@@ -20,15 +21,22 @@ log = logging.getLogger("engine.image")
 MOST_NICENESS = 19
 
 
-def start_image_engine(options: ImageEngineOptions, publish: Publish) -> StartedImages:
-    """Load the model and make it ready. Raises ModelLoadError."""
+def start_image_engine(
+    options: ImageEngineOptions, publish: Publish, go_on: Callable[[], bool] = lambda: True
+) -> StartedImages:
+    """Load the model and make it ready. Raises ModelLoadError, also once ``go_on`` says no.
+
+    It is asked between the steps: the library loads a model to its end.
+    """
     check_sizes(options)
     check_options(options.model)
     stand_back(options.niceness)
     if options.trial:
-        trial.check(options.model, options.upscaler)
+        trial.check(options.model, options.upscaler, go_on=go_on)
+    _check_wanted(go_on)
     backend = SdBackend(options)
     try:
+        _check_wanted(go_on)
         if not backend.info.can_abort:
             log.info("a running image cannot be stopped with this device: a cancelled one is computed to its end")
         if options.warmup:
@@ -38,6 +46,11 @@ def start_image_engine(options: ImageEngineOptions, publish: Publish) -> Started
     except BaseException:
         backend.close()
         raise
+
+
+def _check_wanted(go_on: Callable[[], bool]) -> None:
+    if not go_on():
+        raise ModelLoadError("the load of the image model was stopped")
 
 
 def check_sizes(options: ImageEngineOptions) -> None:

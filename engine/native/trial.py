@@ -8,8 +8,9 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from time import monotonic
 from typing import Final
 
 import attrs
@@ -20,6 +21,7 @@ logger: Final = logging.getLogger(__name__)
 # Whoever stops the server in the middle of a trial stops the child too (a terminal, a service manager).
 _ASKED_TO_END: Final = frozenset({signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)})
 _TIMEOUT: Final = 120.0  # seconds; the trials need less than one
+_GLANCE: Final = 0.1  # seconds between two looks whether the child is still wanted
 _SOURCE_PATH: Final = re.compile(r"^\S*/(?=[^/\s]+:\d+: )")  # the build machine's directories in an assertion
 
 
@@ -46,25 +48,42 @@ def module_command(name: str) -> tuple[str, ...]:
     return (sys.executable, "-m", name)
 
 
-def run_child(command: Sequence[str], argument: str, timeout: float = _TIMEOUT) -> Outcome:
-    """Run ``command`` with ``argument`` appended; blocks until it has ended, ``timeout`` seconds at most."""
+def run_child(
+    command: Sequence[str], argument: str, timeout: float = _TIMEOUT, go_on: Callable[[], bool] = lambda: True
+) -> Outcome:
+    """Run ``command`` with ``argument`` appended; blocks until it has ended, ``timeout`` seconds at most.
+
+    It is killed once ``go_on`` says no. Ctrl-C in a terminal does not reach it: that would look like its death.
+    """
     root = Path(__file__).parents[2]  # the child must find this package wherever the parent found it
     path = os.pathsep.join(filter(None, (str(root), os.environ.get("PYTHONPATH"))))
+    deadline = monotonic() + timeout
     try:
-        done = subprocess.run(  # noqa: S603  # our own interpreter and module
+        child = subprocess.Popen(  # noqa: S603  # our own interpreter and module
             (*command, argument),
             env={**os.environ, "PYTHONPATH": path},
             stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=timeout,
-            check=False,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
         )
-    except subprocess.TimeoutExpired:
-        return Outcome(None, "it did not end")
     except OSError as error:
         return Outcome(None, str(error))
-    complaint = done.stderr.decode("utf-8", "replace").strip().rpartition("\n")[2]
-    return Outcome(done.returncode, _SOURCE_PATH.sub("", complaint))
+    with child:
+        while True:
+            try:
+                _, stderr = child.communicate(timeout=max(0.0, min(_GLANCE, deadline - monotonic())))
+                break
+            except subprocess.TimeoutExpired:
+                if go_on() and monotonic() < deadline:
+                    continue
+                child.kill()
+                return Outcome(None, "it did not end")
+            except BaseException:
+                child.kill()
+                raise
+    complaint = stderr.decode("utf-8", "replace").strip().rpartition("\n")[2]
+    return Outcome(child.returncode, _SOURCE_PATH.sub("", complaint))
 
 
 def no_core_dump() -> None:

@@ -6,7 +6,6 @@ import attrs
 import trio
 
 from engine.native.sd.image import Mask, RgbImage
-from llamabox.images.decode import decode_image, decode_mask
 from llamabox.images.encode import OutputFormat, encode_image
 
 _THREADS = 2
@@ -34,10 +33,14 @@ class ImageCodec:
 
     async def decode_image(self, data: bytes, param: str, size: tuple[int, int]) -> RgbImage:
         """See ``decode_image``."""
+        from llamabox.images.decode import decode_image  # late, like the image library that it brings along
+
         return await self._run(lambda: decode_image(data, param, size))
 
     async def decode_mask(self, data: bytes, param: str, size: tuple[int, int], image: bytes) -> Mask:
         """See ``decode_mask``."""
+        from llamabox.images.decode import decode_mask
+
         return await self._run(lambda: decode_mask(data, param, size, image))
 
     async def _run[T](self, work: Callable[[], T]) -> T:

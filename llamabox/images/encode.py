@@ -3,9 +3,6 @@
 import enum
 import io
 
-import PIL.Image
-from PIL.PngImagePlugin import PngInfo
-
 from engine.native.sd.image import RgbImage
 
 PARAMETERS = "parameters"  # the key under which web UIs look for how a picture was made
@@ -27,6 +24,10 @@ def encode_image(
     image: RgbImage, output: OutputFormat = OutputFormat.PNG, *, quality: int = 95, parameters: str = ""
 ) -> bytes:
     """The picture as a file. ``quality`` 0 to 100 (JPEG, WebP); ``parameters`` is kept in a PNG as text."""
+    # Imported late: a server of text alone needs no image library.
+    import PIL.Image
+    from PIL.PngImagePlugin import PngInfo
+
     picture = PIL.Image.frombytes("RGB", (image.width, image.height), image.data)
     file = io.BytesIO()
     match output:

@@ -36,6 +36,18 @@ def test_a_missing_file_is_named() -> None:
         start_image_engine(ImageEngineOptions(model=MODEL), lambda batch: None)
 
 
+@pytest.mark.parametrize("agreed", [0, 1])
+def test_a_start_that_is_stopped_goes_no_further(tiny_sd: TinySd, agreed: int) -> None:
+    """Before the model is loaded, and after."""
+    answers = [True] * agreed + [False]
+    options = ImageEngineOptions(
+        model=ImageModelOptions(model=str(tiny_sd.model), taesd=str(tiny_sd.taesd)), niceness=0, trial=False
+    )
+    with pytest.raises(ModelLoadError, match="stopped"):
+        start_image_engine(options, lambda batch: None, lambda: answers.pop(0))
+    assert not answers
+
+
 @pytest.mark.parametrize("niceness", [-1, 20])
 def test_a_niceness_that_there_is_none_of_is_refused(niceness: int) -> None:
     with pytest.raises(ModelLoadError, match="niceness"):

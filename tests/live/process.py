@@ -41,7 +41,9 @@ class ServerProcess:
         """The first match in a log line that has not been waited past yet."""
         while True:
             line = self._fresh.get(timeout=PATIENCE)
-            assert line is not None, "the server ended:\n" + "\n".join(self.lines)
+            if line is None:
+                self._fresh.put(None)  # the end of the log is still to be read by `wait`
+                raise AssertionError("the server ended:\n" + self.log)
             self.lines.append(line)
             if match := re.search(pattern, line):
                 return match
@@ -104,6 +106,4 @@ def serving(*arguments: str, env: dict[str, str] | None = None) -> Iterator[tupl
         assert server.wait() == 0, server.log
         assert "Traceback" not in server.log, server.log
     finally:
-        if server.process.poll() is None:
-            server.process.kill()
-            server.wait()
+        server.end()

@@ -9,7 +9,7 @@ import hashlib
 import json
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -35,17 +35,18 @@ def check(
     cache_dir: Path | None = None,
     *,
     command: Sequence[str] | None = None,
+    go_on: Callable[[], bool] = lambda: True,
 ) -> None:
     """Raise ModelLoadError if using the files would kill the process.
 
     Blocks while a child loads the model, once for the same files. Errors that the library reports itself are left to
-    the load proper.
+    the load proper. The trial ends without a verdict once ``go_on`` says no.
     """
     job = _describe(model, upscaler)
     memory, name = Memory(cache_dir), f"image-{hashlib.sha256(_identity(job).encode()).hexdigest()[:32]}"
     if memory.recall(name) == _GOOD:
         return
-    outcome = run_child(command or module_command("engine.native.sd.trial"), json.dumps(job), _TIMEOUT)
+    outcome = run_child(command or module_command("engine.native.sd.trial"), json.dumps(job), _TIMEOUT, go_on)
     if outcome.killed_by:
         reason = outcome.complaint or outcome.killed_by
         raise ModelLoadError(f"cannot use {_culprits(model, upscaler)}: tried, it kills the process: {reason}")

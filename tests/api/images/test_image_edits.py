@@ -135,3 +135,12 @@ async def test_control_images_need_a_control_net() -> None:
     async with serving(FakeImageBackend(takes)) as client:
         reply = await post_form(client, {"prompt": "a", "sample_steps": "1"}, {"image": png(), "control": png()})
         assert reply.status == 200, reply.body
+
+
+@pytest.mark.parametrize("options", ["5", "[1]", '"x"', "true"])
+async def test_stream_options_of_a_form_that_are_no_object_are_refused(options: str) -> None:
+    fields = {name: str(value) for name, value in BODY.items()}
+    fields |= {"stream": "true", "stream_options": options, "stream_options_preview": "true"}
+    async with serving() as client:
+        reply = await post_form(client, fields, {"image": png()})
+    assert (reply.status, reply.error["param"]) == (400, "stream_options")

@@ -1,0 +1,34 @@
+"""What a trial in a child process does to the process that waits for it."""
+
+import os
+import sys
+
+from engine.native.trial import Outcome, run_child
+
+ENDLESS = "import threading; threading.Event().wait()"
+
+
+def test_a_child_that_is_wanted_no_more_is_ended() -> None:
+    answers = iter((True, False))
+    outcome = run_child((sys.executable, "-c", ENDLESS), "job", go_on=lambda: next(answers))
+    assert outcome == Outcome(None, "it did not end")
+    assert outcome.killed_by is None
+
+
+def test_a_child_has_time_that_ends() -> None:
+    assert run_child((sys.executable, "-c", ENDLESS), "job", timeout=0.01).status is None
+
+
+def test_ctrl_c_in_a_terminal_does_not_reach_the_child() -> None:
+    """The terminal signals its group of processes; a child ended by that would count as killed by its job."""
+    code = f"import os, sys; sys.exit(os.getpgid(0) == {os.getpgid(0)})"
+    assert run_child((sys.executable, "-c", code), "job").status == 0
+
+
+def test_the_last_line_of_a_failing_child_is_its_complaint() -> None:
+    code = "import sys; sys.stderr.write('first\\nlast\\n'); sys.exit(3)"
+    assert run_child((sys.executable, "-c", code), "job") == Outcome(3, "last")
+
+
+def test_a_command_that_is_none_has_no_status() -> None:
+    assert run_child(("/no/such/command",), "job").status is None
