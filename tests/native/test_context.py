@@ -1,5 +1,6 @@
 """Decoding and the KV cache through the backend, and what must be refused before it kills the process."""
 
+import logging
 import threading
 from pathlib import Path
 
@@ -132,6 +133,13 @@ def test_abort_stays_until_it_is_cleared(backend: LlamaBackend) -> None:
     assert backend.span(0) == (-1, -1)
     backend.clear_abort()
     assert backend.decode([Run(0, 0, PROMPT, True)]) is DecodeStatus.OK
+
+
+def test_an_abort_is_no_warning(backend: LlamaBackend, caplog: pytest.LogCaptureFixture) -> None:
+    backend.abort()
+    assert backend.decode([Run(0, 0, PROMPT, True)]) is DecodeStatus.ABORTED
+    backend.clear_abort()
+    assert not [record for record in caplog.records if record.levelno > logging.DEBUG]
 
 
 def test_warmup_leaves_nothing_behind(backend: LlamaBackend) -> None:
