@@ -8,7 +8,8 @@ import trio
 
 from api.errors import ApiError, as_api_error
 from api.job import Job
-from engine.bridge import EventStream, TextEngine
+from engine.bridge import TextEngine
+from engine.mailboxes import EventStream
 from engine.text.events import Event, Failed, Finished, PrefillProgress, Timings, Tokens
 from engine.text.requests import TokenInfo
 from llamabox.services import Services

@@ -12,8 +12,8 @@ from cli.parse import FLAGS, Given
 from engine.native.sd.options import UpscalerOptions
 from llamabox.settings import ImageSettings, Settings
 
-_LOADING: Final = "engine.model."
 _THREADS: Final = "engine.context.n_threads"
+_LOADING: Final = "engine.model."
 # What these settings ask for only a text model can do.
 _OF_TEXT: Final = ("engine.adapters.", "engine.embedding.", "engine.media.path", "source.")
 _OF_TEXT_ROUTES: Final = frozenset({"server.infill", "server.slots", "server.slot_save_path"})
@@ -52,19 +52,19 @@ def _threads_of(values: Mapping[str, Given]) -> int:
 
 
 def check_images_only(values: Mapping[str, Given]) -> None:
-    """UsageError for flags that would do nothing where the only model makes images.
-
-    Variables are there for servers of all kinds.
-    """
-    for key, given in values.items():
-        if given.spelling not in FLAGS:
-            continue
-        if key.startswith(_LOADING) and key != f"{_LOADING}path":
+    """UsageError for options that would do nothing where the only model makes images."""
+    for given in values.values():
+        setting = given.option.setting or ""
+        # Where and how weights are loaded. Variables are there for all models.
+        if setting.startswith(_LOADING) and setting != f"{_LOADING}path" and given.spelling in FLAGS:
             raise UsageError(
                 f"{given.spelling}: not for image models: the image library of this release has no such choice"
             )
-        if given.value and (key.startswith(_OF_TEXT) or key in _OF_TEXT_ROUTES):
-            hint = "; the LoRAs of an image model are --image-lora" if key == "engine.adapters.loras" else ""
+        # HF_TOKEN is there for other programs too.
+        if not given.value or given.spelling.startswith("HF_TOKEN"):
+            continue
+        if setting.startswith(_OF_TEXT) or setting in _OF_TEXT_ROUTES:
+            hint = "; the LoRAs of an image model are --image-lora" if setting == "engine.adapters.loras" else ""
             raise UsageError(
                 f"{given.spelling}: needs a text model: with --images that of --model makes images "
                 f"(--image-model serves one beside it){hint}"

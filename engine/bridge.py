@@ -1,11 +1,10 @@
-"""The text engine as Trio code sees it: one worker thread, one door. The only module of the engine that knows Trio,
-but for its part ``engine.slot_bridge``.
+"""The text engine as Trio code sees it: one worker thread, one door. With its parts ``engine.slot_bridge``
+and ``engine.mailboxes`` the only module of the engine that knows Trio.
 
 Requests go to the thread through its command queue; all events of a step come back in one ``run_sync_soon``.
 """
 
 import logging
-from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from pathlib import Path
@@ -16,10 +15,11 @@ import trio
 
 from engine.embedding.requests import Embedded, EmbeddingInfo, EmbeddingRequest
 from engine.errors import EngineError, EngineUnavailable, InvalidRequest
+from engine.mailboxes import EventStream, Reply
 from engine.slot_bridge import Errand, SlotDesk, SlotFile
 from engine.text.backend import Vocab
 from engine.text.commands import Cancel, CancelEmbed, Command, Embed, Mailbox, Resume, Stop, Submit
-from engine.text.events import Event, Failed, Finished, Notice, SlotDone
+from engine.text.events import Failed, Notice, SlotDone
 from engine.text.info import EngineStats, ModelInfo, SlotState
 from engine.text.loop import Publish, Started
 from engine.text.media import MediaReader
@@ -94,103 +94,6 @@ class TextEngine(Protocol):
 
 
 type Starter = Callable[[Publish], Started]
-
-
-class EventStream:
-    """The unread events of one request. An async iterator for one task; ends after the terminal event.
-
-    It never refuses an event; a client that does not read is noticed by ``full`` and its sequence pauses.
-    """
-
-    def __init__(
-        self, capacity: int, wake_engine: Callable[[], None], arrivals: trio.lowlevel.ParkingLot | None = None
-    ) -> None:
-        self._capacity = capacity
-        self._wake_engine = wake_engine
-        self._events: deque[Event] = deque()
-        self._lot = arrivals or trio.lowlevel.ParkingLot()
-        self._pausing = False
-        self._posted = 0  # events on their way or here; only the engine thread counts
-        self._read = 0  # only the reader counts
-        self.ended = False  # the terminal event has arrived
-
-    def full(self) -> bool:
-        """Called by the engine thread. See ``engine.text.commands.Mailbox``."""
-        # The flag goes up before the count is looked at: a reader that drains in between sees it and wakes us.
-        self._pausing = True
-        if self._posted - self._read < self._capacity:
-            self._pausing = False
-            return False
-        return True
-
-    def posted(self) -> None:
-        """Called by the engine thread: one more event is on its way."""
-        self._posted += 1
-
-    def put(self, event: Event) -> None:
-        """Called in the loop: an event has arrived."""
-        if self.ended:
-            return
-        self._events.append(event)
-        self.ended = isinstance(event, Finished | Failed)
-        self._lot.unpark_all()
-
-    def __aiter__(self) -> "EventStream":
-        return self
-
-    async def __anext__(self) -> Event:
-        if self._events:
-            await trio.lowlevel.checkpoint_if_cancelled()
-        while not self._events:
-            if self.ended:
-                raise StopAsyncIteration
-            await self._lot.park()
-        event = self._events.popleft()
-        self._count_read(1)
-        return event
-
-    def take(self) -> list[Event]:
-        """All events that are here, without waiting."""
-        events = list(self._events)
-        self._events.clear()
-        self._count_read(len(events))
-        return events
-
-    def _count_read(self, count: int) -> None:
-        self._read += count
-        if self._pausing and len(self._events) <= self._capacity // 2:
-            self._pausing = False
-            self._wake_engine()
-
-
-class Reply:
-    """The one event of a request for embeddings, and who waits for it."""
-
-    def __init__(self) -> None:
-        self._arrived = trio.Event()
-        self._event: Embedded | Failed | None = None
-
-    def full(self) -> bool:
-        """There is always room for the one event."""
-        return False
-
-    def put(self, event: Notice) -> None:
-        """Called in the loop: the event has arrived."""
-        if isinstance(event, Embedded | Failed) and self._event is None:
-            self._event = event
-            self._arrived.set()
-
-    @property
-    def ended(self) -> bool:
-        return self._event is not None
-
-    async def wait(self) -> Embedded:
-        """The vectors, when they are there. Raises the error of a Failed."""
-        await self._arrived.wait()
-        if isinstance(self._event, Failed):
-            raise self._event.error
-        assert self._event is not None, "an event has arrived"
-        return self._event
 
 
 class BridgedEngine:

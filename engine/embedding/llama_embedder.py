@@ -112,7 +112,7 @@ def _context_options(
         n_ctx=longest + n_batch if splittable else n_batch,
         n_batch=n_batch,
         n_ubatch=n_batch,
-        n_seq_max=N_SEQS,
+        n_seq_max=min(N_SEQS, n_batch),
         kv_unified=True,
         embeddings=True,
         pooling=options.pooling,

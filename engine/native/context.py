@@ -142,13 +142,15 @@ class Context:
                     part = EmbeddingBatch(
                         self._lib, seq, rows[first : first + most], positions[:, first : first + most]
                     )
+                    self._pools.before(min(most, n - first))
                     status = self._lib.llama_decode(handle, part.native)
                     if status != 0:
                         break
             finally:
                 self._lib.llama_set_causal_attn(handle, True)
         if status != 0:
-            self.remove(seq, int(positions.min()), None)
+            # Of the four rows of M-RoPE the first one counts for the cells; one that is not used is all zeros.
+            self.remove(seq, int(positions[0].min()), None)
         if status not in (0, 1, 2):
             raise NativeError(f"llama_decode failed with {status}: {explain(errors)}")
         return status
@@ -370,6 +372,8 @@ def _params(lib: Any, options: ContextOptions, path: str) -> Any:
     params.n_batch = options.n_batch
     params.n_ubatch = options.n_ubatch
     params.n_seq_max = options.n_seq_max
+    # The library reserves an output for each sequence, and aborts where that is more than its default, a batch.
+    params.n_outputs_max = max(options.n_batch, options.n_seq_max)
     params.n_threads = options.n_threads
     params.n_threads_batch = options.n_threads_batch
     params.flash_attn_type = _FLASH_ATTENTION[options.flash_attention]

@@ -20,8 +20,12 @@ _LEVELS: Final = {
     _ERROR: logging.ERROR,
 }
 _MOST_ERRORS: Final = 32
-# A warning for each tensor of a LoRA whose weights are repacked in the model: it is slower there, not wrong.
-_DETAIL: Final = "cannot use buft"
+_DETAILS: Final = (
+    # A warning for each tensor of a LoRA whose weights are repacked in the model: it is slower there, not wrong.
+    "cannot use buft",
+    # One for each sequence of a decode that a cancelled request has aborted.
+    "removing memory module entries for seq_id",
+)
 
 
 class LineJoiner:
@@ -79,7 +83,7 @@ class NativeLog:
                 collector.extend(errors[: _MOST_ERRORS - len(collector)])
         for line_level, line in lines:
             # Whoever collects errors reports them in its own words, or expects them (an abort, a full cache).
-            quiet = (collected and line_level == _ERROR) or _DETAIL in line
+            quiet = (collected and line_level == _ERROR) or any(detail in line for detail in _DETAILS)
             logger.log(logging.DEBUG if quiet else _LEVELS.get(line_level, logging.DEBUG), "%s", line)
 
     @contextlib.contextmanager

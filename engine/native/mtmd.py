@@ -10,7 +10,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.errors import InvalidRequest, ModelLoadError, NativeError
+from engine.errors import EngineUnavailable, InvalidRequest, ModelLoadError, NativeError
 from engine.native import library
 from engine.native.log import explain, native_log
 from engine.native.media_chunks import ChunkList, media_item, positions
@@ -132,7 +132,7 @@ class Projector:
         """The native pointer, which ``close`` leaves alone meanwhile."""
         with self._changed:
             if self._handle is None:
-                raise InvalidRequest("the model has been closed")
+                raise EngineUnavailable("the server is shutting down")
             self._users += 1
         try:
             yield self._handle

@@ -66,7 +66,8 @@ def _try(command: Sequence[str]) -> tuple[str | None, bool]:
     if outcome.status == _WRONG_RESULT:
         return f"{_OFF}: they compute nonsense on this processor", True
     if outcome.killed_by:
-        return f"{_OFF}: they crash on this processor ({outcome.killed_by})", True
+        # SIGKILL comes from outside, for example when memory runs out.
+        return f"{_OFF}: they crash on this processor ({outcome.killed_by})", outcome.killed_by != "SIGKILL"
     return f"{_OFF}: they could not be tried ({outcome.complaint or outcome.status})", False
 
 

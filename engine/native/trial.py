@@ -18,6 +18,8 @@ import platformdirs
 
 logger: Final = logging.getLogger(__name__)
 
+# Whoever stops the server in the middle of a trial stops the child too (a terminal, a service manager).
+_ASKED_TO_END: Final = frozenset({signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)})
 _TIMEOUT: Final = 120.0  # seconds; the trials need less than one
 _GLANCE: Final = 0.1  # seconds between two looks whether the child is still wanted
 _SOURCE_PATH: Final = re.compile(r"^\S*/(?=[^/\s]+:\d+: )")  # the build machine's directories in an assertion
@@ -32,8 +34,8 @@ class Outcome:
 
     @property
     def killed_by(self) -> str | None:
-        """The name of the signal that ended it."""
-        if self.status is None or self.status >= 0:
+        """The name of the signal that ended it, None for one that only asks to end: that says nothing of the trial."""
+        if self.status is None or self.status >= 0 or -self.status in _ASKED_TO_END:
             return None
         try:
             return signal.Signals(-self.status).name

@@ -7,7 +7,7 @@ from engine.text.context_shift import drop
 from engine.text.prefix_node import common_prefix
 from engine.text.sequence import Sequence
 
-# A shorter common prefix is not worth waiting for.
+# Cells: a shorter common prefix is not worth waiting for.
 MIN_SHARED_PREFILL = 16
 
 
@@ -52,7 +52,8 @@ def _better_soon(books: Books, sequence: Sequence, reuse: int, blocked: Collecti
             shared = common_prefix(other.tokens[: other.n_prefill], sequence.tokens)
             sequence.shared_prefix[other.arrival] = shared
         useful = min(shared, len(sequence.tokens) - 1)
-        if useful - reuse >= MIN_SHARED_PREFILL and other.n_past < useful:
+        spared = sequence.cells(useful) - sequence.cells(reuse)
+        if spared >= MIN_SHARED_PREFILL and other.n_past < useful:
             return True
     return False
 

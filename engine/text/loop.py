@@ -86,7 +86,7 @@ class EngineLoop:
         self._cost = StepCost()
         self._masks = Masks(mask_threads)
         self._slots = SlotKeeper(backend, scheduler.books)
-        self._adapters: AdapterSet = NO_ADAPTERS  # what the backend decodes with
+        self._adapters: AdapterSet | None = NO_ADAPTERS  # what the backend decodes with; None: unknown
         self._generations: dict[str, Generation] = {}
         self._outbox: list[tuple[Mailbox, Notice]] = []
         self._stopping = False
@@ -273,6 +273,7 @@ class EngineLoop:
     def _use(self, adapters: AdapterSet) -> None:
         """Let the backend decode with these. Raises NativeError."""
         if adapters != self._adapters:
+            self._adapters = None
             self._backend.set_adapters(adapters)
             self._adapters = adapters
 

@@ -69,7 +69,10 @@ def item_cells(item: MediaItem) -> int:
 
 
 class MediaReader(Protocol):
-    """Turns decoded media into what a prompt may hold. Thread-safe; takes up to a second: not for the event loop."""
+    """Turns decoded media into what a prompt may hold. Thread-safe; takes up to a second: not for the event loop.
+
+    Raises EngineUnavailable once the engine has been closed.
+    """
 
     @property
     def vision(self) -> bool:

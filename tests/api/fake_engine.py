@@ -9,9 +9,9 @@ import attrs
 import numpy as np
 import trio
 
-from engine.bridge import EventStream
 from engine.embedding.requests import Embedded, EmbeddingInfo, EmbeddingRequest
 from engine.errors import InvalidRequest
+from engine.mailboxes import EventStream
 from engine.slot_bridge import SlotFile
 from engine.text.events import Event, Finished, FinishReason, Timings, Tokens
 from engine.text.info import EngineStats, ModelInfo, SlotState

@@ -59,26 +59,6 @@ def test_image_options_without_an_image_model_are_refused(model: str):
 
 @pytest.mark.parametrize(
     "arguments",
-    [
-        ("--lora", "FILE"), ("--lora-scaled", "FILE", "1"), ("--control-vector", "FILE"), ("--mmproj", "FILE"),
-        ("--embeddings",), ("--rerank",), ("--infill",), ("--slots",), ("--slot-save-path", "DIRECTORY"),
-        ("--hf-repo", "a/b"), ("--model-url", "http://a.example/b.gguf"),
-    ],
-)  # fmt: skip
-def test_options_that_need_a_text_model_are_refused_without_one(model: str, arguments: tuple[str, ...]):
-    places = {"FILE": model, "DIRECTORY": str(Path(model).parent)}
-    flag, *values = (places.get(argument, argument) for argument in arguments)
-    with pytest.raises(UsageError, match=rf"^{flag}: needs a text model"):
-        build(model, "--images", flag, *values)
-
-
-def test_what_serves_images_too_is_no_reason_to_refuse(model: str):
-    assert build(model, "--images", "--metrics", "-t", "2", "-c", "512", "--api-key", "k").images.running
-    assert build(model, "--images", "--image-model", model, "--infill", "--slots").has_text
-
-
-@pytest.mark.parametrize(
-    "arguments",
     ["-ts 3,1", "--rpc 127.0.0.1:1", "--device none", "-ngl 0", "-mg 1", "-sm none", "--mlock", "--no-mmap"],
 )
 def test_where_an_image_model_lies_cannot_be_chosen(model: str, arguments: str):
@@ -100,3 +80,23 @@ def test_devices_are_not_served_for_images(model: str, flag: str, capsys: pytest
     assert capsys.readouterr().err == (
         f"llama-box: {flag}: not with --rpc-server-port, which serves devices: no model, no HTTP\n"
     )
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--lora", "FILE"), ("--lora-scaled", "FILE", "1"), ("--control-vector", "FILE"), ("--mmproj", "FILE"),
+        ("--embeddings",), ("--rerank",), ("--infill",), ("--slots",), ("--slot-save-path", "DIRECTORY"),
+        ("--hf-repo", "a/b"), ("--model-url", "http://a.example/b.gguf"),
+    ],
+)  # fmt: skip
+def test_options_that_need_a_text_model_are_refused_without_one(model: str, arguments: tuple[str, ...]):
+    places = {"FILE": model, "DIRECTORY": str(Path(model).parent)}
+    flag, *values = (places.get(argument, argument) for argument in arguments)
+    with pytest.raises(UsageError, match=rf"^{flag}: needs a text model"):
+        build(model, "--images", flag, *values)
+
+
+def test_what_serves_images_too_is_no_reason_to_refuse(model: str):
+    assert build(model, "--images", "--metrics", "-t", "2", "-c", "512", "--api-key", "k").images.running
+    assert build(model, "--images", "--image-model", model, "--infill", "--slots").has_text

@@ -203,7 +203,7 @@ class FakeBackend:
     def restore_state(self, seq: int, state: Buffer) -> None:
         assert not self.kv.of(seq), "only an empty sequence can be filled"
         cells = [Cell(token, position, {seq}, adapters) for token, position, adapters in pickle.loads(state)]
-        if len(self.kv.cells) + len(cells) > self.kv.n_cells or self.refuses_state:
+        if self.kv.used + len(cells) > self.kv.n_cells or self.refuses_state:
             raise NativeError("no room")
         self.kv.cells += cells
 

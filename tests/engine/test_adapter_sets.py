@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.errors import InvalidRequest
+from engine.errors import InvalidRequest, NativeError
 from engine.text.adapters import AdapterSet, adapter_set
 from tests.engine.driver import Driver
 from tests.engine.fake_backend import FakeBackend, continuation
@@ -150,4 +150,21 @@ def test_a_stream_that_is_cancelled_leaves_the_turns_of_the_others_alone() -> No
     driver.finish()
     assert not a.terminals
     assert b.tokens == continuation(b"bbbb", 8, B)
+    driver.check_idle()
+
+
+def test_after_a_set_that_cannot_be_applied_nothing_is_assumed() -> None:
+    driver = Driver()
+    set_adapters = driver.backend.set_adapters
+
+    def fail_half_way(adapters: AdapterSet) -> None:
+        set_adapters(adapters)
+        if adapters == B:
+            raise NativeError("the adapters cannot be applied")
+
+    driver.backend.set_adapters = fail_half_way  # type: ignore[method-assign]
+    failing, plain = driver.ask("b", "bbbb", 4, adapters=B), driver.ask("plain", "pppp", 4)
+    driver.finish()
+    assert str(failing.failed().error) == "the adapters cannot be applied"
+    assert plain.tokens == continuation(b"pppp", 4)
     driver.check_idle()

@@ -151,9 +151,10 @@ def test_equal_media_share_their_cells_and_others_do_not() -> None:
     assert driver.backend.n_encoded == 2
 
 
-def test_one_that_comes_while_the_image_is_computed_waits_for_it() -> None:
+@pytest.mark.parametrize("n_pos", [20, 4])
+def test_one_that_comes_while_the_image_is_computed_waits_for_it(n_pos: int) -> None:
     driver = Driver()
-    image = chunk("x", 20)
+    image = chunk("x", n_pos, 20)
     first, second = request("1", "abc", image, "de"), request("2", "abc", image, "fg")
     boxes = finish(driver, first, second)
     assert [box.tokens for box in boxes] == [expected(first), expected(second)]

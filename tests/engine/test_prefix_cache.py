@@ -33,6 +33,22 @@ def test_common_prefix_is_that_of_the_naive_loop(n_same: int, tail_a: list[int],
     assert common_prefix(same + tail_a, same + tail_b) == naive_common_prefix(same + tail_a, same + tail_b)
 
 
+def test_trees_that_have_become_empty_are_forgotten() -> None:
+    """Each scale of an adapter is a set of its own, and clients choose them."""
+    kv = FakeKv(100)
+    cache = PrefixCache(4, kv)
+    for number in range(1, 200):
+        key = ((0, float(number)),)
+        assert cache.match([1, 2], key) == 0
+        seq = cache.attach([1, 2], 0, key)
+        for position, token in enumerate([1, 2]):
+            kv.cells.append(Cell(token, position, {seq}, key))
+        cache.extend(seq, [1, 2])
+        cache.release(seq)
+    assert len(cache._roots) <= 5, "one for each id, and what was looked for last"
+    cache.check_integrity()
+
+
 def test_any_kind_of_sequence_will_do() -> None:
     kv = FakeKv(10)
     cache = PrefixCache(2, kv)

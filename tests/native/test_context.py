@@ -1,5 +1,6 @@
 """Decoding and the KV cache through the backend, and what must be refused before it kills the process."""
 
+import logging
 import threading
 from pathlib import Path
 
@@ -35,6 +36,17 @@ def test_sizes_are_read_back(make_backend: MakeBackend) -> None:
     assert info.n_batch == info.n_ubatch == 100  # clamped before that
     assert info.n_ctx_slot == 128
     assert info.can_shift
+
+
+@pytest.mark.parametrize(("n_ctx", "n_batch"), [(256, 8), (10, 512)])
+def test_there_may_be_more_sequences_than_tokens_in_a_batch(
+    make_backend: MakeBackend, n_ctx: int, n_batch: int
+) -> None:
+    backend = make_backend(n_ctx=n_ctx, n_batch=n_batch, n_ubatch=n_batch, n_seq_max=25)
+    assert backend.info.n_batch == min(n_ctx, n_batch) < backend.n_seqs == 25
+    runs = [Run(seq, 0, [300], True) for seq in range(17, 25)]
+    assert backend.decode(runs) is DecodeStatus.OK
+    assert np.array_equal(logits(backend, 0), logits(backend, 7))
 
 
 def test_context_of_the_models_own_size(make_backend: MakeBackend) -> None:
@@ -121,6 +133,13 @@ def test_abort_stays_until_it_is_cleared(backend: LlamaBackend) -> None:
     assert backend.span(0) == (-1, -1)
     backend.clear_abort()
     assert backend.decode([Run(0, 0, PROMPT, True)]) is DecodeStatus.OK
+
+
+def test_an_abort_is_no_warning(backend: LlamaBackend, caplog: pytest.LogCaptureFixture) -> None:
+    backend.abort()
+    assert backend.decode([Run(0, 0, PROMPT, True)]) is DecodeStatus.ABORTED
+    backend.clear_abort()
+    assert not [record for record in caplog.records if record.levelno > logging.DEBUG]
 
 
 def test_warmup_leaves_nothing_behind(backend: LlamaBackend) -> None:

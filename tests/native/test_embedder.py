@@ -107,6 +107,16 @@ def test_many_texts_in_a_batch_are_as_each_alone(bert: Path, open_on: Open) -> N
         assert cosine(alone, vector) >= 0.99999
 
 
+@pytest.mark.parametrize("n_ubatch", [1, 16])
+def test_a_batch_may_be_small(tiny_model: Path, open_on: Open, n_ubatch: int) -> None:
+    embedder = open_on(tiny_model, n_ctx=256, n_ubatch=n_ubatch)
+    assert embedder.info.n_seqs == embedder.info.n_batch == n_ubatch
+    texts = [[300, 301], [302]]
+    wanted = through_worker(open_on(tiny_model, n_ctx=256), texts)
+    for small, whole in zip(through_worker(embedder, texts), wanted, strict=True):
+        assert cosine(small, whole) == pytest.approx(1.0, abs=1e-4)
+
+
 def test_the_longest_text_fits_and_a_longer_one_is_refused(bert: Path, open_on: Open) -> None:
     """One more token would end the process."""
     embedder = open_on(bert, n_ubatch=64)

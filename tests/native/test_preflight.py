@@ -47,7 +47,18 @@ def test_child_that_dies_switches_the_buffers_off_for_good(tmp_path: Path, code:
     assert check(True, tmp_path, command=child("")) == verdict
 
 
-@pytest.mark.parametrize("command", [["/nonexistent"], child("raise SystemExit('no disk')"), child("1/0")])
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["/nonexistent"],
+        child("raise SystemExit('no disk')"),
+        child("1/0"),
+        # Ctrl-C in a terminal and a service manager's stop meet the child too.
+        child("import os, signal; signal.signal(2, signal.SIG_DFL); os.kill(os.getpid(), signal.SIGINT)"),
+        child("import os, signal; os.kill(os.getpid(), signal.SIGTERM)"),
+        child("import os, signal; os.kill(os.getpid(), signal.SIGKILL)"),
+    ],
+)
 def test_failure_of_the_trial_itself_is_not_remembered(tmp_path: Path, command: list[str]) -> None:
     verdict = check(True, tmp_path, command=command)
     assert not verdict.extra_buffers

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from engine.errors import InvalidRequest, ModelLoadError, NativeError
+from engine.errors import EngineUnavailable, InvalidRequest, ModelLoadError
 from engine.native.model import Model
 from engine.native.mtmd import Projector
 from engine.native.options import ContextOptions, MediaOptions, ModelOptions
@@ -111,6 +111,24 @@ def test_without_room_or_after_an_abort_nothing_is_left(make: Make) -> None:
     assert backend.span(0) == (-1, -1)
     backend.clear_abort()
     assert backend.decode_media(0, 0, chunk) is DecodeStatus.OK
+
+
+@pytest.mark.parametrize("kind", ["janus_pro", "qwen2vl_merger"])
+def test_what_stands_before_the_chunk_survives_an_abort_and_a_lack_of_room(make: Make, kind: str) -> None:
+    backend = make(kind, n_ctx=256, n_batch=8, n_ubatch=8)
+    chunk = only_chunk(image(backend, 0, (96, 48)))
+    backend.decode([Run(0, 0, [1, 300, 301], False)])
+    backend.abort()
+    assert backend.decode_media(0, 3, chunk) is DecodeStatus.ABORTED
+    backend.clear_abort()
+    assert backend.span(0) == (0, 2)
+    cells = backend.info.n_ctx - 3
+    for start in range(0, cells - 10, 8):
+        backend.decode([Run(1, start, [300] * min(8, cells - 10 - start), False)])
+    assert backend.decode_media(0, 3, chunk) is DecodeStatus.NO_ROOM
+    assert backend.span(0) == (0, 2)
+    backend.remove(1, 0, None)
+    assert backend.decode_media(0, 3, chunk) is DecodeStatus.OK
 
 
 def test_an_image_with_m_rope_takes_fewer_positions_than_cells(make: Make) -> None:
@@ -219,10 +237,10 @@ def test_a_closed_projector_refuses(make: Make) -> None:
     backend = make()
     chunk = only_chunk(image(backend))
     backend.close()
-    with pytest.raises(InvalidRequest, match="closed"):
+    with pytest.raises(EngineUnavailable, match="shutting down"):
         image(backend)
     assert backend.media is not None
-    with pytest.raises((InvalidRequest, NativeError)):
+    with pytest.raises(EngineUnavailable):
         backend.media.embeddings(chunk)
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import attrs
+import numpy as np
 import pytest
 
 from cli.processors import this_host
@@ -94,6 +95,30 @@ def test_a_team_of_one_runs_there_too(tiny_model: Path) -> None:
     first, second = Placement(processors=(AVAILABLE[0],)), Placement(processors=tuple(AVAILABLE[:2]), strict=True)
     teams = decode(tiny_model, [1, 4], generating=first, prompts=second, threads=1)
     assert [team.processors for team in teams] == [[{AVAILABLE[0]}], [{AVAILABLE[0]}]]
+
+
+@needs_two
+def test_a_team_of_one_computes_images_where_it_computes_prompts(tiny_model: Path) -> None:
+    first, second = Placement(processors=(AVAILABLE[0],)), Placement(processors=(AVAILABLE[1],))
+    places: list[set[int]] = []
+
+    def body() -> None:
+        model = Model(ModelOptions(path=str(tiny_model)))
+        try:
+            options = ContextOptions(n_ctx=256, n_threads=1, n_threads_batch=1, placement=first, placement_batch=second)
+            context = Context(model, options)
+            batch = context.new_batch()
+            batch.add_run(0, 0, [5], logits=True)
+            assert context.decode(batch) == 0
+            places.append(os.sched_getaffinity(0))
+            rows = np.zeros((4, model.facts().n_embd), np.float32)
+            assert context.decode_embeddings(0, rows, np.arange(1, 5, dtype=np.int32)[np.newaxis], causal=True) == 0
+            places.append(os.sched_getaffinity(0))
+        finally:
+            model.close()
+
+    run_in_thread(body)
+    assert places == [{AVAILABLE[0]}, {AVAILABLE[1]}]
 
 
 @needs_two
