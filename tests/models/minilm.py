@@ -1,6 +1,6 @@
 """all-MiniLM-L6-v2, the real embedder, as a GGUF file: written from the safetensors that a package of it carries.
 
-By hand, for the benchmark: ``python -m tests.models.minilm FILE.gguf``.
+By hand, for the benchmark: ``python -m tests.models.minilm FILE.gguf``, and with ``--rank`` a reranker of that size.
 """
 
 import importlib.util
@@ -31,8 +31,11 @@ def model_directory() -> Path:
     return Path(spec.submodule_search_locations[0]) / "model"
 
 
-def write_minilm(path: Path) -> Path:
-    """Write the model in float16 to ``path`` and return it."""
+def write_minilm(path: Path, *, rank: bool = False) -> Path:
+    """Write the model in float16 to ``path`` and return it.
+
+    ``rank``: with a head of random weights that scores pairs: without meaning, but of a real reranker's size and speed.
+    """
     source = model_directory()
     config = json.loads((source / "config.json").read_text())
     n_layer = config["num_hidden_layers"]
@@ -45,7 +48,9 @@ def write_minilm(path: Path) -> Path:
     writer.add_head_count(config["num_attention_heads"])
     writer.add_layer_norm_eps(config["layer_norm_eps"])
     writer.add_causal_attention(False)
-    writer.add_pooling_type(gguf.PoolingType.MEAN)
+    writer.add_pooling_type(gguf.PoolingType.RANK if rank else gguf.PoolingType.MEAN)
+    if rank:
+        writer.add_array("bert.classifier.output_labels", ["relevance"])
     writer.add_file_type(gguf.LlamaFileType.MOSTLY_F16)
     _add_tokenizer(writer, source)
     names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.BERT, n_layer)
@@ -56,11 +61,20 @@ def write_minilm(path: Path) -> Path:
         assert target is not None, f"no place for {name}"
         narrow = values.ndim > 1 and target not in _WIDE
         writer.add_tensor(target, values.astype(np.float16 if narrow else np.float32))
+    if rank:
+        _add_head(writer, config["hidden_size"])
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
     return path
+
+
+def _add_head(writer: gguf.GGUFWriter, n_embd: int) -> None:
+    random = np.random.default_rng(0)
+    for name, rows in (("cls", n_embd), ("cls.output", 1)):
+        writer.add_tensor(f"{name}.weight", (random.standard_normal((rows, n_embd)) / n_embd**0.5).astype(np.float32))
+        writer.add_tensor(f"{name}.bias", np.zeros(rows, np.float32))
 
 
 def tensors(path: Path) -> Iterator[tuple[str, NDArray[np.float32]]]:
@@ -102,4 +116,4 @@ def _spelled(word: str, special: set[str]) -> str:
 
 
 if __name__ == "__main__":
-    write_minilm(Path(sys.argv[1]))
+    write_minilm(Path(sys.argv[1]), rank="--rank" in sys.argv[2:])
