@@ -1,4 +1,8 @@
-"""The body of the engine thread: drain, plan, decode, sample, publish."""
+"""The body of the engine thread: drain, plan, decode, sample, publish.
+
+One file, though a long one: every path through a step ends in the one outbox and in the books of the running
+generations, and whether each request gets its one terminal event is to be read in one place.
+"""
 
 import logging
 import queue
@@ -140,7 +144,19 @@ class EngineLoop:
                 self._compute(plan)
         self.prefilling = frozenset()
         if self.embeddings.pending:
+            self._gather()
             self._embed()
+
+    def _gather(self) -> None:
+        """Where only texts are to be computed: wait a moment for those of clients that were just answered."""
+        while not (self._stopping or self.scheduler.running or self.scheduler.waiting):
+            patience = self.embeddings.patience()
+            if patience <= 0:
+                return
+            try:
+                self._obey(self.commands.get(timeout=patience))
+            except queue.Empty:
+                return
 
     def _embed(self) -> None:
         """One batch of texts: all that fit when nothing else runs, else what the generation's step left of its time."""

@@ -2,12 +2,16 @@
 
 from collections.abc import Sequence
 
+import pytest
+
 from engine.embedding.backend import Piece
 from engine.embedding.requests import Embedded, EmbeddingRequest, Vector
-from engine.embedding.worker import LEAST, EmbeddingWorker
+from engine.embedding.worker import LEAST, PATIENCE, EmbeddingWorker
 from engine.text.backend import Run
-from engine.text.commands import CancelEmbed, Embed
+from engine.text.commands import CancelEmbed, Command, Embed, Stop, Submit
+from engine.text.events import Failed
 from engine.text.loop import EngineLoop
+from engine.text.requests import GenerationRequest
 from tests.embedding.fake_embedder import FakeEmbedder, expected, make_info
 from tests.engine.driver import Box, Driver, PatientQueue
 
@@ -129,3 +133,73 @@ def test_at_the_end_both_kinds_are_told() -> None:
     both.loop.run()
     assert str(stream.failed().error) == "the server is shutting down"
     assert str(box.failed().error) == "the server is shutting down"
+
+
+class Arrivals(PatientQueue):
+    """A queue into which ``late`` is put as soon as somebody waits."""
+
+    def __init__(self, both: Both) -> None:
+        super().__init__(both.clock, both._has_work)
+        self.late: list[Command] = []
+
+    def get(self, block: bool = True, timeout: float | None = None) -> Command:
+        if self.empty() and timeout is not None and self.late:
+            return self.late.pop(0)
+        return super().get(block, timeout)
+
+
+def after_a_batch_of_two() -> tuple[Both, Arrivals]:
+    both = Both()
+    arrivals = both.loop.commands = Arrivals(both)
+    both.embed("a", [1] * 20)
+    both.embed("b", [2] * 20)
+    both.step()
+    assert both.sizes == [40]
+    return both, arrivals
+
+
+def late(both: Both, name: str, token: int) -> Command:
+    box = both.boxes[name] = Box()
+    return Embed(EmbeddingRequest(id=name, texts=[[token] * 20]), box)
+
+
+def test_texts_of_clients_that_were_just_answered_share_a_batch() -> None:
+    both, arrivals = after_a_batch_of_two()
+    both.embed("c", [3] * 20)
+    arrivals.late = [late(both, "d", 4)]
+    both.step()
+    assert both.sizes == [40, 40]
+
+
+def test_nobody_waits_longer_than_a_share_of_the_last_batch() -> None:
+    both, _ = after_a_batch_of_two()
+    both.embed("c", [3] * 20)
+    before = both.clock.now
+    both.step()
+    assert both.sizes == [40, 20]
+    assert both.clock.now - before == pytest.approx(PATIENCE * 40 * TOKEN + 20 * TOKEN)
+    both.embed("d", [4] * 20)  # one was answered last, and one is here
+    before = both.clock.now
+    both.step()
+    assert both.clock.now - before == pytest.approx(20 * TOKEN)
+
+
+def test_a_generation_does_not_wait_for_texts() -> None:
+    both, arrivals = after_a_batch_of_two()
+    both.embed("c", [3] * 20)
+    stream = both.boxes["stream"] = Box()
+    arrivals.late = [Submit(GenerationRequest(id="stream", prompt=list(b"hi"), max_tokens=2), stream)]
+    before = both.clock.now
+    both.step()
+    assert both.clock.now - before == pytest.approx(20 * TOKEN)
+    both.finish()
+    assert stream.finished()
+
+
+def test_a_stop_while_waiting_ends_the_engine() -> None:
+    both, arrivals = after_a_batch_of_two()
+    box = both.embed("c", [3] * 20)
+    arrivals.late = [Stop()]
+    both.loop.run()
+    (event,) = box.events
+    assert isinstance(event, Failed)
