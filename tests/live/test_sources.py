@@ -12,6 +12,7 @@ import pytest
 
 from tests.live.process import environment, launch, serving
 from tests.models.tiny_llm import write_tiny_llm
+from tests.models.tiny_mmproj import write_tiny_mmproj
 from tests.models_files.fake_hub import FakeHub, fake_hub
 from tests.models_files.file_server import Served
 
@@ -23,9 +24,10 @@ def hub(tiny_model: Path, tmp_path: Path) -> Iterator[FakeHub]:
         write_tiny_llm(tmp_path / "tiny-Q8_0.gguf")
     parts = {path.name: Served(path.read_bytes()) for path in sorted(tmp_path.glob("*-of-*.gguf"))}
     assert len(parts) == 3
+    projector = write_tiny_mmproj(tmp_path / "projector.gguf")
     with fake_hub() as running:
         content = tiny_model.read_bytes()
-        running.add("test/tiny", README__md=b"", tiny_Q4_K_M__gguf=content, mmproj__gguf=b"GGUF")
+        running.add("test/tiny", README__md=b"", tiny_Q4_K_M__gguf=content, mmproj__gguf=projector.read_bytes())
         running.repos["test/tiny"].files |= parts
         running.files["/m/tiny.gguf"] = Served(content, etag='"1"')
         yield running
@@ -46,6 +48,7 @@ def test_a_model_in_parts_from_a_hub_answers_and_later_without_the_hub(hub: Fake
         assert complete(url).json()["usage"]["completion_tokens"] == 4
         assert httpx.get(f"{url}/v1/models").json()["data"][0]["id"] == "test/tiny:q8_0"
         assert "fetching test/tiny/tiny-Q8_0-00003-of-00003.gguf" in server.log
+        assert httpx.get(f"{url}/props").json()["modalities"]["vision"] is True  # the projector came along
     hub.asked.clear()
     with serving(*arguments, env=env | {"HF_HUB_OFFLINE": "1"}) as (server, url):
         assert complete(url).status_code == 200
