@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 import attrs
+import gguf
 import numpy as np
 from numpy.typing import NDArray
 
@@ -52,6 +53,17 @@ def write_raw(path: Path, header: bytes, data: bytes) -> Path:
     """A safetensors file of any header."""
     header += b" " * (-len(header) % 8)
     path.write_bytes(struct.pack("<Q", len(header)) + header + data)
+    return path
+
+
+def write_image_gguf(path: Path, architecture: str = "flux") -> Path:
+    """A GGUF file that looks like an image model, with a single tensor."""
+    writer = gguf.GGUFWriter(path, architecture)
+    writer.add_tensor("double_blocks.0.img_attn.proj.weight", np.ones((32, 32), dtype=np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
     return path
 
 
