@@ -22,7 +22,7 @@ readonly IMAGE_FIGURES='
 | "\($count) \(if $count == 1 then "image" else "images" end) in \($seconds | round1) s"
   + ($usage // {} | .time_to_process_ms // 0 | if . > 0 then "; encoding \(round1) ms" else "" end)
   + ($usage // {} | .time_per_generation_ms // 0 | if . > 0 then ", \(round1) ms a step" else "" end)
-  + ($usage // {} | .generation_per_second // 0 | if . > 0 then ", \(round1) steps/s" else "" end)'
+  + ($usage // {} | .generation_per_second // 0 | if . >= 0.1 then ", \(round1) steps/s" else "" end)'
 
 # Makes $work, and in it the headers (those given, and the key) and the fields that the environment sets.
 begin() {
