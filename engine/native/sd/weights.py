@@ -70,7 +70,7 @@ def _check_makes_images(path: str) -> None:
         kind = file.metadata.get("general.architecture")
         raise ModelLoadError(
             f"cannot load {path}: it is a language model{f' ({kind})' if kind else ''}, which makes no images: "
-            "start it without --images, and name the image model by --image-model"
+            "--model without --images serves it, --image-model names an image model beside it"
         )
 
 
