@@ -85,7 +85,7 @@ class _Connection(TrioASGIHTTPConnection):
         if not isinstance(body, DataBody):
             await super()._send_response(send, response)
             return
-        wire = self.scope["state"].get(WIRE)
+        wire = self.scope.get("state", {}).get(WIRE)  # an optional part of ASGI
         if wire is not None and self.scope["http_version"].startswith("1"):
             wire.hold()
         headers = encode_headers(response.headers)
