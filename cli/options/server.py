@@ -290,7 +290,7 @@ _PLACEMENT = (
         env="RPC",
         setting="engine.model.rpc_servers",
         default="none",
-        help="devices of other machines, each served by llama-box --rpc-server-port (with --images for image models) or "
+        help="devices of other machines, each served by llama-box --rpc-server-port (with --images for images) or "
         "llama.cpp's rpc-server",
     ),
     _option(
