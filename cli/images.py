@@ -8,6 +8,7 @@ import attrs
 from cli.cores import physical_cores
 from cli.errors import UsageError
 from cli.files import check_readable
+from cli.image_placement import SERVERS, SPLIT, image_device
 from cli.parse import FLAGS, Given
 from engine.native.options import FlashAttention
 from engine.native.sd.options import UpscalerOptions
@@ -16,6 +17,7 @@ from llamabox.settings import ImageSettings, Settings
 _WARMUP: Final = "engine.warmup"
 _THREADS: Final = "engine.context.n_threads"
 _LOADING: Final = "engine.model."
+_PLACES: Final = (f"{_LOADING}path", SERVERS, SPLIT)
 # What these settings ask for only a text model can do.
 _OF_TEXT: Final = ("engine.adapters.", "engine.embedding.", "engine.media.path", "source.")
 _OF_TEXT_ROUTES: Final = frozenset({"server.infill", "server.slot_save_path"})
@@ -34,12 +36,11 @@ def image_settings(settings: Settings, values: Mapping[str, Given]) -> ImageSett
         raise UsageError("--images: needs an image model (--model)")
     check_readable(path, "--image-model" if images.model else "--model")
     n_threads = _threads_of(values)
-    model = attrs.evolve(
-        images.engine.model,
-        model=path,
-        n_threads=n_threads,
-        flash_attention=settings.engine.context.flash_attention is FlashAttention.ON,
-    )
+    flash = settings.engine.context.flash_attention is FlashAttention.ON
+    model = attrs.evolve(images.engine.model, model=path, n_threads=n_threads, flash_attention=flash)
+    if not images.model:  # else these are about the text model
+        servers = settings.engine.model.rpc_servers
+        model = attrs.evolve(model, rpc_servers=servers, device=image_device(values))
     for _, part in model.parts():
         check_readable(part, part)
     upscaler = images.upscale_model
@@ -65,7 +66,7 @@ def check_images_only(values: Mapping[str, Given]) -> None:
     for given in values.values():
         setting = given.option.setting or ""
         # Where and how weights are loaded. Variables are there for all models.
-        if setting.startswith(_LOADING) and setting != f"{_LOADING}path" and given.spelling in FLAGS:
+        if setting.startswith(_LOADING) and setting not in _PLACES and given.spelling in FLAGS:
             raise UsageError(
                 f"{given.spelling}: not for image models: the image library of this release has no such choice"
             )

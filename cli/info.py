@@ -3,6 +3,7 @@
 import importlib.metadata
 import platform
 import shutil
+from collections.abc import Sequence
 from typing import Final
 
 import cli.help
@@ -12,8 +13,11 @@ PLAIN: Final = ("--help", "--version")
 NATIVE: Final = ("--system-info", "--list-devices", "--list-buffer-types")
 
 
-def print_info(name: str) -> None:
-    """Print what the flag of this name asks for to standard output."""
+def print_info(name: str, *, images: bool = False, servers: Sequence[str] = ()) -> None:
+    """Print what the flag of this name asks for to standard output.
+
+    ``images``: devices are those of the image library, ``servers`` included.
+    """
     match name:
         case "--help":
             print(cli.help.help_text(shutil.get_terminal_size().columns), end="")
@@ -24,7 +28,7 @@ def print_info(name: str) -> None:
 
             print(system_info())
         case "--list-devices":
-            _print_devices()
+            _print_devices(images=images, servers=servers)
         case "--list-buffer-types":
             from engine.native.devices import buffer_types
 
@@ -47,8 +51,15 @@ def _version(package: str) -> str:
         return "not installed"
 
 
-def _print_devices() -> None:
-    from engine.native.devices import devices
+def _print_devices(*, images: bool, servers: Sequence[str]) -> None:
+    if images:
+        from engine.native.rpc_probe import parse_endpoint
+        from engine.native.sd.rpc import connect, local_devices
 
-    for device in devices():
+        found = [*connect([parse_endpoint(server) for server in servers]), *local_devices()]
+    else:
+        from engine.native.devices import devices
+
+        found = devices()
+    for device in found:
         print(f"{device.name}: {device.description} ({device.total_mib} MiB, {device.free_mib} MiB free)")

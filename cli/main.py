@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from cli.errors import Unreachable, UsageError
+from cli.image_placement import SERVERS, check_image_placement, known_image_devices, makes_images_only
 from cli.info import NATIVE, PLAIN, print_info
 from cli.option import Section
 from cli.parse import Values, check_available, read_arguments, read_environment
@@ -42,7 +43,7 @@ def _run(arguments: Sequence[str]) -> int:
     connect_servers(values)
     for name in NATIVE:
         if name in values:
-            print_info(name)
+            print_info(name, images=makes_images_only(values), servers=_servers(values))
             return 0
     # Imported late: --help must not pay for the server.
     from cli.build import build_settings, given_settings
@@ -52,7 +53,10 @@ def _run(arguments: Sequence[str]) -> int:
         from cli import rpc_server
 
         return rpc_server.run(given_settings(values))
-    check_placement(values)
+    if makes_images_only(values):
+        check_image_placement(values, known_image_devices)
+    else:
+        check_placement(values)
     settings = build_settings(values)
     from cli.serve import run
 
@@ -65,6 +69,11 @@ def _serves_devices(values: Values) -> bool:
     from cli.rpc_server import is_wanted
 
     return is_wanted(values)
+
+
+def _servers(values: Values) -> Sequence[str]:
+    given = values.get(SERVERS)
+    return given.value if given is not None else ()
 
 
 def _set_polling(values: Values) -> None:

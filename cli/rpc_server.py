@@ -6,11 +6,12 @@ import os
 import signal
 import socket
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Final
 
+import attrs
 import platformdirs
 
 from cli.cores import physical_cores
@@ -18,9 +19,13 @@ from cli.errors import UsageError
 from cli.last_words import ABORTED
 from cli.option import Section
 from cli.parse import FLAGS, Given
-from engine.errors import RpcError
-from engine.native.abort import abort_guard
-from engine.native.rpc_server import DeviceServer, LlamaDeviceServer, ServeOptions, choose_device
+from engine.errors import EngineError, RpcError
+from engine.native.abort import AbortGuard, abort_guard
+from engine.native.devices import Device, devices
+from engine.native.rpc import serve_function
+from engine.native.rpc_server import DeviceServer, NativeDeviceServer, ServeOptions, choose_device
+from engine.native.sd import rpc as image_rpc
+from engine.native.sd.abort_guard import image_abort_guard
 from llamabox import logs
 from llamabox.settings import RpcServerSettings, Settings
 
@@ -28,8 +33,25 @@ log: Final = logging.getLogger("cli.rpc_server")
 
 FAILURE: Final = 1
 _PORT: Final = "rpc_server.port"
+_IMAGES: Final = "images.enabled"
 _PATIENCE: Final = 5.0  # seconds for what a client has us compute to end
 _TOLD: Final = {"Accepted client connection": "a client came", "Client connection closed": "the client left"}
+
+
+@attrs.frozen
+class Side:
+    """One of the two libraries: their protocols differ, so a worker serves the one or the other."""
+
+    serves: str  # which models
+    guard: AbortGuard
+    devices: Callable[[], Sequence[Device]]
+    function: Callable[[], int]
+
+
+TEXT: Final = Side("text models", abort_guard, devices, serve_function)
+IMAGES: Final = Side("image models", image_abort_guard, image_rpc.local_devices, image_rpc.serve_function)
+
+type MakeServer = Callable[[Callable[[str], None], Callable[[], int]], DeviceServer]
 
 
 def is_wanted(values: Mapping[str, Given]) -> bool:
@@ -40,14 +62,14 @@ def is_wanted(values: Mapping[str, Given]) -> bool:
         if given.spelling not in FLAGS:
             continue  # variables are there for all modes
         section = given.option.section
-        if wanted and section not in (Section.RPC_SERVER, Section.GENERAL):
+        if wanted and section not in (Section.RPC_SERVER, Section.GENERAL) and given.option.setting != _IMAGES:
             raise UsageError(f"{given.spelling}: not with --rpc-server-port, which serves devices: no model, no HTTP")
         if not wanted and section is Section.RPC_SERVER and given.option.setting != _PORT:
             raise UsageError(f"{given.spelling}: needs --rpc-server-port")
     return wanted
 
 
-def run(settings: Settings, make_server: Callable[[Callable[[str], None]], DeviceServer] = LlamaDeviceServer) -> int:
+def run(settings: Settings, make_server: MakeServer = NativeDeviceServer) -> int:
     """Serve until SIGINT or SIGTERM; the process's exit status."""
     logs.configure(settings.log)
     ended = threading.Event()  # by a signal, or because the library stopped serving
@@ -59,15 +81,16 @@ def run(settings: Settings, make_server: Callable[[Callable[[str], None]], Devic
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, on_signal)
-    abort_guard.install(_on_abort)
-    server = make_server(_on_line)
+    side = IMAGES if settings.images.enabled else TEXT
+    server = make_server(_on_line, side.function)
     try:
-        options = _options(settings.rpc_server)
+        options = _options(settings.rpc_server, side.devices())
+        side.guard.install(_on_abort)
         server.start(options, ended.set)
-    except RpcError as error:
+    except EngineError as error:
         log.error("%s", error)
         return FAILURE
-    _say(options)
+    _say(options, side.serves)
     ended.wait()
     if not asked:
         log.error("the library stopped serving")
@@ -80,11 +103,11 @@ def run(settings: Settings, make_server: Callable[[Callable[[str], None]], Devic
     os._exit(0)
 
 
-def _options(settings: RpcServerSettings) -> ServeOptions:
+def _options(settings: RpcServerSettings, found: Sequence[Device]) -> ServeOptions:
     return ServeOptions(
         address=_address(settings.host),
         port=settings.port,
-        device=choose_device(settings.main_gpu),
+        device=choose_device(settings.main_gpu, found),
         threads=settings.threads or physical_cores(),
         cache_dir=_cache_dir(settings),
     )
@@ -113,7 +136,7 @@ def _cache_dir(settings: RpcServerSettings) -> Path | None:
     return directory
 
 
-def _say(options: ServeOptions) -> None:
+def _say(options: ServeOptions, serves: str) -> None:
     if not ipaddress.ip_address(options.address).is_loopback:
         log.warning(
             "ANYBODY WHO REACHES %s CAN USE THIS PROCESS AND ITS MEMORY: the protocol has no authentication and no "
@@ -121,8 +144,8 @@ def _say(options: ServeOptions) -> None:
         )  # fmt: skip
     device = options.device
     log.info(
-        "serving %s (%s), %d of %d MiB free, %d threads, %s",
-        device.name, device.description, device.free_mib, device.total_mib, options.threads,
+        "serving %s (%s) to %s, %d of %d MiB free, %d threads, %s",
+        device.name, device.description, serves, device.free_mib, device.total_mib, options.threads,
         f"tensors kept in {options.cache_dir}" if options.cache_dir else "no tensors kept",
     )  # fmt: skip
     log.info("listening on %s", options)

@@ -7,7 +7,7 @@ import socket
 import sys
 import threading
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Final
@@ -19,12 +19,16 @@ from api.listen import BindError, address_of, bind_sockets
 from cli.build import with_files
 from cli.last_words import LastWords
 from cli.report import report_ignored, report_images, report_text
+from cli.workers import UNREACHABLE
 from engine.bridge import BridgedEngine, open_text_engine
-from engine.errors import EngineError, ModelLoadError
+from engine.errors import EngineError, ModelLoadError, RpcError
+from engine.image.loop import Publish as ImagePublish
+from engine.image.loop import StartedImages
 from engine.image.start import start_image_engine
 from engine.image_bridge import BridgedImageEngine, open_image_engine
 from engine.native.abort import abort_guard
 from engine.native.rpc_probe import parse_endpoint
+from engine.native.sd.abort_guard import image_abort_guard
 from engine.text.loop import Publish, Started
 from engine.text.start import start_text_engine
 from llamabox import logs
@@ -85,6 +89,7 @@ class _Run:
         self._stop_loading = threading.Event()
         self._status = 0
         self._engine: BridgedEngine | None = None
+        self._images: BridgedImageEngine | None = None
         self._native_end = trio.Event()  # native code can go on no further: the process is about to end
         self._native_reason = ""
         self._last_words = LastWords(
@@ -133,13 +138,10 @@ class _Run:
 
     async def _run_engines(self, services: Services) -> None:
         """The image engine around the text engine, as far as there are models for them."""
-        images = self._settings.images.engine
         if not self._settings.images.running:
             await self._run_engine(services)
             return
-        async with open_image_engine(
-            lambda publish: start_image_engine(images, publish, self._may_go_on), preview_buffer=images.preview_buffer
-        ) as engine:
+        async with self._open_images() as engine:
             services.images = engine
             services.metrics.use_images(engine.stats)
             report_images(engine)
@@ -150,6 +152,23 @@ class _Run:
                 else:
                     await self._run_without_text(services)
                 nursery.cancel_scope.cancel()
+
+    @asynccontextmanager
+    async def _open_images(self) -> AsyncIterator[BridgedImageEngine]:
+        """The image engine, with an eye on the RPC server that holds a part of it."""
+        buffer = self._settings.images.engine.preview_buffer
+        async with open_image_engine(self._start_images, preview_buffer=buffer) as engine:
+            self._images = engine
+            if not self._settings.images.engine.model.rpc_servers:  # then they are the text model's, if there are any
+                yield engine
+                return
+            async with self._watched():
+                yield engine
+
+    def _start_images(self, publish: ImagePublish) -> StartedImages:
+        with suppress(ImportError):  # a library that hides its ggml
+            image_abort_guard.install(self._last_words.aborted)
+        return start_image_engine(self._settings.images.engine, publish, self._may_go_on)
 
     async def _run_without_text(self, services: Services) -> None:
         await self._serving.wait()
@@ -188,11 +207,17 @@ class _Run:
         """The text engine, with an eye on the RPC servers that hold a part of it."""
         async with open_text_engine(self._start_engine, event_buffer=self._settings.engine.event_buffer) as engine:
             self._engine = engine
-            await trio.to_thread.run_sync(self._last_words.watch_servers)
-            try:
+            async with self._watched():
                 yield engine
-            finally:
-                self._last_words.close()
+
+    @asynccontextmanager
+    async def _watched(self) -> AsyncIterator[None]:
+        """An eye on the RPC servers, from a model's load until it is about to be freed."""
+        await trio.to_thread.run_sync(self._last_words.watch_servers)
+        try:
+            yield
+        finally:
+            self._last_words.close()
 
     def _start_engine(self, publish: Publish) -> Started:
         abort_guard.install(self._last_words.aborted)
@@ -212,6 +237,8 @@ class _Run:
         await self._native_end.wait()
         if self._engine is not None:
             self._engine.thread_ended(self._native_reason)
+        if self._images is not None:
+            self._images.thread_ended(self._native_reason)
         self._engine_ended.set()
 
     async def _fetch_model(self) -> bool:
@@ -296,7 +323,7 @@ class _Run:
         if group.subgroup(ModelLoadError) and self._stop_loading.is_set():
             return  # asked to stop while loading
         log.error("%s", _first(group))
-        self._status = FAILURE
+        self._status = UNREACHABLE if group.subgroup(RpcError) else FAILURE
         if services.phase is not Phase.STOPPING:
             services.enter(Phase.FAILED)
 

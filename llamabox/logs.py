@@ -12,7 +12,7 @@ from typing import Any, Final, TextIO
 from llamabox.settings import LogFormat, LogSettings
 
 # Our own loggers follow the verbosity; everybody else speaks from warnings on.
-LOGGERS: Final = ("llamabox", "engine", "api", "cli", "llama.cpp")
+LOGGERS: Final = ("llamabox", "engine", "api", "cli", "llama.cpp", "stable-diffusion.cpp")
 
 request_id: Final[contextvars.ContextVar[str | None]] = contextvars.ContextVar("request_id", default=None)
 

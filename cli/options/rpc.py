@@ -24,7 +24,7 @@ RPC: Final = (
         metavar="N",
         env="RPC_SERVER_PORT",
         setting="rpc_server.port",
-        help="serve devices on this port and nothing else; 0 = off",
+        help="serve devices on this port and nothing else, with --images to image models; 0 = off",
     ),
     _option(
         flags="--rpc-server-main-gpu",

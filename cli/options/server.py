@@ -275,7 +275,7 @@ _PLACEMENT = (
         metavar="N,...",
         setting="engine.model.tensor_split",
         default="even",
-        help="share of the model that each device gets",
+        help="share of the model that each device gets; the one that is not 0 is the device of an image model",
     ),
     _option(
         flags="--warmup",
@@ -290,7 +290,8 @@ _PLACEMENT = (
         env="RPC",
         setting="engine.model.rpc_servers",
         default="none",
-        help="devices of other machines, each served by llama-box --rpc-server-port or llama.cpp's rpc-server",
+        help="devices of other machines, each served by llama-box --rpc-server-port (with --images for images) or "
+        "llama.cpp's rpc-server",
     ),
     _option(
         flags="-ot --override-tensor",

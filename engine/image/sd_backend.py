@@ -5,22 +5,18 @@ from engine.image.backend import OnPreview, OnProgress
 from engine.image.families import kind_of
 from engine.image.info import ImageModelInfo
 from engine.image.options import ImageEngineOptions
-from engine.native.sd.context import Generated, ImageContext
+from engine.native.sd.context import Generated
 from engine.native.sd.image import ImageParams, RgbImage
-from engine.native.sd.upscaler import Upscaler, canny
+from engine.native.sd.loading import load_model
+from engine.native.sd.upscaler import canny
 
 
 class SdBackend:
     """A loaded model with its upscaler; satisfies ``engine.image.backend.ImageBackend``."""
 
     def __init__(self, options: ImageEngineOptions) -> None:
-        """Load the files. Raises ModelLoadError, which names the file and the reason."""
-        self._context = ImageContext(options.model)
-        try:
-            self._upscaler = Upscaler(options.upscaler) if options.upscaler is not None else None
-        except BaseException:
-            self._context.close()
-            raise
+        """Load the files. Raises ModelLoadError, which names the file and the reason, and RpcError."""
+        self._context, self._upscaler = load_model(options.model, options.upscaler)
         self.info = ImageModelInfo(
             path=options.model.model or options.model.diffusion_model or "",
             version=self._context.version,

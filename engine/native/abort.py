@@ -15,6 +15,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from engine.native import library
+from engine.native.ggml import FindFunction
 
 log: Final = logging.getLogger(__name__)
 
@@ -27,9 +28,11 @@ _FAILURE: Final = 70
 
 
 class AbortGuard:
-    """The one callback of the process."""
+    """The one callback of a library in this process."""
 
-    def __init__(self) -> None:
+    def __init__(self, find: FindFunction) -> None:
+        """``find`` gives functions of the library's ggml, and loads it."""
+        self._find = find
         self._on_abort: OnAbort | None = None
         self._callback: Any = None  # ctypes would free the trampoline of a callback that nobody holds
 
@@ -38,7 +41,7 @@ class AbortGuard:
         self._on_abort = on_abort
         if self._callback is None:
             self._callback = _CALLBACK(self._aborted)
-            set_callback = library.ggml_function("ggml_set_abort_callback", ctypes.c_void_p, [ctypes.c_void_p])
+            set_callback = self._find("ggml_set_abort_callback", ctypes.c_void_p, [ctypes.c_void_p])
             set_callback(ctypes.cast(self._callback, ctypes.c_void_p))
             # The library's destructors run when no Python code can any more.
             atexit.register(set_callback, None)
@@ -53,5 +56,5 @@ class AbortGuard:
         threading.Event().wait()
 
 
-abort_guard: Final = AbortGuard()
-"""The library has one callback per process, so there is one guard."""
+abort_guard: Final = AbortGuard(library.ggml_function)
+"""llama.cpp's. A library has one callback per process, so there is one guard for each."""

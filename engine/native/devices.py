@@ -9,6 +9,7 @@ from typing import Final
 import attrs
 
 from engine.native import library
+from engine.native.ggml import Ggml
 
 _MIB: Final = 1024 * 1024
 RPC: Final = "RPC"  # the backend of other machines' devices
@@ -41,8 +42,8 @@ def _text(raw: bytes | None) -> str:
     return (raw or b"").decode("utf-8", "replace")
 
 
-def _device(handle: int) -> Device:
-    ggml = library.ggml()
+def device_of(ggml: Ggml, handle: int) -> Device:
+    """What a library says of the device at this address. Asks the server where it is a remote one."""
     free, total = ctypes.c_size_t(), ctypes.c_size_t()
     ggml.dev_memory(handle, ctypes.byref(free), ctypes.byref(total))
     return Device(
@@ -57,10 +58,14 @@ def _device(handle: int) -> Device:
 
 
 def devices() -> list[Device]:
-    """All devices, the CPU included: first those of RPC servers, as models are split over them first."""
+    """All devices of llama.cpp, the CPU included: first those of RPC servers, as models are split over them first."""
     library.start()
-    ggml = library.ggml()
-    found = [_device(ggml.dev_get(index)) for index in range(ggml.dev_count())]
+    return registered(library.ggml())
+
+
+def registered(ggml: Ggml) -> list[Device]:
+    """The devices in the registry of one library, in the same order."""
+    found = [device_of(ggml, ggml.dev_get(index)) for index in range(ggml.dev_count())]
     return sorted(found, key=lambda device: device.backend != RPC)
 
 

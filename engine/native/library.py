@@ -1,6 +1,5 @@
 """Loads llama.cpp and binds what its Python package lacks: the only importer of ``llama_cpp``."""
 
-import ctypes
 import functools
 import importlib
 import importlib.metadata
@@ -13,8 +12,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, Final
 
-import attrs
-
+from engine.native import ggml as ggml_functions
 from engine.native.environment import prepare_environment
 from engine.native.log import native_log
 from engine.native.options import Numa
@@ -24,50 +22,6 @@ DISTRIBUTION: Final = "llama-cpp-python"
 
 _NUMA_STRATEGY: Final = {Numa.DISABLED: 0, Numa.DISTRIBUTE: 1, Numa.ISOLATE: 2, Numa.NUMACTL: 3}
 _lock: Final = threading.RLock()
-
-
-@attrs.frozen
-class Ggml:
-    """The ggml functions that we use, by their names without the prefix ``ggml_backend_``. Handles are addresses."""
-
-    dev_count: Any
-    dev_get: Any
-    dev_by_name: Any
-    dev_name: Any
-    dev_description: Any
-    dev_memory: Any
-    dev_type: Any
-    dev_buffer_type: Any
-    dev_backend_reg: Any
-    buft_name: Any
-    reg_count: Any
-    reg_get: Any
-    reg_name: Any
-    reg_get_proc_address: Any
-    register: Any
-    load_all_from_path: Any
-
-
-_SIZE_P: Final = ctypes.POINTER(ctypes.c_size_t)
-_HANDLE: Final = ctypes.c_void_p
-_GGML_FUNCTIONS: Final[dict[str, tuple[Any, list[Any]]]] = {
-    "dev_count": (ctypes.c_size_t, []),
-    "dev_get": (_HANDLE, [ctypes.c_size_t]),
-    "dev_by_name": (_HANDLE, [ctypes.c_char_p]),
-    "dev_name": (ctypes.c_char_p, [_HANDLE]),
-    "dev_description": (ctypes.c_char_p, [_HANDLE]),
-    "dev_memory": (None, [_HANDLE, _SIZE_P, _SIZE_P]),
-    "dev_type": (ctypes.c_int, [_HANDLE]),
-    "dev_buffer_type": (_HANDLE, [_HANDLE]),
-    "dev_backend_reg": (_HANDLE, [_HANDLE]),
-    "buft_name": (ctypes.c_char_p, [_HANDLE]),
-    "reg_count": (ctypes.c_size_t, []),
-    "reg_get": (_HANDLE, [ctypes.c_size_t]),
-    "reg_name": (ctypes.c_char_p, [_HANDLE]),
-    "reg_get_proc_address": (_HANDLE, [_HANDLE, ctypes.c_char_p]),
-    "register": (None, [_HANDLE]),
-    "load_all_from_path": (None, [ctypes.c_char_p]),
-}
 
 
 def _bypass_package() -> None:
@@ -139,14 +93,9 @@ def init_numa(strategy: Numa) -> None:
 
 
 @functools.cache
-def ggml() -> Ggml:
+def ggml() -> ggml_functions.Ggml:
     """The ggml libraries that llama.cpp itself uses."""
-    return Ggml(
-        **{
-            name: ggml_function(f"ggml_backend_{name}", restype, argtypes)
-            for name, (restype, argtypes) in _GGML_FUNCTIONS.items()
-        }
-    )
+    return ggml_functions.bind(ggml_function)
 
 
 def ggml_function(name: str, restype: Any, argtypes: list[Any]) -> Any:

@@ -7,20 +7,46 @@ accepts one client at a time; others wait in its listening socket's queue withou
 import re
 import socket
 import struct
+from collections.abc import Iterable
 from typing import Final
 
 import attrs
 
 from engine.errors import RpcError
 
-PROTOCOL: Final = (7, 0)  # major and minor version that the library in use speaks
 PATIENCE: Final = 5.0  # seconds for the connection, and again for the answer
 
 _HELLO: Final = 14
 _CAPABILITIES: Final = 24  # bytes; none set: plain TCP
-_ANSWER: Final = 4 + _CAPABILITIES
-_OLD_ANSWER: Final = 3  # before version 4 a hello had no content and its answer no capabilities
 _LENGTH: Final = struct.Struct("<Q")
+
+
+@attrs.frozen
+class Hello:
+    """How a client says hello: the content, and how many bytes the answer has, which begins with the version."""
+
+    content: bytes
+    answer: int
+
+
+_WITH_CAPABILITIES: Final = Hello(bytes(_CAPABILITIES), 4 + _CAPABILITIES)
+_PLAIN: Final = Hello(b"", 3)  # before version 4 a hello had no content and its answer no capabilities
+
+
+@attrs.frozen
+class Protocol:
+    """What a library speaks. ``hint`` says what a server may be that speaks another version."""
+
+    major: int
+    minor: int
+    hello: Hello
+    hint: str
+
+
+TEXT: Final = Protocol(7, 0, _WITH_CAPABILITIES, "it belongs to another release, or serves the image library")
+IMAGES: Final = Protocol(
+    3, 6, _PLAIN, "it belongs to another release, or serves text models: for image models it is started with --images"
+)
 
 
 @attrs.frozen
@@ -52,19 +78,29 @@ def addresses(endpoint: Endpoint) -> list[tuple[str, int]]:
     return [(str(address[0]), int(address[1])) for *_, address in found]
 
 
-def probe(endpoint: Endpoint, patience: float = PATIENCE) -> None:
-    """Raise RpcError unless a server that the library can use answers at the endpoint."""
+def check_distinct(endpoints: Iterable[Endpoint]) -> None:
+    """Raise RpcError when two of them are the same server."""
+    seen: dict[tuple[str, int], Endpoint] = {}
+    for endpoint in endpoints:
+        other = seen.setdefault(addresses(endpoint)[0], endpoint)
+        if other != endpoint:
+            raise RpcError(f"RPC server {endpoint}: the same server as {other}")
+
+
+def probe(endpoint: Endpoint, patience: float = PATIENCE, protocol: Protocol = TEXT) -> None:
+    """Raise RpcError unless a server that a library with this protocol can use answers at the endpoint."""
     address = addresses(endpoint)[0]
-    answer = _ask(endpoint, address, bytes(_CAPABILITIES), _ANSWER, patience)
-    if answer is None:  # hung up: an older server does not know hellos with content
-        answer = _ask(endpoint, address, b"", _OLD_ANSWER, patience)
+    answer = _ask(endpoint, address, protocol.hello, patience)
+    if answer is None:  # hung up: servers of other versions know the other kind of hello only
+        other = _PLAIN if protocol.hello is _WITH_CAPABILITIES else _WITH_CAPABILITIES
+        answer = _ask(endpoint, address, other, patience)
     if answer is None:
         raise RpcError(f"RPC server {endpoint}: it hangs up on a hello, so it is something else than an RPC server")
     major, minor, patch = answer[:3]
-    if len(answer) != _ANSWER or major != PROTOCOL[0] or minor > PROTOCOL[1]:
+    if len(answer) != protocol.hello.answer or major != protocol.major or minor > protocol.minor:
         raise RpcError(
             f"RPC server {endpoint}: it speaks version {major}.{minor}.{patch} of the protocol, this engine "
-            f"{PROTOCOL[0]}.{PROTOCOL[1]}: it belongs to another release, or serves the image library"
+            f"{protocol.major}.{protocol.minor}: {protocol.hint}"
         )
 
 
@@ -77,7 +113,7 @@ def answers(endpoint: Endpoint, patience: float = 1.0) -> bool:
     return True
 
 
-def _ask(endpoint: Endpoint, address: tuple[str, int], content: bytes, expected: int, patience: float) -> bytes | None:
+def _ask(endpoint: Endpoint, address: tuple[str, int], hello: Hello, patience: float) -> bytes | None:
     """The answer to a hello, None if the server hung up. RpcError for silence and for other protocols."""
     try:
         connection = socket.create_connection(address, patience)
@@ -85,13 +121,13 @@ def _ask(endpoint: Endpoint, address: tuple[str, int], content: bytes, expected:
         raise RpcError(f"RPC server {endpoint}: cannot connect: {error.strerror or error}") from None
     with connection:
         try:
-            connection.sendall(bytes([_HELLO]) + _LENGTH.pack(len(content)) + content)
+            connection.sendall(bytes([_HELLO]) + _LENGTH.pack(len(hello.content)) + hello.content)
             head = _receive(connection, _LENGTH.size)
             if head is None:
                 return None
-            if _LENGTH.unpack(head)[0] != expected:
+            if _LENGTH.unpack(head)[0] != hello.answer:
                 raise RpcError(f"RPC server {endpoint}: its answer is none of the RPC protocol: something else listens")
-            return _receive(connection, expected)
+            return _receive(connection, hello.answer)
         except TimeoutError:
             raise RpcError(
                 f"RPC server {endpoint}: it does not answer within {patience:g} s; a server serves one client at a "

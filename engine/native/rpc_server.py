@@ -1,10 +1,10 @@
-"""Serves this machine's devices to other machines by llama.cpp's RPC protocol."""
+"""Serves this machine's devices to other machines by a library's RPC protocol."""
 
 import ctypes
 import os
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from time import monotonic
@@ -13,12 +13,9 @@ from typing import Any, Final, Protocol
 import attrs
 
 from engine.errors import RpcError
-from engine.native import library
-from engine.native.devices import Device, DeviceType, devices
-from engine.native.rpc import procedure
+from engine.native.devices import Device, DeviceType
 from engine.native.rpc_watch import process_sockets
 
-_START: Final = b"ggml_backend_rpc_start_server"
 _SOON: Final = 0.01  # seconds between two looks
 
 
@@ -49,12 +46,11 @@ class DeviceServer(Protocol):
         """End the clients' connections and wait until they are done with, ``patience`` seconds at most."""
 
 
-def choose_device(number: int) -> Device:
-    """The device of this number, counted without CPUs, RPC devices and mere accelerators; negative: the CPU.
+def choose_device(number: int, found: Sequence[Device]) -> Device:
+    """The device of this number among those found, counted without CPUs, RPC devices and mere accelerators.
 
-    0 is the CPU where there is no other. Raises RpcError.
+    A negative number is the CPU, and so is 0 where there is no other. Raises RpcError.
     """
-    found = devices()
     served = [device for device in found if device.type in (DeviceType.GPU, DeviceType.IGPU)]
     if number < 0 or (number == 0 and not served):
         return next(device for device in found if device.type is DeviceType.CPU)
@@ -64,20 +60,23 @@ def choose_device(number: int) -> Device:
     return served[number]
 
 
-class LlamaDeviceServer:
-    """llama.cpp's. It can be started once a process, and has no stop of its own."""
+class NativeDeviceServer:
+    """A library's ``ggml_backend_rpc_start_server``. It can be started once a process, and has no stop of its own."""
 
-    def __init__(self, on_line: Callable[[str], None]) -> None:
-        """``on_line`` gets what the library prints: clients that come and go."""
+    def __init__(self, on_line: Callable[[str], None], entry: Callable[[], int]) -> None:
+        """``on_line`` gets what the library prints: clients that come and go; ``entry`` gives that function's address.
+
+        It raises RpcError where the library has none.
+        """
         self._on_line = on_line
+        self._entry = entry
         self._thread: threading.Thread | None = None
         self._port = 0
 
     def start(self, options: ServeOptions, ended: Callable[[], None]) -> None:
         """See DeviceServer."""
-        library.start()
         signature = (ctypes.c_char_p, ctypes.c_char_p, ctypes.c_size_t, ctypes.c_size_t, ctypes.c_void_p)
-        serve = ctypes.CFUNCTYPE(None, *signature)(procedure(_START))
+        serve = ctypes.CFUNCTYPE(None, *signature)(self._entry())
         check_free(options)
         self._port = options.port
         _read_standard_output(self._on_line)

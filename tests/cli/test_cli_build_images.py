@@ -1,14 +1,21 @@
 """Which model makes what, and the files of an image model."""
 
+import signal
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 
-from cli.build import build_settings
+from cli import rpc_server
+from cli.build import build_settings, given_settings
 from cli.errors import UsageError
+from cli.image_placement import check_image_placement
 from cli.main import USAGE_ERROR, main
 from cli.parse import read_arguments, read_environment
 from cli.report import report_ignored
+from engine.errors import RpcError
+from engine.native.rpc_server import ServeOptions
+from llamabox import logs
 from llamabox.settings import Settings
 from tests.cli.test_cli_build import IMAGE_PARTS
 
@@ -60,13 +67,59 @@ def test_image_options_without_an_image_model_are_refused(model: str):
 
 @pytest.mark.parametrize(
     "arguments",
-    ["-ts 3,1", "--rpc 127.0.0.1:1", "--device none", "-ngl 0", "-mg 1", "-sm none", "--mlock", "--no-mmap"],
+    ["--device none", "-ngl 0", "-mg 1", "-sm none", "--mlock", "--no-mmap", "-ot .=CPU"],
 )
-def test_where_an_image_model_lies_cannot_be_chosen(model: str, arguments: str):
+def test_what_the_image_library_cannot_be_told_is_refused(model: str, arguments: str):
     flag = arguments.split()[0]
     with pytest.raises(UsageError, match=f"^{flag}: not for image models"):
         build(model, "--images", *arguments.split())
     assert build(model, "--image-model", model, *arguments.split()).has_text
+
+
+def test_an_image_model_can_lie_on_another_machine(model: str):
+    servers = ("127.0.0.1:1", "127.0.0.1:2")
+    first = build(model, "--images", "--rpc", ",".join(servers)).images.engine.model
+    assert (first.rpc_servers, first.device) == (servers, None)
+    second = build(model, "--images", "--rpc", ",".join(servers), "-ts", "0,1").images.engine.model
+    assert (second.rpc_servers, second.device) == (servers, 1)
+    beside = build(model, "--image-model", model, "--rpc", servers[0], "-ts", "1,1")
+    assert beside.engine.model.rpc_servers == servers[:1]
+    assert beside.images.engine.model == build(model, "--image-model", model).images.engine.model
+
+
+def test_flash_attention_is_the_only_models(model: str):
+    assert build(model, "--images", "-fa", "on").images.engine.model.flash_attention
+    assert not build(model, "--images", "-fa", "auto").images.engine.model.flash_attention
+    assert not build(model, "--images").images.engine.model.flash_attention
+    assert not build(model, "--image-model", model, "-fa", "on").images.engine.model.flash_attention
+
+
+@pytest.mark.parametrize("shares", ["1,1", "1/0/2", "1,1,1"])
+def test_the_image_library_computes_on_one_device(model: str, shares: str):
+    with pytest.raises(UsageError, match=r"^-ts: [23] devices: .* computes on one") as caught:
+        build(model, "--images", "-ts", shares)
+    assert "--image-no-vae-model-offload" in str(caught.value)
+
+
+def test_a_device_for_images_must_be_there():
+    asked: list[Sequence[str]] = []
+
+    def known(servers: Sequence[str]) -> list[str]:
+        asked.append(servers)
+        return ["RPC0", "CUDA0"] if servers else []
+
+    def check(*arguments: str) -> None:
+        check_image_placement(read_arguments(["--images", *arguments]), known)
+
+    check("--rpc", "a:1")
+    assert not asked, "nothing was named that could be wrong"
+    check("--rpc", "a:1", "-ts", "0,1")
+    check("-ts", "1")
+    assert asked == [("a:1",), ()]
+    with pytest.raises(UsageError, match=r"^-ts: 3 numbers for 2 devices \(RPC0, CUDA0\)$"):
+        check("--rpc", "a:1", "-ts", "0,0,1")
+    with pytest.raises(UsageError, match=r"^-ts: 2 numbers for 0 devices \(none but the processor\)$"):
+        check("-ts", "0,1")
 
 
 def test_variables_for_text_models_do_not_stop_images(model: str):
@@ -74,13 +127,38 @@ def test_variables_for_text_models_do_not_stop_images(model: str):
     assert build_settings(environment | read_arguments(["-m", model, "--images"])).images.running
 
 
-@pytest.mark.parametrize("flag", ["--images", "--image-model"])
-def test_devices_are_not_served_for_images(model: str, flag: str, capsys: pytest.CaptureFixture[str]):
-    words = [flag] if flag == "--images" else [flag, model]
-    assert main(["--rpc-server-port", "1", *words]) == USAGE_ERROR
+def test_who_serves_devices_has_no_model(model: str, capsys: pytest.CaptureFixture[str]):
+    assert main(["--images", "--rpc-server-port", "1", "--image-model", model]) == USAGE_ERROR
     assert capsys.readouterr().err == (
-        f"llama-box: {flag}: not with --rpc-server-port, which serves devices: no model, no HTTP\n"
+        "llama-box: --image-model: not with --rpc-server-port, which serves devices: no model, no HTTP\n"
     )
+
+
+@pytest.mark.parametrize("images", [False, True])
+def test_devices_are_served_by_the_library_of_the_models(images: bool, monkeypatch: pytest.MonkeyPatch):
+    """By its own function, with its own devices, and its own guard."""
+    chosen = rpc_server.IMAGES if images else rpc_server.TEXT
+    guarded: list[object] = []
+    for side in (rpc_server.TEXT, rpc_server.IMAGES):
+        monkeypatch.setattr(side.guard, "install", lambda _, guard=side.guard: guarded.append(guard))
+    monkeypatch.setattr(signal, "signal", lambda number, handler: None)
+    monkeypatch.setattr(logs, "configure", lambda settings: None)
+    made: list[tuple[object, ...]] = []
+
+    class Server:
+        def __init__(self, on_line: object, function: Callable[[], int]) -> None:
+            self.function = function
+
+        def start(self, options: ServeOptions, ended: Callable[[], None]) -> None:
+            made.append((self.function, options.device))
+            raise RpcError("not really")
+
+    arguments = ["--rpc-server-port", "1", *(["--images"] if images else [])]
+    assert rpc_server.run(given_settings(read_arguments(arguments)), Server) == rpc_server.FAILURE
+    (function, device) = made[0]
+    assert function is chosen.function
+    assert device.handle in [known.handle for known in chosen.devices()]
+    assert guarded == [chosen.guard]
 
 
 @pytest.mark.parametrize(

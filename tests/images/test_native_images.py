@@ -2,6 +2,8 @@
 
 import ctypes
 import logging
+import math
+import struct
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -9,16 +11,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from engine.errors import ModelLoadError
+from engine.errors import ModelLoadError, RpcError
 from engine.native.sd import library, trial
 from engine.native.sd.abort import AbortHook, NativeCancel, canceller_for, hook_for, read_pointer
 from engine.native.sd.callbacks import CallbackRouter, explain, strip_place
 from engine.native.sd.context import ImageContext
-from engine.native.sd.image import Mask, RgbImage
+from engine.native.sd.image import LoraUse, Mask, RgbImage
 from engine.native.sd.layout import layout_fault, written_bytes
 from engine.native.sd.options import ImageModelOptions, Preview, UpscalerOptions
+from engine.native.sd.thread_count import thread_count_of
 from engine.native.sd.upscaler import Upscaler, canny
-from tests.images.asking import gradient
+from tests.images.asking import gradient, params
 from tests.models.tiny_sd import VERSION, TinySd, lora_tensors, write_safetensors, write_tiny_sd
 
 
@@ -194,6 +197,54 @@ def test_a_library_that_can_cancel_is_asked_to() -> None:
     assert asked == [(77, 0), (77, 2)]
 
 
+# --- threads of a model on another machine ---
+
+
+def test_a_remote_model_is_loaded_with_one_thread_and_computed_with_all(
+    tiny_sd: TinySd, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What is loaded with several threads is garbled on its way to a server: LoRAs, which each image loads, too."""
+    caplog.set_level(logging.DEBUG, "stable-diffusion.cpp")
+    lora = (LoraUse(path=str(tiny_sd.lora)),)
+
+    def generate(context: ImageContext, loras: tuple[LoraUse, ...]) -> set[str]:
+        """The thread counts that weights are loaded with meanwhile."""
+        caplog.clear()
+        context.generate(params(steps=1, loras=loras), lambda step, steps: None, lambda step, frame: None)
+        return {word for word in ("using 1 threads", "using 3 threads") if word in caplog.text}
+
+    context = ImageContext(model_options(tiny_sd, n_threads=3), remote=True)
+    assert "using 1 threads for model loading" in caplog.text
+    assert "using 3 threads" not in caplog.text
+    generate(context, ())
+    assert generate(context, lora) == {"using 1 threads"}
+    generate(context, ())
+    context._thread_count = None  # nobody changes the number any more: it is still the one for images without LoRAs
+    assert generate(context, lora) == {"using 3 threads"}
+    context.close()
+
+
+def test_a_thread_count_is_believed_only_where_all_around_it_is_as_expected() -> None:
+    words = (ctypes.c_uint64 * 11)(
+        1, 2, 0, 3, 5, 0, 4, 5, 6, 7, struct.unpack("<Q", struct.pack("<If", 1, math.inf))[0]
+    )
+    inner = ctypes.c_void_p(ctypes.addressof(words))
+    place = ctypes.addressof(inner)
+    count = thread_count_of(place)
+    assert count is not None
+    count.set(8)
+    assert words[10] & 0xFFFFFFFF == 8
+    assert thread_count_of(place) is None, "it is not the one that the model was loaded with"
+    count.set(1)
+    for number, wrong in ((0, 0), (3, 0), (4, 1000), (4, 2 << 32), (6, 0), (9, 0), (10, 1)):
+        kept, words[number] = words[number], wrong
+        assert thread_count_of(place) is None
+        words[number] = kept
+    assert thread_count_of(place) is not None
+    inner.value = 8
+    assert thread_count_of(place) is None
+
+
 # --- callbacks ---
 
 
@@ -324,3 +375,13 @@ def test_a_good_verdict_is_remembered(tiny_sd: TinySd, tmp_path: Path) -> None:
         trial.check(options, None, tmp_path, command=("sh", "-c", "kill -SEGV $$"))
     trial.check(options, None, tmp_path, command=("false",))  # an error of the library's own is left to the load
     assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_server_that_fails_over_the_trial_is_not_the_files_fault(tiny_sd: TinySd, tmp_path: Path) -> None:
+    options = model_options(tiny_sd, rpc_servers=("10.0.0.1:5",))
+    dies = "echo 'x.cpp:1: Remote RPC server crashed or returned malformed response' >&2; kill -ABRT $$"
+    with pytest.raises(RpcError, match=r"an RPC server \(10\.0\.0\.1:5\) failed while the model was tried: .*crashed"):
+        trial.check(options, None, tmp_path, command=("sh", "-c", dies))
+    with pytest.raises(ModelLoadError, match="kills"):
+        trial.check(options, None, tmp_path, command=("sh", "-c", "kill -ABRT $$"))
+    assert trial._options(trial._describe(options, None)) == (options, None)

@@ -26,7 +26,9 @@ def test_a_port_in_use_is_named() -> None:
         (["--rpc-server-main-gpu", "7"], 1, "there is no device 7; known: "),
         (["--rpc-server-host", "nowhere.invalid"], 1, "nowhere.invalid has no IPv4 address"),
         (["--rpc-server-cache-dir", "/dev/null/x"], 1, "cannot make /dev/null/x: Not a directory"),
-        (["--images"], 2, "--images: not with --rpc-server-port"),
+        (["--images", "-m", "x"], 2, "-m: not with --rpc-server-port"),
+        (["--images", "--rpc-server-main-gpu", "7"], 1, "there is no device 7; known: "),
+        (["--image-model", "x"], 2, "--image-model: not with --rpc-server-port"),
     ],
 )
 def test_what_cannot_be_served_is_refused(arguments: list[str], status: int, message: str) -> None:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import pytest
 
 from engine.errors import RpcError
-from engine.native.rpc_probe import PROTOCOL, Endpoint, addresses, answers, parse_endpoint, probe
+from engine.native.rpc_probe import IMAGES, TEXT, Endpoint, addresses, answers, check_distinct, parse_endpoint, probe
 
 HELLO_NOW = bytes([14]) + struct.pack("<Q", 24) + bytes(24)
 HELLO_OLD = bytes([14]) + struct.pack("<Q", 0)
@@ -46,14 +46,15 @@ def service(*answers: bytes | None) -> Iterator[tuple[Endpoint, list[bytes]]]:
 
 
 def test_a_server_of_this_release_is_fine() -> None:
-    with service(version(*PROTOCOL, 9)) as (endpoint, heard):
+    with service(version(TEXT.major, TEXT.minor, 9)) as (endpoint, heard):
         probe(endpoint)
     assert heard == [HELLO_NOW]
+    with service(answer(bytes([IMAGES.major, IMAGES.minor, 9]))) as (endpoint, heard):
+        probe(endpoint, protocol=IMAGES)
+    assert heard == [HELLO_OLD]
 
 
-@pytest.mark.parametrize(
-    "numbers", [(PROTOCOL[0] + 1, 0, 0), (PROTOCOL[0] - 1, 0, 0), (PROTOCOL[0], PROTOCOL[1] + 1, 0)]
-)
+@pytest.mark.parametrize("numbers", [(TEXT.major + 1, 0, 0), (TEXT.major - 1, 0, 0), (TEXT.major, TEXT.minor + 1, 0)])
 def test_another_version_is_refused(numbers: tuple[int, int, int]) -> None:
     with service(version(*numbers)) as (endpoint, _), pytest.raises(RpcError) as caught:
         probe(endpoint)
@@ -67,6 +68,27 @@ def test_the_image_librarys_protocol_is_recognised() -> None:
     assert heard == [HELLO_NOW, HELLO_OLD]
     assert "version 3.6.1" in str(caught.value)
     assert "image library" in str(caught.value)
+
+
+@pytest.mark.parametrize("numbers", [(IMAGES.major, IMAGES.minor + 1, 0), (IMAGES.major - 1, 0, 0)])
+def test_another_version_is_refused_for_images(numbers: tuple[int, int, int]) -> None:
+    with service(answer(bytes(numbers))) as (endpoint, _), pytest.raises(RpcError) as caught:
+        probe(endpoint, protocol=IMAGES)
+    assert f"it speaks version {'.'.join(map(str, numbers))} of the protocol, this engine 3.6" in str(caught.value)
+
+
+def test_a_server_for_text_is_recognised_by_who_wants_images() -> None:
+    """It knows only hellos with content, and hangs up on others."""
+    with service(b"", version(TEXT.major, TEXT.minor, 0)) as (endpoint, heard), pytest.raises(RpcError) as caught:
+        probe(endpoint, protocol=IMAGES)
+    assert heard == [HELLO_OLD, HELLO_NOW]
+    assert "serves text models: for image models it is started with --images" in str(caught.value)
+
+
+def test_one_server_under_two_names_is_refused() -> None:
+    check_distinct([Endpoint("127.0.0.1", 1), Endpoint("127.0.0.1", 2)])
+    with pytest.raises(RpcError, match="the same server as localhost:1"):
+        check_distinct([Endpoint("localhost", 1), Endpoint("127.0.0.1", 1)])
 
 
 @pytest.mark.parametrize("banner", [b"HTTP/1.1 400 Bad Request\r\n\r\n", b"SSH-2.0-OpenSSH_9.2\r\n"])

@@ -12,7 +12,7 @@ from engine.image import sd_backend
 from engine.image import start as starting
 from engine.image.loop import ImageLoop, StartedImages
 from engine.image_bridge import open_image_engine
-from engine.native.sd import library
+from engine.native.sd import library, loading
 from engine.native.sd.native_params import context_params, image_params
 from llamabox.settings import Settings
 from tests.api.conftest import Client, Reply
@@ -29,8 +29,8 @@ def in_image_model(field: str) -> Probe:
 def _sd_backend(settings: Settings) -> tuple[Any, Any]:
     """The backend as it is made, and how its upscaler was."""
     with (
-        mock.patch.object(sd_backend, "ImageContext") as context,
-        mock.patch.object(sd_backend, "Upscaler") as upscaler,
+        mock.patch.object(loading, "ImageContext") as context,
+        mock.patch.object(loading, "Upscaler") as upscaler,
     ):
         context.return_value.version = INFO.version
         upscaler.return_value.factor = INFO.upscale_factor

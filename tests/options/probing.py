@@ -165,11 +165,11 @@ def serving_devices(read: Callable[[Any], Any]) -> Probe:
     def probe(settings: Settings) -> Any:
         module = import_module("cli.rpc_server")
         with (
-            mock.patch.object(module, "choose_device", side_effect=lambda number: number),
+            mock.patch.object(module, "choose_device", side_effect=lambda number, found: number),
             mock.patch.object(module.Path, "mkdir"),
             mock.patch.object(module.os, "access", return_value=True),
         ):
-            return read(module._options(settings.rpc_server))
+            return read(module._options(settings.rpc_server, []))
 
     return probe
 

@@ -16,6 +16,7 @@ from engine.native.sd.callbacks import Call, copy_image, explain, router
 from engine.native.sd.image import ImageParams, RgbImage
 from engine.native.sd.native_params import context_params, image_params
 from engine.native.sd.options import MOST_THREADS, ImageModelOptions
+from engine.native.sd.thread_count import thread_count_of
 from engine.native.sd.weights import check_lora, check_model, check_weights
 
 # The library's names of the models that look at a ControlNet. Another one computes nothing of it, or ends the process:
@@ -98,8 +99,11 @@ class _Watch:
 class ImageContext:
     """One model in memory. Made, used and closed by one thread; ``abort`` and ``clear_abort`` are for all."""
 
-    def __init__(self, options: ImageModelOptions) -> None:
-        """Load the files. Raises ModelLoadError, which names the file and the reason."""
+    def __init__(self, options: ImageModelOptions, *, remote: bool = False) -> None:
+        """Load the files. Raises ModelLoadError, which names the file and the reason.
+
+        ``remote``: the device is another machine's, see ``engine.native.sd.rpc``.
+        """
         self.options = options
         check_options(options)
         self._module = library.load()
@@ -107,7 +111,7 @@ class ImageContext:
         self._thread = threading.get_ident()
         self._aborting = False
         listener = _Loading()
-        params = context_params(self._module, options)
+        params = context_params(self._module, attrs.evolve(options, n_threads=1) if remote else options)
         with router.calling(listener) as call:
             handle = self._module.new_sd_ctx(ctypes.byref(params))
         main = options.model or options.diffusion_model
@@ -128,6 +132,7 @@ class ImageContext:
         address = ctypes.cast(handle, ctypes.c_void_p).value
         assert address is not None, "a handle that is not null has an address"
         self._canceller = canceller_for(library.native(self._module), address)
+        self._thread_count = thread_count_of(address) if remote else None
 
     @property
     def can_abort(self) -> bool:
@@ -143,6 +148,8 @@ class ImageContext:
         self._check_thread()
         watch = _Watch(self._canceller, on_progress, on_preview)
         native = image_params(self._module, params)
+        if self._thread_count is not None:
+            self._thread_count.set(1 if params.loras else self.options.n_threads)  # LoRAs are loaded by each call
         began = monotonic()
         with router.calling(watch, params.preview) as call:
             watch.call = call

@@ -11,6 +11,7 @@ import types
 from typing import Any, Final
 
 from engine.errors import ModelLoadError
+from engine.native import ggml as ggml_functions
 from engine.native.environment import prepare_environment
 from engine.native.sd.layout import layout_fault
 
@@ -88,6 +89,28 @@ def native(module: Any) -> ctypes.CDLL:
 def has(lib: ctypes.CDLL, name: str) -> bool:
     """Whether the library exports a function; see the lists above for what is bound."""
     return hasattr(lib, name)
+
+
+@functools.cache
+def ggml() -> ggml_functions.Ggml:
+    """The ggml that is built into the library: another one than llama.cpp's, with a registry of its own.
+
+    Raises ModelLoadError for a library that hides it.
+    """
+    try:
+        return ggml_functions.bind(ggml_function)
+    except ImportError as error:
+        raise ModelLoadError(f"cannot use the image library: {error}") from error
+
+
+def ggml_function(name: str, restype: Any, argtypes: list[Any]) -> Any:
+    """A function of that ggml. Raises ImportError when the library does not export it."""
+    lib = native(load())
+    if not hasattr(lib, name):
+        raise ImportError(f"the image library does not export {name}")
+    function = getattr(lib, name)
+    function.restype, function.argtypes = restype, argtypes
+    return function
 
 
 @functools.cache

@@ -73,6 +73,7 @@ class LoraMode(enum.Enum):
 class ImageModelOptions:
     """The files of a model and where its parts live. None: not given, or contained in ``model``.
 
+    What is kept "on the CPU" is on this machine's, whichever device computes.
     ``taesd`` is used as the VAE unless ``vae`` is given, then for previews.
     """
 
@@ -85,6 +86,8 @@ class ImageModelOptions:
     vae: str | None = None
     taesd: str | None = None
     control_net: str | None = None
+    rpc_servers: tuple[str, ...] = ()  # HOST:PORT of other machines, whose devices come before this machine's
+    device: int | None = None  # the number of the one that computes; None: the first
     loras: tuple[str, ...] = ()  # the files that requests may use
     lora_mode: LoraMode = LoraMode.AT_RUNTIME
     n_threads: int = 1

@@ -15,17 +15,17 @@ from typing import Any, Final
 
 import attrs
 
-from engine.errors import EngineError, ModelLoadError
+from engine.errors import EngineError, ModelLoadError, RpcError
 from engine.native.sd import library
-from engine.native.sd.context import ImageContext
 from engine.native.sd.image import ImageParams, LoraUse, RgbImage
+from engine.native.sd.loading import load_model
 from engine.native.sd.options import ImageModelOptions, LoraMode, Sampler, UpscalerOptions, WeightType
-from engine.native.sd.upscaler import Upscaler
 from engine.native.trial import Memory, module_command, no_core_dump, run_child
 
 _GOOD: Final = "good"
 _TIMEOUT: Final = 1800.0  # seconds; a large model may take minutes to load
 _SIDE: Final = 64
+_SERVER_FAILED: Final = "RPC server"  # in what the library says of a server that hangs up
 STACK: Final = 8 * 1024 * 1024  # bytes: what the library needs for the longest prompts
 
 
@@ -37,7 +37,7 @@ def check(
     command: Sequence[str] | None = None,
     go_on: Callable[[], bool] = lambda: True,
 ) -> None:
-    """Raise ModelLoadError if using the files would kill the process.
+    """Raise ModelLoadError if using the files would kill the process, RpcError if an RPC server was to blame.
 
     Blocks while a child loads the model, once for the same files. Errors that the library reports itself are left to
     the load proper. The trial ends without a verdict once ``go_on`` says no.
@@ -49,6 +49,8 @@ def check(
     outcome = run_child(command or module_command("engine.native.sd.trial"), json.dumps(job), _TIMEOUT, go_on)
     if outcome.killed_by:
         reason = outcome.complaint or outcome.killed_by
+        if model.rpc_servers and _SERVER_FAILED in reason:
+            raise RpcError(f"an RPC server ({', '.join(model.rpc_servers)}) failed while the model was tried: {reason}")
         raise ModelLoadError(f"cannot use {_culprits(model, upscaler)}: tried, it kills the process: {reason}")
     if outcome.status == 0:
         memory.remember(name, _GOOD)
@@ -74,7 +76,8 @@ def _options(job: dict[str, Any]) -> tuple[ImageModelOptions, UpscalerOptions | 
     model = dict(job["model"])
     model["lora_mode"] = LoraMode[model["lora_mode"]]
     model["weight_type"] = WeightType[model["weight_type"]] if model["weight_type"] is not None else None
-    model["loras"] = tuple(model["loras"])
+    for name in ("loras", "rpc_servers"):
+        model[name] = tuple(model[name])
     upscaler = job["upscaler"]
     return ImageModelOptions(**model), UpscalerOptions(**upscaler) if upscaler is not None else None
 
@@ -94,7 +97,7 @@ def _identity(job: dict[str, Any]) -> str:
 
 def try_files(model: ImageModelOptions, upscaler: UpscalerOptions | None) -> None:
     """One small image without and with each LoRA, and upscaled. May kill the process. Raises EngineError."""
-    context = ImageContext(model)
+    context, enlarger = load_model(model, upscaler)
     picture = RgbImage(width=_SIDE, height=_SIDE, data=bytes(range(192)) * _SIDE)
     params = ImageParams(
         prompt="a cat", negative_prompt="a dog", width=_SIDE, height=_SIDE, sampler=Sampler.EULER, steps=1,
@@ -103,8 +106,7 @@ def try_files(model: ImageModelOptions, upscaler: UpscalerOptions | None) -> Non
     for uses in ((), *((LoraUse(path=path),) for path in model.loras)):
         context.generate(attrs.evolve(params, loras=uses), lambda step, steps: None, lambda step, frame: None)
     context.close()
-    if upscaler is not None:
-        enlarger = Upscaler(upscaler)
+    if enlarger is not None:
         enlarger.upscale(picture)
         enlarger.close()
 
