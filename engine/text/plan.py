@@ -7,6 +7,7 @@ import attrs
 from engine.text.adapters import NO_ADAPTERS, AdapterSet
 from engine.text.backend import Run
 from engine.text.media import MediaSpan
+from engine.text.prefix_node import Node
 from engine.text.sequence import Sequence
 
 
@@ -18,6 +19,16 @@ class SchedulerMemory(Protocol):
     def remove(self, seq: int, p0: int, p1: int | None) -> None: ...
 
     def shift(self, seq: int, p0: int, p1: int | None, delta: int) -> None: ...
+
+
+class HostPrompts(Protocol):
+    """Prompts outside the KV cache (see ``engine.text.host_memory``). ``key``: what they were computed with."""
+
+    def leaving(self, leaf: Node, seq: int, kept: int) -> None: ...
+
+    def reach(self, tokens: list[int], held: int, key: AdapterSet) -> int: ...
+
+    def erase(self, tokens: list[int], key: AdapterSet) -> None: ...
 
 
 @attrs.frozen(kw_only=True)
