@@ -105,7 +105,7 @@ class Books:
         assert seq is not None, "only running sequences restart"
         self.memory.remove(seq, self.cache.length(seq), None)
         self.cache.release(seq)
-        sequence.shifted = False
+        sequence.shifted = sequence.moved = False
         sequence.n_prefill = min(len(sequence.tokens), self.limits.n_ctx_slot)
         reuse = self.reusable(sequence)
         sequence.seq = self.cache.attach(sequence.tokens, reuse, sequence.adapters)
@@ -145,7 +145,7 @@ class Books:
 
     def _may_share(self, sequence: Sequence) -> bool:
         """Whether others may use what it computed."""
-        return self.limits.can_reuse and sequence.request.cache_prompt and not sequence.shifted
+        return self.limits.can_reuse and sequence.request.cache_prompt and not sequence.shifted and not sequence.moved
 
     def _left_by(self, sequence: Sequence) -> Remembered | None:
         """What its slot remembers when it leaves; None if nothing of it stays cached."""
@@ -167,7 +167,7 @@ class Books:
         sequence.recall_to = 0
         sequence.counts_cached = False
         sequence.n_prefill = len(sequence.tokens)
-        sequence.shifted = False
+        sequence.shifted = sequence.moved = False
         sequence.shared_prefix.clear()
 
     # --- checking ---

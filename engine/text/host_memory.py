@@ -87,9 +87,8 @@ class HostMemory:
 
     # --- out of the KV cache ---
 
-    def leaving(self, leaf: Node, seq: int, kept: int) -> None:
-        """All but the first ``kept`` tokens of the leaf are given up next; ``seq`` still holds them."""
-        first = leaf.start + kept
+    def leaving(self, leaf: Node, seq: int, first: int) -> None:
+        """The tokens from position ``first`` to the leaf's end are given up next; ``seq`` still holds them."""
         if self._is_safe(leaf, first) or leaf.end < self._least:
             return
         key, tokens = leaf.path()

@@ -24,7 +24,7 @@ class SchedulerMemory(Protocol):
 class HostPrompts(Protocol):
     """Prompts outside the KV cache (see ``engine.text.host_memory``). ``key``: what they were computed with."""
 
-    def leaving(self, leaf: Node, seq: int, kept: int) -> None: ...
+    def leaving(self, node: Node, seq: int, first: int) -> None: ...
 
     def reach(self, tokens: list[int], held: int, key: AdapterSet) -> int: ...
 
@@ -47,6 +47,7 @@ class Limits:
     tile: int = 1  # mixed batches are filled to a multiple of this many tokens
     n_keep_always: int = 0  # the BOS token that a shift must not drop
     n_adapters: int = 0  # ids of adapters are 0 … n_adapters - 1
+    reuse_chunk: int = 0  # smallest run of an older prompt's tokens to reuse at another position; 0: off
     slot_similarity: float = 0.0  # share of what a slot remembers that must match for it to be preferred; 0: off
 
 

@@ -15,7 +15,7 @@ Tokens that a running request generates are its own ("private") and no part of t
 ``extend``. Pure bookkeeping: the ``Memory`` is told what to do, never asked.
 """
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from typing import Protocol
 
 from engine.text.media import weight, whole
@@ -33,8 +33,8 @@ class SharedMemory(Protocol):
 class Heir(Protocol):
     """Who is told what is about to be given up, while it is still there (see ``engine.text.host_memory``)."""
 
-    def leaving(self, leaf: Node, seq: int, kept: int) -> None:
-        """All but the first ``kept`` of the idle leaf's own tokens go next; ``seq`` holds them."""
+    def leaving(self, node: Node, seq: int, first: int) -> None:
+        """The tokens from position ``first`` to the node's end go next; ``seq`` holds them."""
 
 
 class PrefixCache:
@@ -61,6 +61,13 @@ class PrefixCache:
     def length(self, seq: int) -> int:
         """Tokens of its tree that the id holds."""
         return self._end[seq].end
+
+    def idle_paths(self, key: Hashable = ()) -> Iterator[list[int]]:
+        """All tokens of each idle id of a tree."""
+        for seq in sorted(self._end.keys() - self._active):
+            found, tokens = self._end[seq].path()
+            if found == key:
+                yield tokens
 
     @property
     def n_free(self) -> int:
@@ -172,6 +179,8 @@ class PrefixCache:
         others = [s for n in node.subtree() for s in n.ends if s != seq]
         if any(s in self._active for s in others):
             return False
+        if self._heir is not None:
+            self._heir.leaving(self._end[seq], seq, keep)
         if node.start < keep:
             node = self._split(node, keep - node.start)
             top = node
@@ -340,7 +349,7 @@ class PrefixCache:
         (seq,) = leaf.ends
         kept = whole(leaf.tokens, max(0, len(leaf.tokens) - n_cells))
         if bequeath and self._heir is not None:
-            self._heir.leaving(leaf, seq, kept)
+            self._heir.leaving(leaf, seq, leaf.start + kept)
         cut = weight(leaf.tokens[kept:])
         self.cells -= cut
         if kept:

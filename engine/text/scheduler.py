@@ -123,6 +123,7 @@ class Scheduler:
         assert sequence.seq is not None, "only running sequences compute"
         assert 0 <= count <= sequence.n_pending, "more computed than asked for"
         sequence.n_past += count
+        sequence.moved = False
         self.cache.clock += count
         self.books.share(sequence, min(sequence.n_past, sequence.n_prefill))
 

@@ -45,6 +45,7 @@ class Sequence:
     admitted_at: float | None = None
     next_due: float = 0.0  # pacing: not in a batch before this time
     shifted: bool = False  # its cells no longer are what its tokens alone would give
+    moved: bool = False  # its cells got other positions, which the library settles with the next decode
     truncated: bool = False  # some of its context was dropped
     # Common prefix with a running sequence, by that sequence's arrival: both token lists only grow at their ends.
     shared_prefix: dict[int, int] = attrs.field(factory=dict)

@@ -141,6 +141,9 @@ def _limits(options: EngineOptions, info: ModelInfo, n_seqs: int) -> Limits:
     if not reuse and info.no_generation is None:
         hint = "" if info.is_recurrent else "; --swa-full allows it"
         log.warning("prompts can be neither reused nor kept in memory with this model%s", hint)
+    if options.cache_reuse and not (reuse and info.can_shift):
+        reason = "generates no text" if info.no_generation is not None else "cannot move what it has computed"
+        raise ModelLoadError(f"--cache-reuse is of no use here: this model {reason}")
     return Limits(
         n_slots=info.n_slots,
         n_cells=info.n_ctx,
@@ -154,6 +157,7 @@ def _limits(options: EngineOptions, info: ModelInfo, n_seqs: int) -> Limits:
         continuous_batching=options.continuous_batching,
         n_keep_always=1 if info.add_bos else 0,
         n_adapters=len(info.loras),
+        reuse_chunk=options.cache_reuse,
         slot_similarity=options.slot_similarity,
     )
 

@@ -6,8 +6,9 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.live.process import serving
+from tests.live.process import launch, serving
 from tests.live.test_adapters import assert_agree
+from tests.models.tiny_llm import write_tiny_llm
 
 GREEDY = {"temperature": 0, "ignore_eos": True, "return_tokens": True, "n_probs": 2}
 
@@ -65,3 +66,27 @@ def test_a_conversation_comes_back_on_a_real_model(demo_model: Path) -> None:
         assert again["timings"]["cache_n"] == length - 1
         assert again["timings"]["prompt_n"] == 1
         assert metrics(client)["llamabox:host_cache_restored_tokens_total"] > 0
+
+
+def test_a_prompt_that_lost_its_middle_takes_over_the_rest(tiny_model: Path) -> None:
+    arguments = ("-m", str(tiny_model), "-np", "2", "-c", "2048", "-t", "1", "--cache-reuse", "32")
+    with serving(*arguments) as (_, url), httpx.Client(base_url=url, timeout=60) as client:
+        story = tokens_of(client, "there were some of them who have been with us at that time and all the others " * 20)
+        begin, gone, kept = story[:60], [*range(300, 350)], [*range(350, 450)]
+        complete(client, [*begin, *gone, *kept])
+        reply = complete(client, [*begin, *kept, 1])
+        assert reply["timings"]["cache_n"] == len(begin) + len(kept)
+        assert len(reply["tokens"]) == 8
+        again = complete(client, [*begin, *kept, 1])
+        assert again["timings"]["cache_n"] == len(begin) + len(kept)
+        assert again["tokens"] == reply["tokens"]
+
+
+def test_where_nothing_can_be_moved_reuse_is_refused(tmp_path: Path) -> None:
+    path = write_tiny_llm(tmp_path / "swa.gguf", sliding_window=32)
+    server = launch("-m", str(path), "--port", "0", "--cache-reuse", "32")
+    try:
+        assert server.wait() != 0
+        assert "--cache-reuse is of no use here" in server.log
+    finally:
+        server.end()
