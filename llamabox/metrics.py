@@ -65,6 +65,7 @@ class _EngineCollector(Collector):
         yield _counter(
             "prompt_cached_tokens_total", "Prompt tokens that the cache saved.", stats.prompt_cached_tokens_total
         )
+        yield from self._host_counters(stats)
         yield _counter("prompt_seconds_total", "Time spent on prompts.", stats.prompt_seconds_total)
         yield _counter("tokens_predicted_total", "Tokens generated.", stats.tokens_predicted_total)
         yield _counter(
@@ -74,6 +75,23 @@ class _EngineCollector(Collector):
         yield _counter("media_total", "Images and stretches of sound computed.", stats.media_total)
         yield _counter("media_encoded_total", "Of these, encoded and not cached.", stats.media_encoded_total)
         yield _counter("preemptions_total", "Sequences that gave up their cells for others.", stats.preemptions_total)
+
+    def _host_counters(self, stats: EngineStats) -> Iterable[Metric]:
+        yield _counter(
+            "host_cache_saved_tokens_total", "Tokens copied from the KV cache to memory.", stats.host_saved_total
+        )
+        yield _counter(
+            "host_cache_restored_tokens_total", "Tokens copied from memory to the KV cache.", stats.host_restored_total
+        )
+        yield _counter(
+            "host_cache_lost_tokens_total", "Tokens that left the KV cache without a copy.", stats.host_lost_total
+        )
+        yield _counter(
+            "host_cache_save_seconds_total", "Time spent on copies to memory.", stats.host_save_seconds_total
+        )
+        yield _counter(
+            "host_cache_restore_seconds_total", "Time spent on copies from memory.", stats.host_restore_seconds_total
+        )
 
     def _gauges(self, stats: EngineStats) -> Iterable[Metric]:
         busy = ratio(stats.busy_slots_total, stats.decode_total)
@@ -89,6 +107,8 @@ class _EngineCollector(Collector):
         yield _gauge("kv_cache_tokens", "Tokens in the KV cache that running requests hold.", stats.kv_cells_active)
         kept = stats.kv_cells_used - stats.kv_cells_active
         yield _gauge("kv_cache_reusable_tokens", "Tokens kept in the KV cache for prompts to come.", kept)
+        yield _gauge("host_cache_bytes", "Memory that holds prompts which left the KV cache.", stats.host_bytes)
+        yield _gauge("host_cache_tokens", "Tokens of these prompts.", stats.host_tokens)
         processing = stats.requests_processing + images.requests_processing
         yield _gauge("requests_processing", "Requests that are running.", processing)
         deferred = stats.requests_deferred + images.requests_deferred

@@ -9,7 +9,6 @@ from cli.option import Option, Section
 from engine.native.options import CacheType
 
 _option = partial(Option, section=Section.COMPLETION)
-_later = partial(_option, available=False)
 
 _CONTEXT = (
     _option(
@@ -110,23 +109,22 @@ _CONTEXT = (
         help="most tokens per second that a request may reserve for itself; 0 = the header is ignored, "
         "-1 = what this machine reaches, measured at start",
     ),
-    _later(
+    _option(
         flags="--cache-reuse",
         kind=Whole(minimum=0),
         metavar="N",
         env="CACHE_REUSE",
-        default="0",
-        refusal="this release reuses prompts by their beginnings only, and that always",
-        help="smallest chunk to reuse by shifting the KV cache",
+        setting="engine.cache_reuse",
+        help="reuse runs of at least N tokens of an older prompt behind the common beginning, moved to where they are "
+        "now: faster, and not quite what computing them gives; 0 = off",
     ),
-    _later(
+    _option(
         flags="--cache-ram",
         kind=Whole(minimum=0),
         metavar="MIB",
         env="CACHE_RAM",
-        default="2048",
-        refusal="this release keeps prompts in the KV cache only",
-        help="main memory for prompts that left the KV cache; 0 = none",
+        setting="engine.cache_ram",
+        help="main memory for prompts that left the KV cache, filled as they leave it; 0 = none",
     ),
     _option(
         flags="--slot-save-path",

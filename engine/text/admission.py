@@ -3,6 +3,7 @@
 from collections.abc import Collection
 
 from engine.text.books import Books
+from engine.text.chunk_reuse import reuse_chunks
 from engine.text.context_shift import drop
 from engine.text.prefix_node import common_prefix
 from engine.text.sequence import Sequence
@@ -31,6 +32,7 @@ def admit(books: Books, now: float, blocked: Collection[str]) -> None:
         if books.running and not _has_room_for(books, sequence, reuse):
             return  # nobody overtakes: else a large prompt could wait for ever
         books.start(sequence, slot, reuse, now)
+        reuse_chunks(books, sequence)
 
 
 def _better_soon(books: Books, sequence: Sequence, reuse: int, blocked: Collection[str]) -> bool:

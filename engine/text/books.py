@@ -6,7 +6,7 @@ Pure bookkeeping over the prefix cache; the rules that use it are in ``engine.te
 from collections import deque
 
 from engine.text.media import last_position, whole
-from engine.text.plan import Limits, SchedulerMemory
+from engine.text.plan import HostPrompts, Limits, SchedulerMemory
 from engine.text.prefix_cache import PrefixCache
 from engine.text.sequence import Sequence, Status
 from engine.text.slots import Remembered, Slots
@@ -15,10 +15,11 @@ from engine.text.slots import Remembered, Slots
 class Books:
     """One set of books. Sequences are in ``waiting`` in order of arrival, in ``running`` in order of admission."""
 
-    def __init__(self, limits: Limits, memory: SchedulerMemory) -> None:
+    def __init__(self, limits: Limits, memory: SchedulerMemory, host: HostPrompts | None = None) -> None:
         self.limits = limits
         self.memory = memory
-        self.cache = PrefixCache(limits.n_seqs, memory)
+        self.host = host
+        self.cache = PrefixCache(limits.n_seqs, memory, host)
         self.waiting: deque[Sequence] = deque()
         self.running: list[Sequence] = []
         self.slots = Slots(limits.n_slots, limits.slot_similarity)
@@ -49,6 +50,14 @@ class Books:
             sequence.tokens, min(self.cache.match(sequence.tokens, sequence.adapters), len(sequence.tokens) - 1)
         )
 
+    def recallable(self, sequence: Sequence, reuse: int) -> int:
+        """How many tokens it can start from with what host memory has behind the first ``reuse``; 0: no more."""
+        if self.host is None or not self.limits.can_reuse or not sequence.request.cache_prompt:
+            return 0
+        upto = min(self.host.reach(sequence.tokens, reuse, sequence.adapters), len(sequence.tokens) - 1)
+        upto = whole(sequence.tokens, upto)
+        return upto if upto > reuse else 0
+
     def spans(self) -> dict[int, int]:
         """Id → n where the KV cache must hold positions 0 … n - 1 for it."""
         spans = self.cache.spans()
@@ -66,10 +75,12 @@ class Books:
         sequence.become(Status.RUNNING)
         sequence.seq = self.cache.attach(sequence.tokens, reuse, sequence.adapters)
         sequence.n_past = reuse
+        sequence.recall_to = self.recallable(sequence, reuse)
         sequence.slot = slot
         if sequence.admitted_at is None:
             sequence.admitted_at = now
             sequence.n_cached = sequence.cells(reuse)
+            sequence.counts_cached = True
         self.slots.take(slot, sequence)
         self.running.append(sequence)
 
@@ -94,11 +105,13 @@ class Books:
         assert seq is not None, "only running sequences restart"
         self.memory.remove(seq, self.cache.length(seq), None)
         self.cache.release(seq)
-        sequence.shifted = False
+        sequence.shifted = sequence.moved = False
         sequence.n_prefill = min(len(sequence.tokens), self.limits.n_ctx_slot)
         reuse = self.reusable(sequence)
         sequence.seq = self.cache.attach(sequence.tokens, reuse, sequence.adapters)
         sequence.n_past = reuse
+        sequence.recall_to = self.recallable(sequence, reuse)
+        sequence.counts_cached = False
 
     # --- cells ---
 
@@ -132,7 +145,7 @@ class Books:
 
     def _may_share(self, sequence: Sequence) -> bool:
         """Whether others may use what it computed."""
-        return self.limits.can_reuse and sequence.request.cache_prompt and not sequence.shifted
+        return self.limits.can_reuse and sequence.request.cache_prompt and not sequence.shifted and not sequence.moved
 
     def _left_by(self, sequence: Sequence) -> Remembered | None:
         """What its slot remembers when it leaves; None if nothing of it stays cached."""
@@ -151,8 +164,10 @@ class Books:
         self.cache.release(seq)
         sequence.seq = None
         sequence.n_past = 0
+        sequence.recall_to = 0
+        sequence.counts_cached = False
         sequence.n_prefill = len(sequence.tokens)
-        sequence.shifted = False
+        sequence.shifted = sequence.moved = False
         sequence.shared_prefix.clear()
 
     # --- checking ---
@@ -169,5 +184,6 @@ class Books:
             assert sequence.seq is not None, "a running sequence without an id"
             assert self.cache.is_active(sequence.seq), "an id that the cache thinks idle"
             assert self.private(sequence) >= 0, "the cache holds more than was computed"
+            assert sequence.recall_to < len(sequence.tokens), "a recalled prompt without a token to compute"
             assert sequence.cells(sequence.n_past) <= self.limits.n_ctx_slot, "a sequence larger than its slot"
         assert all(s.status is Status.WAITING and s.seq is None for s in self.waiting), "a waiting one that holds cells"

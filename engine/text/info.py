@@ -92,5 +92,12 @@ class EngineStats:
     kv_cells: int = 0
     kv_cells_used: int = 0  # by running requests and by the cache
     kv_cells_active: int = 0  # by running requests alone
+    host_bytes: int = 0  # of host memory that hold prompts which left the KV cache
+    host_tokens: int = 0  # of those prompts
+    host_saved_total: int = 0  # tokens copied out of the KV cache
+    host_restored_total: int = 0  # tokens copied into it again
+    host_lost_total: int = 0  # tokens that left it without having been copied
+    host_save_seconds_total: float = 0.0  # of the engine thread
+    host_restore_seconds_total: float = 0.0
     requests_processing: int = 0
     requests_deferred: int = 0

@@ -6,6 +6,7 @@ from typing import Final
 from engine.errors import ModelLoadError, NativeError
 from engine.guidance.grammars import GuidanceGrammars
 from engine.native.adapters import LoraAdapter
+from engine.native.cells import CellCopier
 from engine.native.context import Context
 from engine.native.control_vector import load_control_vector
 from engine.native.model import Model, ModelFacts, Progress
@@ -41,12 +42,14 @@ class LlamaBackend:
         media: MediaOptions | None = None,
         progress: Progress | None = None,
         adapters: AdapterOptions | None = None,
+        copies_cells: bool = False,
     ) -> None:
         """Load the model, unless it is loaded already, with its adapters, and create its context; ``close`` frees all.
 
         ``tune`` may change the context's options once the model is known. Each slot gets an equal share of the
-        context, or with ``whole_context`` as much of it as it needs. Raises ModelLoadError, which names the file and
-        the reason.
+        context, or with ``whole_context`` as much of it as it needs. ``copies_cells``: the last of the context's
+        sequences is kept back for ``cells``, if there are more of them than slots. Raises ModelLoadError, which names
+        the file and the reason.
         """
         self._model = model_options if isinstance(model_options, Model) else Model(model_options, progress)
         adapters = adapters or AdapterOptions()
@@ -64,6 +67,10 @@ class LlamaBackend:
         self._loaded = (self._model.options, context_options, adapters)
         self.vocab: LlamaVocab = self._model.vocab
         self.n_seqs = context_options.n_seq_max
+        self.cells: CellCopier | None = None
+        if copies_cells and self.n_seqs > n_slots:
+            self.n_seqs -= 1
+            self.cells = CellCopier(self._context, self.n_seqs)
         self.grammars = GuidanceGrammars(self.vocab, self._model.lib.llama_tokenize)
         self._batch = self._context.new_batch()
         self._samplers = SamplerFactory(self._context)

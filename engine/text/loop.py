@@ -30,9 +30,11 @@ from engine.text.commands import (
 )
 from engine.text.events import Event, Failed, FinishReason, Notice
 from engine.text.generation import Generation
+from engine.text.host_memory import HostMemory
 from engine.text.info import EngineStats
 from engine.text.masks import Masks
 from engine.text.plan import PlannedMedia, StepPlan
+from engine.text.recall import budget, prepare, recall
 from engine.text.requests import TokenInfo
 from engine.text.scheduler import Scheduler
 from engine.text.sequence import Sequence
@@ -63,6 +65,7 @@ class EngineLoop:
 
     ``publish`` gets all events of a step at once; it must neither block nor raise. ``mask_threads``: how many may
     compute masks while the backend decodes. ``embeddings``: the other kind of work, one batch of it after each step.
+    ``host``: the same that the scheduler has.
     """
 
     def __init__(
@@ -74,6 +77,7 @@ class EngineLoop:
         step_target: float = 0.150,
         mask_threads: int = 0,
         embeddings: EmbeddingWorker | None = None,
+        host: HostMemory | None = None,
         debug: bool = False,
         clock: Callable[[], float] = monotonic,
     ) -> None:
@@ -89,6 +93,7 @@ class EngineLoop:
         self._clock = clock
         self._cost = StepCost()
         self._masks = Masks(mask_threads)
+        self._host = host
         self._slots = SlotKeeper(backend, scheduler.books)
         self._adapters: AdapterSet | None = NO_ADAPTERS  # what the backend decodes with; None: unknown
         self._generations: dict[str, Generation] = {}
@@ -126,7 +131,8 @@ class EngineLoop:
             return
         self._outbox += self._slots.work()
         plan = self._plan()
-        if not plan.runs and plan.media is None and not self.embeddings.pending:
+        recalling = any(sequence.is_recalling for sequence in self.scheduler.running)
+        if not plan.runs and plan.media is None and not self.embeddings.pending and not recalling:
             self._flush()
             self._wait(plan.wake_at)
             return
@@ -232,11 +238,21 @@ class EngineLoop:
         # Texts that wait for their vectors get a batch after this step: both share the time that a step may take.
         target = self._target / 2 if self.embeddings.pending else self._target
         prefill_limit = self._cost.prefill_limit(target, LEAST_PREFILL, limits.n_batch)
+        if self._host is not None:
+            self._copy(self._host, blocked)
         plan = self.scheduler.plan(self._clock(), prefill_limit, blocked)
         if plan.preempted:
             self.stats.preemptions_total += len(plan.preempted)
             log.debug("KV cache full: preempted %d", len(plan.preempted))
         return plan
+
+    def _copy(self, host: HostMemory, blocked: set[str]) -> None:
+        """What this step copies between the KV cache and host memory."""
+        books = self.scheduler.books
+        host.begin_step(budget(books, self._target), self._cost.prefill_token)
+        self.scheduler.admit(self._clock(), blocked)
+        recall(books, host, self._target)
+        prepare(books, host)
 
     def _compute(self, plan: StepPlan) -> None:
         began = self._clock()
@@ -437,6 +453,8 @@ class EngineLoop:
         scheduler, stats = self.scheduler, self.stats
         stats.kv_cells_used = scheduler.cells_used
         stats.kv_cells_active = scheduler.cells_active
+        if self._host is not None:
+            self._host.count(stats)
         stats.requests_processing = len(scheduler.running) + self.embeddings.n_requests
         stats.requests_deferred = len(scheduler.waiting)
 

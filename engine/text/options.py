@@ -20,6 +20,8 @@ class EngineOptions:
     slot_may_use_all: bool = False  # --kv-unified: a slot may use the whole context instead of its share
     continuous_batching: bool = True
     context_shift: bool = True
+    cache_ram: int = 2048  # MiB of host memory for prompts that left the KV cache; 0: none
+    cache_reuse: int = 0  # smallest run of tokens to reuse at another position; 0: off
     numa: Numa = Numa.DISABLED  # chosen once a process, before the model is loaded
     warmup: bool = True
     measure_rate: bool = False  # --tokens-per-second -1: measure the cap before ready

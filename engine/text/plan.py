@@ -7,6 +7,7 @@ import attrs
 from engine.text.adapters import NO_ADAPTERS, AdapterSet
 from engine.text.backend import Run
 from engine.text.media import MediaSpan
+from engine.text.prefix_node import Node
 from engine.text.sequence import Sequence
 
 
@@ -18,6 +19,16 @@ class SchedulerMemory(Protocol):
     def remove(self, seq: int, p0: int, p1: int | None) -> None: ...
 
     def shift(self, seq: int, p0: int, p1: int | None, delta: int) -> None: ...
+
+
+class HostPrompts(Protocol):
+    """Prompts outside the KV cache (see ``engine.text.host_memory``). ``key``: what they were computed with."""
+
+    def leaving(self, node: Node, seq: int, first: int) -> None: ...
+
+    def reach(self, tokens: list[int], held: int, key: AdapterSet) -> int: ...
+
+    def erase(self, tokens: list[int], key: AdapterSet) -> None: ...
 
 
 @attrs.frozen(kw_only=True)
@@ -36,6 +47,7 @@ class Limits:
     tile: int = 1  # mixed batches are filled to a multiple of this many tokens
     n_keep_always: int = 0  # the BOS token that a shift must not drop
     n_adapters: int = 0  # ids of adapters are 0 … n_adapters - 1
+    reuse_chunk: int = 0  # smallest run of an older prompt's tokens to reuse at another position; 0: off
     slot_similarity: float = 0.0  # share of what a slot remembers that must match for it to be preferred; 0: off
 
 

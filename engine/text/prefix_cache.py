@@ -15,7 +15,7 @@ Tokens that a running request generates are its own ("private") and no part of t
 ``extend``. Pure bookkeeping: the ``Memory`` is told what to do, never asked.
 """
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from typing import Protocol
 
 from engine.text.media import weight, whole
@@ -30,11 +30,19 @@ class SharedMemory(Protocol):
     def remove(self, seq: int, p0: int, p1: int | None) -> None: ...
 
 
-class PrefixCache:
-    """The trees, the ids and their states. ``n_seqs`` ids exist, 0 … n_seqs - 1."""
+class Heir(Protocol):
+    """Who is told what is about to be given up, while it is still there (see ``engine.text.host_memory``)."""
 
-    def __init__(self, n_seqs: int, memory: SharedMemory) -> None:
+    def leaving(self, node: Node, seq: int, first: int) -> None:
+        """The tokens from position ``first`` to the node's end go next; ``seq`` holds them."""
+
+
+class PrefixCache:
+    """The trees, the ids and their states. ``n_seqs`` ids exist, 0 … n_seqs - 1. ``heir``: None: nobody asks."""
+
+    def __init__(self, n_seqs: int, memory: SharedMemory, heir: Heir | None = None) -> None:
         self._memory = memory
+        self._heir = heir
         self._roots: dict[Hashable, Node] = {}
         self._free = list(range(n_seqs - 1, -1, -1))  # a stack; the smallest id is taken first
         self._end: dict[int, Node] = {}  # id → node where it ends
@@ -53,6 +61,24 @@ class PrefixCache:
     def length(self, seq: int) -> int:
         """Tokens of its tree that the id holds."""
         return self._end[seq].end
+
+    def idle_paths(self, key: Hashable = ()) -> Iterator[list[int]]:
+        """All tokens of each idle id of a tree."""
+        for seq in sorted(self._end.keys() - self._active):
+            found, tokens = self._end[seq].path()
+            if found == key:
+                yield tokens
+
+    @property
+    def n_free(self) -> int:
+        """Ids that hold nothing."""
+        return len(self._free)
+
+    @property
+    def oldest_idle(self) -> tuple[Node, int] | None:
+        """The leaf that will be given up next, and the id that ends there; None: nothing is idle."""
+        leaf = self._oldest_idle_leaf()
+        return None if leaf is None else (leaf, min(leaf.ends))
 
     @property
     def idle_cells(self) -> int:
@@ -153,6 +179,8 @@ class PrefixCache:
         others = [s for n in node.subtree() for s in n.ends if s != seq]
         if any(s in self._active for s in others):
             return False
+        if self._heir is not None:
+            self._heir.leaving(self._end[seq], seq, keep)
         if node.start < keep:
             node = self._split(node, keep - node.start)
             top = node
@@ -196,7 +224,7 @@ class PrefixCache:
         while alone and node.parent is not None and not node.children and not node.ends & self._active:
             parent = node.parent
             alone = len(parent.children) == 1 and not parent.ends
-            self._trim(node, len(node.tokens))
+            self._trim(node, len(node.tokens), bequeath=False)
             node = parent
 
     # --- checking ---
@@ -249,7 +277,7 @@ class PrefixCache:
 
     def _walk(self, tokens: Sequence[int], key: Hashable) -> tuple[Node, int]:
         """The node where matching ends, and how many of its tokens match."""
-        node, done = self._roots.setdefault(key, Node([], 0, None)), 0
+        node, done = self._roots.setdefault(key, Node([], 0, None, key=key)), 0
         while done < len(tokens):
             child = node.children.get(tokens[done])
             if child is None:
@@ -316,10 +344,12 @@ class PrefixCache:
         idle = (node for seq, node in self._end.items() if seq not in self._active)
         return min(idle, key=lambda node: (node.last_used, node.start), default=None)
 
-    def _trim(self, leaf: Node, n_cells: int) -> int:
+    def _trim(self, leaf: Node, n_cells: int, *, bequeath: bool = True) -> int:
         """Cut ``n_cells`` cells off an idle leaf's end, or all; more where a medium goes. Returns how many."""
         (seq,) = leaf.ends
         kept = whole(leaf.tokens, max(0, len(leaf.tokens) - n_cells))
+        if bequeath and self._heir is not None:
+            self._heir.leaving(leaf, seq, leaf.start + kept)
         cut = weight(leaf.tokens[kept:])
         self.cells -= cut
         if kept:

@@ -1,6 +1,6 @@
 """The nodes of the prefix cache's trees, and the comparison that they are found by."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 
 import attrs
 
@@ -39,6 +39,7 @@ class Node:
     last_used: int = 0
     used_at: int = 0  # the cache's clock then
     cells: int = attrs.field(default=attrs.Factory(lambda node: weight(node.tokens), takes_self=True))
+    key: Hashable = ()  # of a root: what the tree's cells were computed with
 
     @property
     def end(self) -> int:
@@ -55,6 +56,15 @@ class Node:
         while not node.ends:
             node = next(iter(node.children.values()))
         return min(node.ends)
+
+    def path(self) -> tuple[Hashable, list[int]]:
+        """The tree's key, and all tokens from the root to this node's end."""
+        parts: list[list[int]] = []
+        node = self
+        while node.parent is not None:
+            parts.append(node.tokens)
+            node = node.parent
+        return node.key, [token for part in reversed(parts) for token in part]
 
     @property
     def last_position(self) -> int:

@@ -18,7 +18,7 @@ from engine.text.backend import Run
 from engine.text.books import Books
 from engine.text.context_shift import shift
 from engine.text.media import spans_fit
-from engine.text.plan import Batch, Limits, PlannedMedia, PlannedRun, SchedulerMemory, StepPlan
+from engine.text.plan import Batch, HostPrompts, Limits, PlannedMedia, PlannedRun, SchedulerMemory, StepPlan
 from engine.text.prefix_cache import PrefixCache
 from engine.text.requests import GenerationRequest
 from engine.text.sequence import Sequence, Status
@@ -32,12 +32,12 @@ IDLE_AGE = 8192
 class Scheduler:
     """Deterministic: the same calls give the same plans."""
 
-    def __init__(self, limits: Limits, memory: SchedulerMemory) -> None:
+    def __init__(self, limits: Limits, memory: SchedulerMemory, host: HostPrompts | None = None) -> None:
         assert limits.n_seqs >= limits.n_slots, "each slot needs an id of its own"
         assert limits.n_batch >= limits.n_slots, "all decodes must fit one batch"
         assert limits.n_ctx_slot <= limits.n_cells, "one sequence alone must fit"
         self.limits = limits
-        self.books = Books(limits, memory)
+        self.books = Books(limits, memory, host)
         self._arrivals = 0
         self._by_id: dict[str, Sequence] = {}
         self._turns: list[AdapterSet] = []  # the sets that are in use; the next one to be computed with first
@@ -86,15 +86,19 @@ class Scheduler:
 
     # --- a step ---
 
+    def admit(self, now: float, blocked: Collection[str] = ()) -> None:
+        """Give slots to who waits for one, as far as there is room; ``plan`` does so too."""
+        if not self.running:
+            self.books.ceiling = self.limits.n_cells
+        admit(self.books, now, blocked)
+
     def plan(self, now: float, prefill_limit: int, blocked: Collection[str] = ()) -> StepPlan:
         """Admit, make room, and fill a batch.
 
         ``prefill_limit`` is how many prompt tokens a step may take while streams are running (at least 1);
         ``blocked`` are ids of requests whose clients do not read.
         """
-        if not self.running:
-            self.books.ceiling = self.limits.n_cells
-        admit(self.books, now, blocked)
+        self.admit(now, blocked)
         if self.running:
             self.cache.expire(IDLE_AGE)
         decodes, wake_at = self._due_decodes(now, blocked)
@@ -119,6 +123,7 @@ class Scheduler:
         assert sequence.seq is not None, "only running sequences compute"
         assert 0 <= count <= sequence.n_pending, "more computed than asked for"
         sequence.n_past += count
+        sequence.moved = False
         self.cache.clock += count
         self.books.share(sequence, min(sequence.n_past, sequence.n_prefill))
 
@@ -212,7 +217,9 @@ class Scheduler:
         """A step for the medium of whoever has waited longest for one; None where nobody waits, or has room."""
         for sequence in list(self.running):
             span = sequence.next_media
-            if span is None or sequence.status is not Status.RUNNING or sequence.request.id in blocked:
+            if span is None or sequence.is_recalling or sequence.request.id in blocked:
+                continue
+            if sequence.status is not Status.RUNNING:
                 continue
             missing = span.chunk.n_cells - self.books.free_cells
             if missing > 0:
@@ -306,8 +313,8 @@ class Scheduler:
         for sequence in prefills:
             if budget < 1:
                 break
-            if sequence.request.id in blocked or sequence.status is not Status.RUNNING:
-                continue  # is paused, or gave way to an older one
+            if sequence.request.id in blocked or sequence.status is not Status.RUNNING or sequence.is_recalling:
+                continue  # is paused, gave way to an older one, or is to be brought back first
             # The token that samples must wait until it is due; a preempted sequence may have to.
             wanted = min(sequence.n_pending - (sequence.next_due > now), budget, self._most_pending(sequence))
             if wanted < 1:

@@ -39,10 +39,13 @@ class Sequence:
     n_past: int = 0
     n_prefill: int = 0  # leading tokens that are prompt, or are computed again after a preemption
     n_generated: int = 0
-    n_cached: int = 0  # prompt tokens that came from the cache when it was first admitted
+    n_cached: int = 0  # prompt tokens that came from the cache, or from host memory, when it was first admitted
+    counts_cached: bool = False  # it runs for the first time
+    recall_to: int = 0  # tokens up to here are to be brought back from host memory before it computes
     admitted_at: float | None = None
     next_due: float = 0.0  # pacing: not in a batch before this time
     shifted: bool = False  # its cells no longer are what its tokens alone would give
+    moved: bool = False  # its cells got other positions, which the library settles with the next decode
     truncated: bool = False  # some of its context was dropped
     # Common prefix with a running sequence, by that sequence's arrival: both token lists only grow at their ends.
     shared_prefix: dict[int, int] = attrs.field(factory=dict)
@@ -90,6 +93,11 @@ class Sequence:
     @property
     def is_prefilling(self) -> bool:
         return self.n_past < self.n_prefill
+
+    @property
+    def is_recalling(self) -> bool:
+        """Whether tokens of it are still to be brought back from host memory: until then it computes nothing."""
+        return self.recall_to > self.n_past
 
     @property
     def is_decoding(self) -> bool:

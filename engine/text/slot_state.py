@@ -70,5 +70,7 @@ def erase(books: Books, slot: int) -> int:
         return 0
     length = books.cache.match(left.tokens, left.adapters)
     books.cache.erase(left.tokens, left.adapters)
+    if books.host is not None:
+        books.host.erase(left.tokens, left.adapters)
     books.slots.remember(slot, None)
     return length

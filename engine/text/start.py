@@ -18,6 +18,7 @@ from engine.native.model import Model, ModelFacts
 from engine.native.options import ContextOptions, Numa
 from engine.native.projector_check import check_projector
 from engine.text.backend import DecodeStatus, Run
+from engine.text.host_memory import BLOCK, HostMemory
 from engine.text.info import ModelInfo
 from engine.text.llama_backend import LlamaBackend, model_info
 from engine.text.loop import EngineLoop, Publish, Started
@@ -65,7 +66,9 @@ def _start(options: EngineOptions, publish: Publish, model: Model) -> Started:
     reason = why_no_generation(facts)
     backend = _generation(options, model) if reason is None else _no_generation(options, model, reason)
     info = backend.info
-    scheduler = Scheduler(_limits(options, info, backend.n_seqs), backend)
+    limits = _limits(options, info, backend.n_seqs)
+    host = _host_memory(options, backend, limits) if isinstance(backend, LlamaBackend) else None
+    scheduler = Scheduler(limits, backend, host)
     rate = None
     if isinstance(backend, LlamaBackend):
         if options.warmup:
@@ -80,6 +83,7 @@ def _start(options: EngineOptions, publish: Publish, model: Model) -> Started:
         step_target=options.step_target,
         mask_threads=_spare_cores(options.context),
         embeddings=EmbeddingWorker(embedder),
+        host=host,
         debug=options.debug,
     )
     if isinstance(backend, LlamaBackend):
@@ -96,6 +100,7 @@ def _generation(options: EngineOptions, model: Model) -> LlamaBackend:
         whole_context=options.slot_may_use_all,
         adapters=options.adapters,
         media=options.media,
+        copies_cells=options.cache_ram > 0,
     )
 
 
@@ -121,7 +126,8 @@ def _context_for(options: EngineOptions, facts: ModelFacts, context: ContextOpti
     if facts.has_encoder:
         raise ModelLoadError(f"cannot use {options.model.path}: encoder-decoder models are not supported")
     spare = SPARE_SEQUENCES if can_reuse(facts, swa_full=context.swa_full) else 0
-    n_seq_max = min(MOST_SEQUENCES, options.n_parallel + spare)
+    copies = 1 if spare and options.cache_ram else 0  # what cells are copied by way of
+    n_seq_max = min(MOST_SEQUENCES, options.n_parallel + spare + copies)
     return attrs.evolve(context, n_seq_max=n_seq_max, kv_unified=True)
 
 
@@ -134,7 +140,10 @@ def _limits(options: EngineOptions, info: ModelInfo, n_seqs: int) -> Limits:
     reuse = can_reuse(info, swa_full=options.context.swa_full)
     if not reuse and info.no_generation is None:
         hint = "" if info.is_recurrent else "; --swa-full allows it"
-        log.warning("prompts cannot be reused with this model%s", hint)
+        log.warning("prompts can be neither reused nor kept in memory with this model%s", hint)
+    if options.cache_reuse and not (reuse and info.can_shift):
+        reason = "generates no text" if info.no_generation is not None else "cannot move what it has computed"
+        raise ModelLoadError(f"--cache-reuse is of no use here: this model {reason}")
     return Limits(
         n_slots=info.n_slots,
         n_cells=info.n_ctx,
@@ -148,8 +157,22 @@ def _limits(options: EngineOptions, info: ModelInfo, n_seqs: int) -> Limits:
         continuous_batching=options.continuous_batching,
         n_keep_always=1 if info.add_bos else 0,
         n_adapters=len(info.loras),
+        reuse_chunk=options.cache_reuse,
         slot_similarity=options.slot_similarity,
     )
+
+
+def _host_memory(options: EngineOptions, backend: LlamaBackend, limits: Limits) -> HostMemory | None:
+    """Where prompts go that leave the KV cache; None: they are given up, as told or with the reason in the log."""
+    if options.cache_ram == 0 or not limits.can_reuse:  # the latter has been said already
+        return None
+    if backend.cells is None:
+        log.warning("prompts are not kept in memory (--cache-ram): all %d sequences are slots", backend.n_seqs)
+        return None
+    # Of a window the library saves what the last token sees: no block may be longer.
+    n_swa = backend.info.n_swa
+    block_size = min(BLOCK, n_swa) if n_swa else BLOCK
+    return HostMemory(backend.cells, options.cache_ram << 20, block_size=block_size)
 
 
 def _spare_cores(context: ContextOptions) -> int:

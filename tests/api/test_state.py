@@ -140,6 +140,13 @@ async def test_metrics(client: Client, engine: FakeEngine) -> None:
         requests_processing=2,
         requests_deferred=1,
         preemptions_total=3,
+        host_bytes=5000,
+        host_tokens=50,
+        host_saved_total=70,
+        host_restored_total=20,
+        host_lost_total=4,
+        host_save_seconds_total=0.5,
+        host_restore_seconds_total=0.25,
     )
     await client.post("/v1/completions", {"prompt": "hi"})
     await client.post("/v1/completions", b"{")
@@ -166,6 +173,13 @@ async def test_metrics(client: Client, engine: FakeEngine) -> None:
         "kv_cache_tokens": 64,
         "kv_cache_reusable_tokens": 64,
         "preemptions_total": 3,
+        "host_cache_bytes": 5000,
+        "host_cache_tokens": 50,
+        "host_cache_saved_tokens_total": 70,
+        "host_cache_restored_tokens_total": 20,
+        "host_cache_lost_tokens_total": 4,
+        "host_cache_save_seconds_total": 0.5,
+        "host_cache_restore_seconds_total": 0.25,
         "requests_processing": 2,
         "requests_deferred": 1,
         "image_process_seconds_total": 0,

@@ -46,3 +46,10 @@ def test_a_shared_prompt_is_new_in_every_round() -> None:
 def test_text_has_the_asked_number_of_tokens() -> None:
     assert len(BASE.text(300, "x").split()) == 300
     assert len(Prompts(seed=1, scenario="b", round=0, tokens_per_word=2.5).text(300, "x").split()) == 120
+
+
+def test_visitors_have_nothing_in_common() -> None:
+    first, second = (BASE.visitor(number, 100)[0]["content"] for number in (0, 1))
+    assert first[:8] != second[:8]
+    assert len(first.split()) == len(second.split()) == 102
+    assert BASE.visitor(1, 100) == BASE.visitor(1, 100)

@@ -7,11 +7,13 @@ import attrs
 
 from engine.text.commands import Cancel, Command, Submit
 from engine.text.events import Event, Failed, Finished, TerminalEvent, Tokens
+from engine.text.host_memory import HostMemory
 from engine.text.loop import EngineLoop
 from engine.text.plan import Limits
 from engine.text.requests import GenerationRequest
 from engine.text.scheduler import Scheduler
 from tests.engine.fake_backend import FakeBackend, next_token
+from tests.engine.fake_cells import FakeCells
 
 
 class Clock:
@@ -22,6 +24,9 @@ class Clock:
 
     def __call__(self) -> float:
         return self.now
+
+    def on(self, seconds: float) -> None:
+        self.now += seconds
 
 
 class Box:
@@ -98,8 +103,13 @@ def limits_of(backend: FakeBackend, **changes: object) -> Limits:
     )
 
 
+def host_of(backend: FakeBackend, limit: int, clock: Callable[[], float], block_size: int = 8) -> HostMemory:
+    """Host memory of so many bytes; every token is worth keeping."""
+    return HostMemory(FakeCells(backend), limit, block_size=block_size, least=2, clock=clock)
+
+
 class Driver:
-    """A loop on the fake backend; ``boxes`` by request id."""
+    """A loop on the fake backend; ``boxes`` by request id. ``host_bytes``: of host memory for prompts."""
 
     def __init__(
         self,
@@ -107,11 +117,13 @@ class Driver:
         *,
         step_target: float = 0.15,
         mask_threads: int = 0,
+        host_bytes: int = 0,
         **limits: object,
     ) -> None:
         self.backend = backend or FakeBackend()
         self.clock = Clock()
-        self.scheduler = Scheduler(limits_of(self.backend, **limits), self.backend)
+        self.host = host_of(self.backend, host_bytes, self.clock) if host_bytes else None
+        self.scheduler = Scheduler(limits_of(self.backend, **limits), self.backend, self.host)
         self.boxes: dict[str, Box] = {}
         self.batches: list[int] = []  # events of each publish
         self.loop = EngineLoop(
@@ -120,6 +132,7 @@ class Driver:
             self._publish,
             step_target=step_target,
             mask_threads=mask_threads,
+            host=self.host,
             debug=True,
             clock=self.clock,
         )
@@ -171,6 +184,8 @@ class Driver:
         """The books against the cells."""
         self.loop.check_books()
         check_cells(self.backend, self.scheduler)
+        if self.host is not None:
+            self.host.cache.check_integrity()
 
     def check_idle(self) -> None:
         """Nothing of any request is left but its cached tokens."""

@@ -80,16 +80,17 @@ class Game(Driver):
     """
 
     def __init__(
-        self, plan: Sequence[Move], n_cells: int, n_seqs: int, *, continuous: bool, no_room: frozenset[int]
+        self, plan: Sequence[Move], n_cells: int, n_seqs: int, *, continuous: bool, no_room: frozenset[int], host: int
     ) -> None:
         backend = FakeBackend(n_cells=n_cells, n_slots=N_SLOTS, n_ctx_slot=64, n_batch=8, n_seqs=n_seqs)
-        super().__init__(backend, continuous_batching=continuous)
+        super().__init__(backend, continuous_batching=continuous, host_bytes=host)
         self.embedder = FakeEmbedder(make_info(splittable=True, n_batch=8))
         self.loop = EngineLoop(
             backend,
             self.scheduler,
             self._publish,
             embeddings=EmbeddingWorker(self.embedder, self.clock),
+            host=self.host,
             debug=True,
             clock=self.clock,
         )
@@ -254,6 +255,7 @@ GAMES: Final = {
     "n_cells": st.sampled_from([66, 80, 150]),
     "n_seqs": st.sampled_from([N_SLOTS, N_SLOTS + 1, 12]),
     "continuous": st.sampled_from([True, True, False]),
+    "host": st.sampled_from([0, 2_000, 10_000, 1_000_000]),
     "no_room": st.just(frozenset[int]()) | st.frozensets(st.integers(1, 40), max_size=4),
 }
 
@@ -261,9 +263,9 @@ GAMES: Final = {
 @settings(max_examples=150)
 @given(**GAMES)
 def test_everybody_gets_what_is_his_and_nothing_is_left(
-    plan: list[Move], n_cells: int, n_seqs: int, continuous: bool, no_room: frozenset[int]
+    plan: list[Move], n_cells: int, n_seqs: int, continuous: bool, no_room: frozenset[int], host: int
 ) -> None:
-    game = Game(plan, n_cells, n_seqs, continuous=continuous, no_room=no_room)
+    game = Game(plan, n_cells, n_seqs, continuous=continuous, no_room=no_room, host=host)
     game.play()
     game.check_ends()
     game.check_idle()
@@ -275,9 +277,9 @@ def test_everybody_gets_what_is_his_and_nothing_is_left(
 @settings(max_examples=60)
 @given(stop_at=st.integers(0, 25), **GAMES)
 def test_a_stop_at_any_time_ends_everybody_once(
-    stop_at: int, plan: list[Move], n_cells: int, n_seqs: int, continuous: bool, no_room: frozenset[int]
+    stop_at: int, plan: list[Move], n_cells: int, n_seqs: int, continuous: bool, no_room: frozenset[int], host: int
 ) -> None:
-    game = Game(plan, n_cells, n_seqs, continuous=continuous, no_room=no_room)
+    game = Game(plan, n_cells, n_seqs, continuous=continuous, no_room=no_room, host=host)
     for _ in range(stop_at):
         game._make_moves()
         if game.busy:

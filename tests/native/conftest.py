@@ -22,9 +22,12 @@ def make_backend(tiny_model: Path) -> Iterator[MakeBackend]:
     """Makes backends over the tiny model (or ``path``) with context options by name; all are closed at the end."""
     backends: list[LlamaBackend] = []
 
-    def make(*, path: Path = tiny_model, n_slots: int = 1, **options: object) -> LlamaBackend:
+    def make(
+        *, path: Path = tiny_model, n_slots: int = 1, copies_cells: bool = False, **options: object
+    ) -> LlamaBackend:
         defaults = {"n_ctx": 512, "n_batch": 256, "n_ubatch": 64, "n_seq_max": 4}
-        backend = LlamaBackend(ModelOptions(path=str(path)), ContextOptions(**(defaults | options)), n_slots=n_slots)
+        context = ContextOptions(**(defaults | options))
+        backend = LlamaBackend(ModelOptions(path=str(path)), context, n_slots=n_slots, copies_cells=copies_cells)
         backends.append(backend)
         return backend
 

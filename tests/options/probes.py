@@ -150,6 +150,8 @@ PROBES: Mapping[str, Probe | Shown] = {
     "--control-vector-scaled": told_backend("adapters"),
     "--control-vector-layer-range": told_backend("adapters"),
     "--slot-save-path": post("/slots/0?action=erase", None, lambda reply: reply.status == 501),
+    "--cache-ram": Shown("tests/live/test_host_cache.py::test_a_conversation_comes_back_on_the_tiny_model"),
+    "--cache-reuse": started(lambda backend, limits: limits.reuse_chunk),
     "--slot-prompt-similarity": started(lambda backend, limits: limits.slot_similarity),
     "--rpc": Shown("tests/live/test_rpc.py::test_a_model_over_two_servers_says_the_same"),
     "--override-tensor": in_model(lambda params: bool(params.tensor_buft_overrides)),

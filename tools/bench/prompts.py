@@ -60,6 +60,11 @@ class Prompts:
         """A user message of about ``tokens`` tokens."""
         return [{"role": "user", "content": f"{self._nonce('long')}. Summarize: {self.text(tokens, 'long')}"}]
 
+    def visitor(self, number: int, tokens: int) -> list[Message]:
+        """A conversation of about ``tokens`` tokens with nothing in common with any other."""
+        text = self.text(tokens, "visitor", number)
+        return [{"role": "user", "content": f"{self._nonce('visitor', number)}. Summarize: {text}"}]
+
     def opening(self) -> Message:
         """The system message of a conversation."""
         return {"role": "system", "content": f"{self._nonce('talk')}. You are a helpful assistant. Answer at length."}

@@ -24,9 +24,13 @@ class Sizes:
     turn: int = 32
     long_prompt: int = 3000
     idle: int = 64  # connections
+    others: int = 20  # conversations
+    visit: int = 400
 
 
-QUICK = Sizes(single=32, stream=16, shared_prompt=300, shared=8, turns=3, turn=8, long_prompt=800, idle=16)
+QUICK = Sizes(
+    single=32, stream=16, shared_prompt=300, shared=8, turns=3, turn=8, long_prompt=800, idle=16, others=4, visit=400
+)
 
 
 @attrs.frozen
@@ -131,6 +135,20 @@ async def long_arrival(subject: Subject) -> float:
     return longest_gap(streams, probe.sent)
 
 
+async def returning(subject: Subject) -> float:
+    """Time to first token of a conversation's second turn when others came between. Seconds.
+
+    The context is to be smaller than all the conversations together: then it shows who still knows the first one.
+    """
+    prompts, sizes = subject.prompts, subject.sizes
+    messages = prompts.visitor(0, sizes.visit)
+    answer = await chat(subject.address, messages, sizes.turn, Recording())
+    for number in range(sizes.others):
+        await chat(subject.address, prompts.visitor(1 + number, sizes.visit), 2, Recording())
+    messages = [*messages, {"role": "assistant", "content": answer.text}, prompts.turn(0)]
+    return (await chat(subject.address, messages, 2, Recording())).time_to_first
+
+
 async def idle_connections(subject: Subject) -> float:
     """Tokens/s over streams while kept-alive connections sit idle."""
     settled = trio.Event()
@@ -190,4 +208,5 @@ SCENARIOS = (
     _scenario("f", "64 idle connections + 8 streams", "tokens/s", FASTER, Target(1.0, at_least=True), idle_connections),
     _scenario("g", "start to ready", "s", FASTER, Target(2.0, at_least=False), start_to_ready),
     _scenario("h", "memory above the model", "MB", ABOVE, Target(150.0, at_least=False), memory_above_model),
+    _scenario("i", "returning after 20 others, TTFT", "s", SHORTER, Target(1.0, at_least=True), returning),
 )

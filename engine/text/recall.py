@@ -1,0 +1,59 @@
+"""One step's copies between the KV cache and host memory: who was just admitted gets back what it lacks.
+
+Works on the scheduler's books between admission and planning, so that a request computes in the very step in which the
+last of its tokens came back.
+"""
+
+from math import inf
+
+from engine.text.books import Books
+from engine.text.host_memory import HostMemory
+from engine.text.sequence import Sequence
+
+# Share of a step's time that copies may take while somebody else's tokens wait for them.
+_SHARE = 0.25
+
+
+def budget(books: Books, target: float) -> float:
+    """Seconds that copies may take in this step; ``target``: what a step may take while streams are running.
+
+    Without streams nobody but the newcomer waits, and to save what it displaces is cheaper than to compute that again.
+    """
+    return target * _SHARE if any(sequence.is_decoding for sequence in books.running) else inf
+
+
+def recall(books: Books, host: HostMemory, seconds: float) -> None:
+    """Bring back for running sequences what they wait for: first come first served, ``seconds`` of it at most."""
+    until = host.figures.restore_seconds + seconds
+    for sequence in list(books.running):
+        while sequence.is_recalling and host.may_copy and host.figures.restore_seconds < until:
+            if not _bring_back(books, host, sequence):
+                sequence.recall_to = 0  # it computes the rest
+        if not sequence.is_recalling:
+            sequence.recall_to = 0
+
+
+def prepare(books: Books, host: HostMemory) -> None:
+    """Save a block of what will be given up soon, so that it need not be saved when somebody waits for its place."""
+    if books.cache.n_free and books.free_cells >= books.limits.n_batch:
+        return
+    oldest = books.cache.oldest_idle
+    if oldest is not None:
+        host.prepare(*oldest)
+
+
+def _bring_back(books: Books, host: HostMemory, sequence: Sequence) -> bool:
+    """One block. False: it is not there, or finds no room."""
+    assert sequence.seq is not None, "only running sequences are brought back"
+    needed = host.needed(sequence.tokens, sequence.n_past, sequence.adapters)
+    books.cache.evict(max(0, needed - books.free_cells))
+    if not 0 < needed <= books.free_cells:
+        return False
+    end = host.restore(sequence.seq, sequence.tokens, sequence.n_past, sequence.recall_to, sequence.adapters)
+    if end == sequence.n_past:
+        return False
+    sequence.n_past = end
+    books.share(sequence, end)
+    if sequence.counts_cached:
+        sequence.n_cached = sequence.cells(end)
+    return True
