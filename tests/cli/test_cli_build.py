@@ -51,6 +51,8 @@ SAMPLES = {
     "server.slots": {"--slots": True},
     "server.infill": {"--infill": True},
     "server.aliases": {"-a x,y": ("x", "y")},
+    "engine.cache_ram": {"--cache-ram 0": 0, "--cache-ram 512": 512},
+    "engine.cache_reuse": {"--cache-reuse 64": 64},
     "engine.model.rpc_servers": {"--rpc a:1,10.0.0.2:50052": ("a:1", "10.0.0.2:50052")},
     "engine.model.tensor_overrides": {
         r"-ot ffn_.*=CPU -ot a=b=RPC0[h:1],c=CPU": (("ffn_.*", "CPU"), ("a=b", "RPC0[h:1]"), ("c", "CPU")),
