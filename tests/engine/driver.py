@@ -11,6 +11,7 @@ from engine.text.loop import EngineLoop
 from engine.text.plan import Limits
 from engine.text.requests import GenerationRequest
 from engine.text.scheduler import Scheduler
+from engine.text.speculation.speculation import Speculation
 from tests.engine.fake_backend import FakeBackend, next_token
 
 
@@ -107,6 +108,7 @@ class Driver:
         *,
         step_target: float = 0.15,
         mask_threads: int = 0,
+        speculation: Speculation | None = None,
         **limits: object,
     ) -> None:
         self.backend = backend or FakeBackend()
@@ -120,6 +122,7 @@ class Driver:
             self._publish,
             step_target=step_target,
             mask_threads=mask_threads,
+            speculation=speculation,
             debug=True,
             clock=self.clock,
         )
