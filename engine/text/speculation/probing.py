@@ -16,7 +16,8 @@ _GUESS: Final = 0.8
 _MARGIN: Final = 0.03
 # Tokens until one that was not worth asking for is asked for once more: a token of a draft, to see how it does now.
 _FIRST_PAUSE: Final = 32
-_LONGEST_PAUSE: Final = 512
+# And for each token of the prompt, which the drafter may have to compute first.
+_PAUSE_FOR_PROMPT: Final = 4
 
 
 @attrs.define
@@ -62,11 +63,12 @@ class Probing:
     def _is_due(self, sequence: Sequence) -> bool:
         pause = self._pauses.get(sequence)
         if pause is None:
-            self._pauses[sequence] = _Pause(_FIRST_PAUSE, sequence.n_generated + _FIRST_PAUSE)
+            length = max(_FIRST_PAUSE, _PAUSE_FOR_PROMPT * len(sequence.request.prompt))
+            self._pauses[sequence] = _Pause(length, sequence.n_generated + length)
             return False
         if sequence.n_generated < pause.until:
             return False
-        pause.length = min(2 * pause.length, _LONGEST_PAUSE)
+        pause.length = 2 * pause.length
         pause.until = sequence.n_generated + pause.length
         return True
 
