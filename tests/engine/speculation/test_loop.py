@@ -14,6 +14,7 @@ from engine.text.speculation.speculation import DraftRules, Speculation
 from tests.engine.driver import Driver, reference, text_of
 from tests.engine.fake_backend import EOG, FakeBackend, continuation
 from tests.engine.speculation.fake_drafter import FakeDrafter
+from tests.engine.test_media import chunk, request
 
 RIGHT = (99,)
 
@@ -157,6 +158,19 @@ def test_lookup_drafts_what_stood_there_before() -> None:
     assert box.text == text_of(copied)[:-1]
     assert box.finished().timings.draft_n_accepted > 25
     assert backend.n_decodes < 20
+
+
+@pytest.mark.parametrize("n_cells", [32, 256])
+def test_texts_behind_images_are_drafted_too(n_cells: int) -> None:
+    wanted = request("a", "look at ", chunk("cat", 5, 9), " now", max_tokens=30)
+    plain, drafted = Driver(FakeBackend(n_cells=n_cells, n_slots=1)), driver((4, 6), n_cells=n_cells, n_slots=1)
+    plain_box, box = plain.submit(wanted), drafted.submit(wanted)
+    for each in (plain, drafted):
+        each.finish()
+        each.check_idle()
+    assert box.tokens == plain_box.tokens
+    assert box.finished().reason is plain_box.finished().reason
+    assert box.finished().timings.draft_n_accepted > 0
 
 
 def test_no_room_for_a_draft_is_no_reason_to_preempt() -> None:
