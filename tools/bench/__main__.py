@@ -1,9 +1,9 @@
-"""``python -m tools.bench COMMAND``: peer, compare, soak, overhead, json, chat, embed or speculation."""
+"""``python -m tools.bench COMMAND``: peer, compare, soak, overhead, json, chat, embed, http or speculation."""
 
 import sys
 from collections.abc import Callable, Sequence
 
-from tools.bench import chat_layer, compare, embed, overhead, peer, soak, speculation, structured
+from tools.bench import chat_layer, compare, embed, http_path, overhead, peer, soak, speculation, structured
 
 COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "peer": peer.main,
@@ -14,6 +14,7 @@ COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "chat": chat_layer.main,
     "embed": embed.main,
     "speculation": speculation.main,
+    "http": http_path.main,
 }
 
 
