@@ -16,6 +16,7 @@ from cli.images import check_images_only, image_settings
 from cli.kinds import TextFile
 from cli.parse import Given
 from cli.processors import resolve_placement
+from cli.speculation import speculation_settings
 from engine.embedding.options import EmbeddingOptions
 from engine.native.options import AdapterOptions, ContextOptions, ModelOptions, Pooling
 from engine.text.options import EngineOptions
@@ -99,6 +100,7 @@ def _engine(settings: Settings, values: Mapping[str, Given]) -> EngineOptions:
     return attrs.evolve(
         settings.engine,
         context=_context(settings.engine.context, values),
+        speculation=speculation_settings(settings.engine.speculation, values),
         measure_rate=settings.server.tokens_per_second < 0,
     )
 

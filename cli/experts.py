@@ -15,14 +15,17 @@ _MAIN_MEMORY: Final = "CPU"
 
 def with_expert_overrides(engine: EngineOptions, values: Mapping[str, Given]) -> EngineOptions:
     """The options with the overrides that the two flags stand for, after those that were given, which win."""
-    every, first = values.get("--cpu-moe"), values.get("--n-cpu-moe")
+    found = expert_overrides(values.get("--cpu-moe"), values.get("--n-cpu-moe"))
+    overrides = (*engine.model.tensor_overrides, *found)
+    return attrs.evolve(engine, model=attrs.evolve(engine.model, tensor_overrides=overrides)) if found else engine
+
+
+def expert_overrides(every: Given | None, first: Given | None) -> tuple[tuple[str, str], ...]:
+    """The overrides for all experts, or for those of the first layers; none where the flags say nothing."""
     if every and every.value:
-        pattern = _EXPERTS
-    elif first and first.value:
+        return ((_EXPERTS, _MAIN_MEMORY),)
+    if first and first.value:
         # One expression: the library compiles each of them anew for each tensor.
         layers = "|".join(str(layer) for layer in range(first.value))
-        pattern = rf"blk\.(?:{layers}){_EXPERTS}"
-    else:
-        return engine
-    overrides = (*engine.model.tensor_overrides, (pattern, _MAIN_MEMORY))
-    return attrs.evolve(engine, model=attrs.evolve(engine.model, tensor_overrides=overrides))
+        return ((rf"blk\.(?:{layers}){_EXPERTS}", _MAIN_MEMORY),)
+    return ()

@@ -8,7 +8,6 @@ import attrs
 from cli.kinds import Kind, Switch
 
 ENV_PREFIX: Final = "LLAMA_ARG_"
-NO_DRAFT: Final = "there is no draft model yet whose placement it could change"
 
 
 class Section(enum.Enum):

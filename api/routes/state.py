@@ -112,7 +112,7 @@ def _meta(services: Services) -> dict[str, Any] | None:
         "ctx_shift": services.settings.engine.context_shift and services.text.info.can_shift,
         "support_vision": services.text.info.vision,
         "support_audio": services.text.info.audio,
-        "support_speculative": False,
+        "support_speculative": services.text.info.speculative,
         "support_tool_calls": services.text.info.no_generation
         is None,  # where the template shows no tools, the prompt does
         "support_reasoning": services.prompts is not None and services.prompts.reasons,
@@ -160,7 +160,7 @@ def _slot(services: Services, state: SlotState) -> dict[str, Any]:
         "state": int(busy),
         "is_processing": busy,
         "is_prefilling": state.is_prefilling,
-        "speculative": False,
+        "speculative": services.text is not None and services.text.info.speculative,
         "n_ctx": state.n_ctx,
         "n_past": state.n_past,
         "n_prompt_tokens": state.n_prompt,

@@ -6,11 +6,10 @@ from typing import Final
 from cli import forms
 from cli import placement_forms as placement
 from cli.kinds import Form, Whole, Words, members
-from cli.option import NO_DRAFT, Option, Section
+from cli.option import Option, Section
 from engine.native.options import Numa, SplitMode
 
 _option = partial(Option, section=Section.COMPLETION)
-_later = partial(_option, available=False)
 _threads = Whole(minimum=1, maximum=512, also=(-1,), none=-1)
 
 
@@ -140,13 +139,13 @@ _DEVICES = (
         default="0",
         help="the same for the first N layers",
     ),
-    _later(flags="-cmoed --cpu-moe-draft", help="--cpu-moe for the draft model", refusal=NO_DRAFT),
-    _later(
+    _option(flags="-cmoed --cpu-moe-draft", default="off", help="--cpu-moe for the draft model"),
+    _option(
         flags="-ncmoed --n-cpu-moe-draft",
-        kind=Whole(minimum=0),
+        kind=Whole(minimum=0, maximum=1000),
         metavar="N",
+        default="0",
         help="--n-cpu-moe for the draft model",
-        refusal=NO_DRAFT,
     ),
 )
 

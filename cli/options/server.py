@@ -6,11 +6,10 @@ from typing import Final
 from cli import forms
 from cli import placement_forms as placement
 from cli.kinds import FILE, POSITIVE, Form, Switch, Whole, names, on_off_auto, text
-from cli.option import NO_DRAFT, Option, Section
+from cli.option import Option, Section
 from engine.native.options import FlashAttention
 
 _option = partial(Option, section=Section.SERVER)
-_later = partial(_option, available=False)
 
 _LISTENING = (
     _option(
@@ -302,13 +301,14 @@ _PLACEMENT = (
         default="none",
         help="place tensors whose name matches in a buffer type (see --list-buffer-types); the first match counts",
     ),
-    _later(
+    _option(
         flags="-otd --override-tensor-draft",
         kind=Form("PATTERN=BUFFER_TYPE by comma, PATTERN an ECMAScript regular expression", placement.overrides),
         metavar="PATTERN=TYPE,...",
+        setting="engine.speculation.model.tensor_overrides",
         repeat=True,
+        default="none",
         help="the same for the draft model",
-        refusal=NO_DRAFT,
     ),
 )
 

@@ -5,69 +5,81 @@ from typing import Final
 
 from cli import forms
 from cli.kinds import FILE, SHARE, Form, Whole
-from cli.option import NO_DRAFT, Option, Section
+from cli.option import Option, Section
 
-_later = partial(
-    Option,
-    section=Section.SPECULATIVE,
-    available=False,
-    refusal="speculative decoding is not part of this release",
-)
+_option = partial(Option, section=Section.SPECULATIVE)
 
 SPECULATIVE: Final = (
-    _later(
+    _option(
         flags="--draft-max --draft --draft-n",
         kind=Whole(minimum=0),
         metavar="N",
         env="DRAFT_MAX",
-        default="16",
-        help="most tokens of a draft",
+        setting="engine.speculation.longest",
+        help="most tokens of a draft; 0 = nothing is drafted",
     ),
-    _later(
+    _option(
         flags="--draft-min --draft-n-min",
         kind=Whole(minimum=0),
         metavar="N",
         env="DRAFT_MIN",
-        default="5",
-        help="fewest tokens of a draft",
+        setting="engine.speculation.least",
+        help="fewest tokens of a draft: where fewer are worth checking, none is checked",
     ),
-    _later(
+    _option(
         flags="--draft-p-min",
         kind=SHARE,
         metavar="N",
         env="DRAFT_P_MIN",
-        default="0.9",
-        help="least probability of a drafted token",
+        setting="engine.speculation.least_probability",
+        help="a draft ends where the draft model is less sure than this",
     ),
-    _later(
+    _option(
         flags="-md --model-draft",
         kind=FILE,
         metavar="FILE",
         env="MODEL_DRAFT",
+        setting="engine.speculation.model.path",
+        default="none",
         help="draft model with the same vocabulary",
     ),
-    _later(
+    _option(
         flags="-devd --device-draft",
         kind=Form("device names by comma, or none", forms.devices),
         metavar="NAME,...",
+        setting="engine.speculation.model.devices",
+        default="all",
         help="devices of the draft model",
-        refusal=NO_DRAFT,
     ),
-    _later(
+    _option(
         flags="-ngld --gpu-layers-draft --n-gpu-layers-draft",
         kind=Whole(minimum=-1),
         metavar="N",
-        help="layers of the draft model to place on devices",
-        refusal=NO_DRAFT,
+        setting="engine.speculation.model.n_gpu_layers",
+        help="layers of the draft model to place on devices, -1 = all",
     ),
-    _later(
+    _option(
         flags="--lookup-ngram-min",
         kind=Whole(minimum=0, maximum=4),
         metavar="N",
         env="LOOKUP_NGRAM_MIN",
-        default="0",
-        help="shortest n-gram to look up in the text so far; 0 = off",
+        setting="engine.speculation.lookup_ngram_min",
+        help="draft what stood behind the last tokens before: so many of them must match; 0 = off",
     ),
-    _later(flags="-lcs --lookup-cache-static", kind=FILE, metavar="FILE", help="n-grams to look up, only read"),
-    _later(flags="-lcd --lookup-cache-dynamic", kind=FILE, metavar="FILE", help="n-grams to look up and to collect"),
+    _option(
+        flags="-lcs --lookup-cache-static",
+        kind=FILE,
+        metavar="FILE",
+        setting="engine.speculation.lookup_static",
+        default="none",
+        help="n-grams to look up, a file of llama.cpp's lookup tools that is only read",
+    ),
+    _option(
+        flags="-lcd --lookup-cache-dynamic",
+        kind=FILE,
+        metavar="FILE",
+        setting="engine.speculation.lookup_dynamic",
+        default="none",
+        help="n-grams to look up and to collect, saved at shutdown and every few minutes; the file may be missing",
+    ),
 )

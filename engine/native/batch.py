@@ -54,10 +54,12 @@ class Batch:
         tokens: Sequence[int] | np.ndarray[Any, Any],
         *,
         logits: bool,
+        n_before: int = 0,
         all_outputs: bool = False,
     ) -> int:
         """Append ``tokens`` of ``seq`` at positions ``start`` …; ``logits`` asks for the last one's logits.
 
+        ``n_before``: so many tokens before the last one have theirs asked for as well.
         ``all_outputs`` asks for the output of every token, as embeddings need it.
 
         Returns the batch index of the last token. Raises ValueError, and changes nothing, when the run is empty or
@@ -80,7 +82,7 @@ class Batch:
         np.add(self._offsets[:n], start, out=self._positions[first:last])
         self._seqs[first:last] = self._id_addresses[seq]
         self._logits[first:last] = all_outputs
-        self._logits[last - 1] = logits or all_outputs
+        self._logits[max(first, last - 1 - n_before) : last] = logits or all_outputs
         self.native.n_tokens = last
         return int(last - 1)
 

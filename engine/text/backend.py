@@ -28,13 +28,20 @@ class DecodeStatus(enum.Enum):
 class Run:
     """Consecutive tokens of one sequence in a batch, at positions ``start``, ``start + 1`` …
 
-    ``logits`` asks for the logits of the LAST token; they are found at the run's last batch index.
+    ``logits`` asks for the logits of the LAST token; they are found at the run's last batch index. The last
+    ``n_drafted`` tokens are guesses: the logits of each of them, and of the token before them, are asked for too.
     """
 
     seq: int
     start: int
     tokens: Sequence[int]
     logits: bool
+    n_drafted: int = 0
+
+    @property
+    def n_own(self) -> int:
+        """Tokens that are no guesses."""
+        return len(self.tokens) - self.n_drafted
 
 
 class Vocab(Protocol):

@@ -43,6 +43,7 @@ class Generation:
         self._last_at = 0.0
         self._has_new_line = False
         self._outdented = False
+        self._draft_n = self._draft_n_accepted = 0
 
     @property
     def prompt_seconds(self) -> float:
@@ -81,6 +82,11 @@ class Generation:
             self._stopping_word = fed.stop
             return FinishReason.WORD
         return None
+
+    def count_draft(self, n_drafted: int, n_accepted: int) -> None:
+        """So many drafted tokens were checked, and so many of them were right."""
+        self._draft_n += n_drafted
+        self._draft_n_accepted += n_accepted
 
     def tokens_event(self) -> Tokens | None:
         """The text that may be sent since the last event; None while there is none."""
@@ -134,6 +140,8 @@ class Generation:
             queue_ms=(admitted - sequence.submitted_at) * 1e3,
             predicted_n=sequence.n_generated,
             predicted_ms=self.predicted_seconds * 1e3,
+            draft_n=self._draft_n,
+            draft_n_accepted=self._draft_n_accepted,
         )
 
     def _pop_sent(self) -> list[_Held]:

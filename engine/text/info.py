@@ -54,6 +54,7 @@ class ModelInfo:
     no_generation: str | None = None  # why the model cannot generate text; None: it can
     vision: bool = False  # takes images
     audio: bool = False  # takes sound
+    speculative: bool = False  # tokens are drafted
 
 
 @attrs.frozen(kw_only=True)

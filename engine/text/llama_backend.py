@@ -143,7 +143,7 @@ class LlamaBackend:
         """
         self._batch.clear()
         for run in runs:
-            self._batch.add_run(run.seq, run.start, run.tokens, logits=run.logits)
+            self._batch.add_run(run.seq, run.start, run.tokens, logits=run.logits, n_before=run.n_drafted)
         return _STATUS[self._context.decode(self._batch)]
 
     @property

@@ -7,6 +7,7 @@ generations, and whether each request gets its one terminal event is to be read 
 import logging
 import queue
 from collections.abc import Callable
+from collections.abc import Sequence as Row
 from time import monotonic
 
 import attrs
@@ -33,12 +34,13 @@ from engine.text.generation import Generation
 from engine.text.host_memory import HostMemory
 from engine.text.info import EngineStats
 from engine.text.masks import Masks
+from engine.text.next_tokens import NextTokens
 from engine.text.plan import PlannedMedia, StepPlan
 from engine.text.recall import budget, prepare, recall
-from engine.text.requests import TokenInfo
 from engine.text.scheduler import Scheduler
 from engine.text.sequence import Sequence
 from engine.text.slot_keeper import SlotKeeper
+from engine.text.speculation.speculation import Speculation
 from engine.text.steering import steering_for
 from engine.text.step_cost import StepCost
 
@@ -66,6 +68,7 @@ class EngineLoop:
     ``publish`` gets all events of a step at once; it must neither block nor raise. ``mask_threads``: how many may
     compute masks while the backend decodes. ``embeddings``: the other kind of work, one batch of it after each step.
     ``host``: the same that the scheduler has.
+    ``speculation``: who drafts; it is closed with the loop.
     """
 
     def __init__(
@@ -78,6 +81,7 @@ class EngineLoop:
         mask_threads: int = 0,
         embeddings: EmbeddingWorker | None = None,
         host: HostMemory | None = None,
+        speculation: Speculation | None = None,
         debug: bool = False,
         clock: Callable[[], float] = monotonic,
     ) -> None:
@@ -94,6 +98,8 @@ class EngineLoop:
         self._cost = StepCost()
         self._masks = Masks(mask_threads)
         self._host = host
+        self._speculation = speculation or Speculation()
+        self._next_tokens = NextTokens(backend.vocab, scheduler, self._masks, clock)
         self._slots = SlotKeeper(backend, scheduler.books)
         self._adapters: AdapterSet | None = NO_ADAPTERS  # what the backend decodes with; None: unknown
         self._generations: dict[str, Generation] = {}
@@ -119,8 +125,9 @@ class EngineLoop:
             self.close()
 
     def close(self) -> None:
-        """End the threads that compute masks; ``run`` does so at its end."""
+        """End the threads that compute masks, and what drafts; ``run`` does so at its end."""
         self._masks.close()
+        self._speculation.close()
 
     def step(self) -> None:
         """One turn; waits for a command when there is nothing to compute."""
@@ -183,6 +190,7 @@ class EngineLoop:
 
     def _wait(self, wake_at: float | None) -> None:
         self._update_gauges()
+        self._speculation.idle()
         if self._debug and not self.scheduler.running:
             self.check_books()
         try:
@@ -244,7 +252,7 @@ class EngineLoop:
         if plan.preempted:
             self.stats.preemptions_total += len(plan.preempted)
             log.debug("KV cache full: preempted %d", len(plan.preempted))
-        return plan
+        return self._speculation.extend(plan, self.scheduler, self._generations, self._backend.vocab, self._masks)
 
     def _copy(self, host: HostMemory, blocked: set[str]) -> None:
         """What this step copies between the KV cache and host memory."""
@@ -268,13 +276,21 @@ class EngineLoop:
             case DecodeStatus.OK:
                 self._decoded(plan)
                 # Sampling and publishing count too: it is the whole step that must meet the target.
-                self._cost.measured(plan.n_decode, plan.n_prefill, self._clock() - began)
+                self._measured(plan, self._clock() - began)
             case DecodeStatus.ABORTED:
                 self._aborted(plan)
             case DecodeStatus.NO_ROOM:
-                self._no_room([planned.sequence for planned in plan.runs])
+                if plan.n_drafted:
+                    self._speculation.pause()  # nobody is to give way for a guess
+                else:
+                    self._no_room([planned.sequence for planned in plan.runs])
             case _:
                 raise AssertionError(f"not a status: {status!r}")
+
+    def _measured(self, plan: StepPlan, seconds: float) -> None:
+        if not plan.n_drafted:
+            self._cost.measured(plan.n_decode, plan.n_prefill, seconds)
+        self._speculation.measured(plan, seconds, self._cost.prefill_token)
 
     def _compute_media(self, planned: PlannedMedia) -> None:
         """Encode and decode one image or sound: the others wait for as long as that takes, and go first afterwards."""
@@ -316,13 +332,13 @@ class EngineLoop:
             sequence, run = planned.sequence, planned.run
             index += len(run.tokens)
             was_prefilling = sequence.is_prefilling
-            computed_prompt += len(run.tokens) if was_prefilling else 0
-            self.scheduler.computed(sequence, len(run.tokens))
+            computed_prompt += run.n_own if was_prefilling else 0
+            self.scheduler.computed(sequence, run.n_own)
             generation = self._generations[sequence.request.id]
             if run.logits and sequence.request.max_tokens == 0:
                 self._finish(generation, FinishReason.LIMIT)  # only the prompt was to be computed
             elif run.logits:
-                self._sample(generation, index)
+                self._sample(generation, index - run.n_drafted, run.tokens[run.n_own :])
             elif was_prefilling and sequence.request.report_progress:
                 self._post(generation, generation.progress_event(self._clock()))
         self.stats.decode_total += 1
@@ -330,65 +346,23 @@ class EngineLoop:
         self.stats.prompt_tokens_total += computed_prompt
         self._update_gauges()
 
-    def _sample(self, generation: Generation, index: int) -> None:
-        """Find the next token from the logits at ``index``, and the tokens that are forced to follow it."""
-        sequence, steering = generation.sequence, generation.steering
-        if steering is not None:
-            self._masks.wait(sequence)
-            if steering.complete:  # a grammar of the empty text
-                self._finish(generation, FinishReason.EOS)
-                return
-        try:
-            token, info = self._next(generation, index)
-        except EngineError as error:
-            self._fail(generation, error)
-            return
-        now = self._clock()
+    def _sample(self, generation: Generation, index: int, draft: Row[int]) -> None:
+        """Find the next tokens from the logits at ``index`` and behind it, and say so."""
+        sequence = generation.sequence
         first = sequence.n_generated == 0
-        if first and sequence.request.report_progress:
-            self._post(generation, generation.progress_event(now))
-        reason = self._take(generation, token, info, now)
-        if first:
+        found = self._next_tokens.find(generation, index, draft)
+        self._speculation.observe(sequence, found.tokens)
+        if first and found.tokens:
+            if sequence.request.report_progress:
+                self._post(generation, generation.progress_event(self._clock()))
             self.stats.prompt_seconds_total += generation.prompt_seconds
             self.stats.prompt_cached_tokens_total += sequence.n_cached
-        if steering is not None:
-            while reason is None and (forced := steering.forced()) is not None:
-                generation.sampler.accept((forced,))
-                reason = self._take(generation, forced, None, now)
-        if reason is None:
-            event = generation.tokens_event()
-            if event is not None:
-                self._post(generation, event)
-            return
-        self._finish(generation, reason)
-
-    def _next(self, generation: Generation, index: int) -> tuple[int, TokenInfo | None]:
-        sampler, steering = generation.sampler, generation.steering
-        if steering is None:
-            return sampler.sample(index)
-        forced = steering.forced()
-        if forced is None:
-            return sampler.sample(index, steering.mask())
-        sampler.accept((forced,))
-        return forced, None
-
-    def _take(self, generation: Generation, token: int, info: TokenInfo | None, now: float) -> FinishReason | None:
-        """The sequence has got a token. Returns why it is over, if it is."""
-        sequence, vocab = generation.sequence, self._backend.vocab
-        request, is_end = sequence.request, vocab.is_eog(token)
-        self.scheduler.append(sequence, token, now)
-        piece = vocab.piece(token, special=request.special or token in request.visible)
-        reason = generation.take(token, info, piece, is_end, now)
-        if reason is not None:
-            return reason
-        if generation.steering is not None:
-            generation.steering.accept(token, piece)
-            if generation.steering.complete:
-                return FinishReason.EOS
-        if self.scheduler.must_end(sequence):
-            sequence.truncated = True
-            return FinishReason.LIMIT
-        return None
+        if found.error is not None:
+            self._fail(generation, found.error)
+        elif found.reason is not None:
+            self._finish(generation, found.reason)
+        elif (event := generation.tokens_event()) is not None:
+            self._post(generation, event)
 
     def _aborted(self, plan: StepPlan) -> None:
         """Whole ubatches are computed: ask the library how far each sequence came."""
@@ -396,7 +370,9 @@ class EngineLoop:
             sequence, run = planned.sequence, planned.run
             _, last = self._backend.span(run.seq)
             done = max(0, min(len(run.tokens), last + 1 - run.start))
-            self.scheduler.computed(sequence, done)
+            self.scheduler.computed(sequence, min(done, run.n_own))
+            if done > run.n_own:
+                self.scheduler.checked(sequence, 0, run.n_drafted)
             if sequence.n_pending == 0:
                 self.scheduler.step_back(sequence)
 
@@ -428,6 +404,7 @@ class EngineLoop:
         self.scheduler.end(generation.sequence)
         generation.sampler.close()
         self._masks.remove(generation.sequence)
+        self._speculation.forget(generation.sequence)
         del self._generations[generation.sequence.request.id]
 
     def _forget_all(self) -> None:

@@ -4,6 +4,7 @@ import attrs
 
 from engine.embedding.options import EmbeddingOptions
 from engine.native.options import AdapterOptions, ContextOptions, MediaOptions, ModelOptions, Numa
+from engine.text.speculation.options import SpeculationOptions
 
 
 @attrs.frozen(kw_only=True)
@@ -15,6 +16,7 @@ class EngineOptions:
     adapters: AdapterOptions = attrs.field(factory=AdapterOptions)
     embedding: EmbeddingOptions = attrs.field(factory=EmbeddingOptions)
     media: MediaOptions = attrs.field(factory=MediaOptions)
+    speculation: SpeculationOptions = attrs.field(factory=SpeculationOptions)
     n_parallel: int = 1  # slots
     slot_similarity: float = 0.5  # --slot-prompt-similarity
     slot_may_use_all: bool = False  # --kv-unified: a slot may use the whole context instead of its share

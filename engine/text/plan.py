@@ -80,11 +80,15 @@ class StepPlan:
 
     @property
     def n_decode(self) -> int:
-        return sum(1 for planned in self.runs if len(planned.run.tokens) == 1)
+        return sum(1 for planned in self.runs if planned.run.n_own == 1)
 
     @property
     def n_prefill(self) -> int:
-        return sum(len(planned.run.tokens) for planned in self.runs if len(planned.run.tokens) > 1)
+        return sum(planned.run.n_own for planned in self.runs if planned.run.n_own > 1)
+
+    @property
+    def n_drafted(self) -> int:
+        return sum(planned.run.n_drafted for planned in self.runs)
 
 
 @attrs.define

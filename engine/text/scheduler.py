@@ -2,6 +2,7 @@
 
 Each step: ``plan`` (admit, make room, fill a batch) → the caller decodes → ``computed`` per run → the caller samples →
 ``append`` or ``end`` per sequence. Tokens that are forced are appended behind the sampled one, and computed in one run.
+Drafted tokens may be put behind a run of the plan; ``checked`` says what became of them.
 Rules (design.md, invariants 6 to 9): decodes go first, forced tokens next, prefill fills the rest, first come first
 served; a prompt whose prefix is being computed right now waits for it; a full KV cache first loses what is idle, then
 preempts the youngest. A batch computes with one set of adapters; sets with due work take turns. Admission, batch,
@@ -126,6 +127,20 @@ class Scheduler:
         sequence.moved = False
         self.cache.clock += count
         self.books.share(sequence, min(sequence.n_past, sequence.n_prefill))
+
+    def room_for_drafts(self, n_planned: int, wanted: int) -> int:
+        """Cells for drafts beside ``n_planned`` others, at most ``wanted``: nobody is preempted for them."""
+        free = self.books.free_cells - n_planned
+        if free < wanted:
+            free += self.cache.evict(wanted - free)
+        return max(0, min(free, wanted))
+
+    def checked(self, sequence: Sequence, n_right: int, n_drafted: int) -> None:
+        """Drafted tokens are in the KV cache: the first ``n_right`` stay, they have been appended; the others go."""
+        assert sequence.seq is not None, "only running sequences compute"
+        self.computed(sequence, n_right)
+        if n_right < n_drafted:
+            self.books.memory.remove(sequence.seq, sequence.n_past, None)
 
     def step_back(self, sequence: Sequence) -> None:
         """Take the newest token out of the KV cache again: it is to be computed once more, for its logits."""

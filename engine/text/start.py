@@ -26,6 +26,8 @@ from engine.text.options import EngineOptions
 from engine.text.plan import Limits
 from engine.text.requests import SamplingParams
 from engine.text.scheduler import Scheduler
+from engine.text.speculation.options import SpeculationOptions
+from engine.text.speculation.start import open_speculation
 
 log = logging.getLogger("engine.text")
 
@@ -76,6 +78,7 @@ def _start(options: EngineOptions, publish: Publish, model: Model) -> Started:
         rate = _measure_rate(backend) if options.measure_rate else None
     if embedder is not None and options.warmup:
         embedder.warmup()
+    speculation = open_speculation(_drafting(options, model), backend, options.context, step_target=options.step_target)
     loop = EngineLoop(
         backend,
         scheduler,
@@ -84,11 +87,20 @@ def _start(options: EngineOptions, publish: Publish, model: Model) -> Started:
         mask_threads=_spare_cores(options.context),
         embeddings=EmbeddingWorker(embedder),
         host=host,
+        speculation=speculation,
         debug=options.debug,
     )
+    if speculation.enabled:
+        backend.info = attrs.evolve(backend.info, speculative=True)
     if isinstance(backend, LlamaBackend):
         backend.grammars.prepare()  # last: it takes a second, for which neither start nor measurement should pay
     return Started(backend, loop, rate)
+
+
+def _drafting(options: EngineOptions, model: Model) -> SpeculationOptions:
+    """The options for drafts, with a draft model that is read as the model is."""
+    read_alike = {name: getattr(model.options, name) for name in ("use_mmap", "use_mlock", "extra_buffers")}
+    return attrs.evolve(options.speculation, model=attrs.evolve(options.speculation.model, **read_alike))
 
 
 def _generation(options: EngineOptions, model: Model) -> LlamaBackend:

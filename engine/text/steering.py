@@ -96,6 +96,12 @@ class Steering:
         self._refill()
         return self._queue[0] if self._queue else None
 
+    def allowed(self, tokens: Sequence[int]) -> int:
+        """How many of the tokens may come next, in this order, as far as the grammar knows."""
+        if self.phase is not Phase.ACTIVE or self._matcher is None or not tokens:
+            return len(tokens)
+        return self._matcher.validate(tokens)
+
     def accept(self, token: int, piece: bytes) -> None:
         """The generation has got a token, forced or sampled; ``piece`` are its visible bytes."""
         if self._queue and self._queue.popleft() != token:
@@ -118,7 +124,7 @@ class Steering:
         if self._thinking is not None and self._thinking.due:
             end = self._thinking.end
             # A grammar that holds already has the last word: if it is not yet the time, the next token may be it.
-            if self._allowed(end) == len(end):
+            if self.allowed(end) == len(end):
                 self._thinking.close()
                 self._queue.extend(end)
                 return
@@ -135,11 +141,11 @@ class Steering:
             self._thinking.close()  # who begins a call or an answer has thought enough
         if not found.tokens:
             pass
-        elif not found.skip and self._allowed(found.tokens) == len(found.tokens):
+        elif not found.skip and self.allowed(found.tokens) == len(found.tokens):
             self._consume(found.tokens)
         else:
             self._catch_up(found)
-        kept = self._allowed(tuple(self._queue))
+        kept = self.allowed(tuple(self._queue))
         while len(self._queue) > kept:
             self._queue.pop()
 
@@ -150,17 +156,11 @@ class Steering:
         rest = (*self._matcher.tokenize(first[found.skip :]), *found.tokens[1:])
         whole = self._matcher.tokenize(b"".join((first[found.skip :], *others)))
         for tokens in (rest, whole):
-            if self._allowed(tokens) == len(tokens):
+            if self.allowed(tokens) == len(tokens):
                 self._consume(tokens)
                 return
         log.debug("a grammar is given up: the text that woke it does not begin it")
         self.phase = Phase.DONE
-
-    def _allowed(self, tokens: Sequence[int]) -> int:
-        """How many of the tokens may come next."""
-        if self.phase is not Phase.ACTIVE or self._matcher is None or not tokens:
-            return len(tokens)
-        return self._matcher.validate(tokens)
 
     def _consume(self, tokens: Sequence[int]) -> None:
         assert self._matcher is not None, "only a grammar takes tokens"

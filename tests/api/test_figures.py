@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 from api.figures import merge, timings_json, usage
 from api.logprobs import chat_logprobs, native_probs
 from engine.text.events import Timings
+from engine.text.info import EngineStats
 from engine.text.requests import TokenInfo
+from llamabox.metrics import Metrics
 
 MS = st.floats(allow_nan=True, allow_infinity=True)
 COUNTS = st.integers(0, 10**6)
@@ -41,6 +43,23 @@ def test_choices_of_a_prompt_count_it_once() -> None:
     told = usage([first, second], 2)
     assert told["tokens_per_second"] == 6 / 40.0 * 1e3
     assert told["draft_tokens_acceptance"] == 0.75
+
+
+def test_drafted_tokens_reach_the_metrics() -> None:
+    metrics = Metrics(EngineStats)
+    metrics.count_generation(Timings(predicted_n=9, draft_n=8, draft_n_accepted=5))
+    metrics.count_generation(Timings(predicted_n=9, draft_n=2))
+    lines = metrics.expose().decode().splitlines()
+    assert "llamabox:tokens_drafted_total 10.0" in lines
+    assert "llamabox:tokens_drafted_accepted_total 5.0" in lines
+
+
+def test_drafted_tokens_are_in_usage_and_timings() -> None:
+    timings = Timings(predicted_n=9, draft_n=8, draft_n_accepted=5)
+    details = usage([timings], 1)["completion_tokens_details"]
+    assert (details["accepted_prediction_tokens"], details["rejected_prediction_tokens"]) == (5, 3)
+    assert (timings_json(timings)["draft_n"], timings_json(timings)["draft_n_accepted"]) == (8, 5)
+    assert "draft_n" not in timings_json(Timings(predicted_n=9))
 
 
 def test_an_impossible_token_has_a_number() -> None:

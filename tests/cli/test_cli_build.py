@@ -205,16 +205,19 @@ def test_available_options_reach_the_settings(model: str, path: str, arguments: 
 def test_every_available_option_with_a_setting_has_a_sample():
     placements = {o.setting for o in OPTIONS if o.setting and o.setting.startswith("engine.context.placement")}
     assert len(placements) == 8  # tests/cli/test_cli_processors.py is about these
+    drafts = {o.setting for o in OPTIONS if o.setting and o.setting.startswith("engine.speculation")}
+    assert len(drafts) == 10  # tests/cli/test_cli_speculation.py is about these
     assert {
         o.setting for o in OPTIONS if o.available and o.setting
-    } == SAMPLES.keys() | WITH_FILES | SOURCES | placements
+    } == SAMPLES.keys() | WITH_FILES | SOURCES | placements | drafts
 
 
 def test_available_options_without_a_setting_are_known():
     names = {o.name for o in OPTIONS if o.available and not o.setting}
     assert names == {
         "--help", "--version", "--system-info", "--list-devices", "--list-buffer-types",
-        "--api-key-file", "--defrag-thold", "--escape", "--cpu-moe", "--n-cpu-moe", "--rpc-server-reserve-memory",
+        "--api-key-file", "--defrag-thold", "--escape", "--cpu-moe", "--n-cpu-moe",
+        "--cpu-moe-draft", "--n-cpu-moe-draft", "--rpc-server-reserve-memory",
         "--image-free-compute-memory-immediately",
     }  # fmt: skip
 

@@ -87,11 +87,11 @@ def test_an_image_model_can_lie_on_another_machine(model: str):
     assert beside.images.engine.model == build(model, "--image-model", model).images.engine.model
 
 
-def test_flash_attention_is_the_only_models(model: str):
+def test_flash_attention_is_both_models(model: str):
     assert build(model, "--images", "-fa", "on").images.engine.model.flash_attention
     assert not build(model, "--images", "-fa", "auto").images.engine.model.flash_attention
     assert not build(model, "--images").images.engine.model.flash_attention
-    assert not build(model, "--image-model", model, "-fa", "on").images.engine.model.flash_attention
+    assert build(model, "--image-model", model, "-fa", "on").images.engine.model.flash_attention
 
 
 @pytest.mark.parametrize("shares", ["1,1", "1/0/2", "1,1,1"])

@@ -77,7 +77,18 @@ def test_devices_are_listed(capsys, monkeypatch):
     ("arguments", "line"),
     [
         (["--prot=1"], "llama-box: --prot: unknown option; did you mean --port?\n"),
-        (["-ngld", "1"], "llama-box: -ngld: there is no draft model yet whose placement it could change\n"),
+        (["-ngld", "1"], "llama-box: -ngld: needs --model-draft\n"),
+        (["-lcs", "a"], "llama-box: -lcs: needs --lookup-ngram-min\n"),
+        (["--draft-min", "2"], "llama-box: --draft-min: needs --model-draft or --lookup-ngram-min\n"),
+        (
+            ["--lookup-ngram-min", "2", "--draft", "3", "--draft-min", "4"],
+            "llama-box: --draft-min: 4 is more than --draft 3\n",
+        ),
+        (
+            ["--lookup-ngram-min", "2", "-lcs", "absent"],
+            "llama-box: --lookup-cache-static: cannot read absent: No such file or directory\n",
+        ),
+        (["-md", "absent"], "llama-box: --model-draft: cannot read absent: No such file or directory\n"),
         (["--rpc-server-threads", "2"], "llama-box: --rpc-server-threads: needs --rpc-server-port\n"),
         (["-m", "absent\nfile"], "llama-box: --model: cannot read absent file: No such file or directory\n"),
     ],

@@ -12,6 +12,7 @@ from engine.text.loop import EngineLoop
 from engine.text.plan import Limits
 from engine.text.requests import GenerationRequest
 from engine.text.scheduler import Scheduler
+from engine.text.speculation.speculation import Speculation
 from tests.engine.fake_backend import FakeBackend, next_token
 from tests.engine.fake_cells import FakeCells
 
@@ -118,6 +119,7 @@ class Driver:
         step_target: float = 0.15,
         mask_threads: int = 0,
         host_bytes: int = 0,
+        speculation: Speculation | None = None,
         **limits: object,
     ) -> None:
         self.backend = backend or FakeBackend()
@@ -133,6 +135,7 @@ class Driver:
             step_target=step_target,
             mask_threads=mask_threads,
             host=self.host,
+            speculation=speculation,
             debug=True,
             clock=self.clock,
         )

@@ -238,7 +238,9 @@ class FakeBackend:
             self.computed += len(run.tokens)
             index += len(run.tokens)
             if run.logits:
-                self.histories[index] = self.kv.tokens(run.seq)
+                history = self.kv.tokens(run.seq)
+                for back in range(run.n_drafted + 1):
+                    self.histories[index - back] = history[: len(history) - back]
 
     def decode_media(self, seq: int, start: int, chunk: MediaChunk) -> DecodeStatus:
         self.n_decodes += 1
@@ -285,7 +287,8 @@ def _first(runs: Sequence[Run], count: int) -> list[Run]:
     for run in runs:
         part = run.tokens[:count]
         if part:
-            first.append(Run(run.seq, run.start, part, run.logits and len(part) == len(run.tokens)))
+            whole = len(part) == len(run.tokens)
+            first.append(Run(run.seq, run.start, part, run.logits and whole, run.n_drafted if whole else 0))
         count -= len(part)
     return first
 

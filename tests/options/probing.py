@@ -63,6 +63,18 @@ def in_model(read: Callable[[Any], Any]) -> Probe:
     return probe
 
 
+def in_draft_model(read: Callable[[Any], Any]) -> Probe:
+    """The same of the draft model."""
+
+    def probe(settings: Settings) -> Any:
+        params, keep_alive = model._params(start(), settings.engine.speculation.model, None)
+        seen = read(params)
+        del keep_alive
+        return seen
+
+    return probe
+
+
 def overrides_of(params: Any) -> list[tuple[bytes, bool]]:
     array = params.kv_overrides
     return [(array[0].key, array[0].value.val_bool)] if array else []
@@ -87,6 +99,25 @@ def started(read: Callable[[Any, Any], Any], *, slots: int | None = None) -> Pro
                 made.backend.warmed = warmup.called
                 return read(made.backend, loop.call_args.args[1].limits)
             finally:
+                made.backend.close()
+
+    return probe
+
+
+def drafting(read: Callable[[Any], Any]) -> Probe:
+    """Something of the speculation that the loop is given."""
+
+    def probe(settings: Settings) -> Any:
+        with (
+            mock.patch.object(starting.preflight, "check", lambda extra_buffers: Verdict(extra_buffers)),
+            mock.patch.object(starting, "EngineLoop") as loop,
+        ):
+            made = starting.start_text_engine(settings.engine, lambda events: None)
+            speculation = loop.call_args.kwargs["speculation"]
+            try:
+                return read(speculation)
+            finally:
+                speculation.close()
                 made.backend.close()
 
     return probe

@@ -2,6 +2,7 @@
 
 import functools
 import shlex
+import struct
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -53,6 +54,10 @@ TEXTS: Mapping[str, str] = {
     "--rpc": "127.0.0.1:1",
     "--override-tensor": "a=CPU",
     "--override-tensor-draft": "a=CPU",
+    "--model-draft": "{other}",
+    "--lookup-cache-static": "{ngrams}",
+    "--lookup-cache-dynamic": "{ngrams}",
+    "--device-draft": "none",
     "--cpu-mask": "1",
     "--cpu-mask-batch": "1",
     "--cpu-range": "0-0",
@@ -72,6 +77,7 @@ TEXTS: Mapping[str, str] = {
     "--rpc-server-host": "127.0.0.1",
     "--rpc-server-reserve-memory": "0",
 }
+LOOKUP = "--lookup-ngram-min 2"
 IMAGE_MODEL = "--image-model {other}"
 # What must stand beside an option for the command line to be whole.
 BESIDE: Mapping[str, str] = {
@@ -87,6 +93,18 @@ BESIDE: Mapping[str, str] = {
     "--poll-batch": "--poll 3",
     "--prio": "--prio-batch 3",
     "--prio-batch": "--prio 3",
+    **dict.fromkeys(("--draft-max", "--draft-min", "--lookup-cache-static", "--lookup-cache-dynamic"), LOOKUP),
+    **dict.fromkeys(
+        (
+            "--draft-p-min",
+            "--device-draft",
+            "--gpu-layers-draft",
+            "--override-tensor-draft",
+            "--cpu-moe-draft",
+            "--n-cpu-moe-draft",
+        ),
+        "-md {other}",
+    ),
     "--image-model": "",
     "--image-slg-skip-layer": f"{IMAGE_MODEL} --image-slg-scale 2",
     "--image-slg-start": f"{IMAGE_MODEL} --image-slg-scale 2",
@@ -101,11 +119,12 @@ CANDIDATES = ("3", "0.25", "1", "2", "448", "mean", "causal", "a:1", "word")
 def files(directory: Path, model: Path) -> dict[str, str]:
     """Files that values may name."""
     issued = trustme.CA().issue_cert("localhost")
-    found = {name: directory / name for name in ("key", "certificate", "template", "grammar", "other")}
+    found = {name: directory / name for name in ("key", "certificate", "template", "grammar", "other", "ngrams")}
     issued.private_key_pem.write_to_path(found["key"])
     issued.cert_chain_pems[0].write_to_path(found["certificate"])
     found["template"].write_text("{% for m in messages %}{{ m.role }}/{{ m.content }}{% endfor %}")
     found["grammar"].write_text("root ::= [b]")
+    found["ngrams"].write_bytes(struct.pack("<5i2i", 97, 98, -1, -1, 1, 99, 1))
     found["other"].write_bytes(model.read_bytes())
     return {name: str(path) for name, path in found.items()} | {"directory": str(directory)}
 

@@ -1,0 +1,122 @@
+"""Speculation with real models: the text of plain greedy decoding, numeric ties excepted, whoever drafts it."""
+
+import json
+from pathlib import Path
+
+import attrs
+import pytest
+
+from engine.bridge import BridgedEngine, open_text_engine
+from engine.errors import ModelLoadError
+from engine.native.options import ModelOptions
+from engine.text.options import EngineOptions
+from engine.text.requests import GenerationRequest, GrammarSpec, SamplingParams
+from engine.text.speculation.options import SpeculationOptions
+from engine.text.start import start_text_engine
+from tests.live.test_agreement import Outcome, assert_agree, generate, options, prompts, together
+from tests.models.tiny_bert import write_tiny_bert
+
+CODE = """def area(width, height):
+    total = width * height
+    return total
+
+def volume(width, height, depth):
+    total = width * height * depth
+    return total
+"""
+
+
+@pytest.fixture(params=["tiny", "real"])
+def model(request: pytest.FixtureRequest) -> tuple[Path, int]:
+    """The file, and how many tokens to generate."""
+    name = {"tiny": "tiny_model", "real": "demo_model"}[request.param]
+    return request.getfixturevalue(name), {"tiny": 48, "real": 24}[request.param]
+
+
+def drafting(path: Path, **fields: object) -> EngineOptions:
+    return options(path, speculation=SpeculationOptions(least=1, **fields))
+
+
+def by_itself(path: Path) -> EngineOptions:
+    """The model as its own draft."""
+    return drafting(path, model=ModelOptions(path=str(path)), least_probability=0.3, longest=4)
+
+
+def jobs(engine: BridgedEngine) -> list[list[int]]:
+    """Prompts that ask for copies, and others."""
+    copies = [f"{CODE}\nThe same file once more:\n\n{CODE[: 40 + n]}" for n in range(4)]
+    tokens = [engine.vocab.tokenize(text, add_special=True, parse_special=False) for text in copies]
+    return [*tokens, *prompts(engine, shared=False)[:4]]
+
+
+async def run(settings: EngineOptions, count: int) -> list[Outcome]:
+    async with open_text_engine(lambda publish: start_text_engine(settings, publish)) as engine:
+        alone = [await generate(engine, f"alone-{i}", job, count) for i, job in enumerate(jobs(engine)[:2])]
+        return alone + await together(engine, jobs(engine), count)
+
+
+@pytest.mark.parametrize("who", ["lookup", "model"])
+async def test_greedy_text_is_that_of_plain_decoding(who: str, model: tuple[Path, int]) -> None:
+    path, count = model
+    settings = drafting(path, lookup_ngram_min=2) if who == "lookup" else by_itself(path)
+    for plain, drafted in zip(await run(options(path), count), await run(settings, count), strict=True):
+        assert_agree(plain, drafted)
+
+
+@pytest.mark.parametrize("who", ["lookup", "model"])
+async def test_drafts_are_made_and_right(who: str, tiny_model: Path) -> None:
+    settings = drafting(tiny_model, lookup_ngram_min=2) if who == "lookup" else by_itself(tiny_model)
+    outcomes = await run(settings, 48)
+    assert sum(outcome.finished.timings.draft_n_accepted for outcome in outcomes) > 0
+
+
+async def test_a_schema_holds_with_lookup(demo_model: Path) -> None:
+    settings = drafting(demo_model, lookup_ngram_min=1)
+    async with open_text_engine(lambda publish: start_text_engine(settings, publish)) as engine:
+        schema = {"type": "array", "items": {"enum": ["width", "height"]}, "minItems": 6, "maxItems": 6}
+        grammar = engine.grammars.compile(GrammarSpec(source=f"start: json\njson: %json {json.dumps(schema)}"))
+        prompt = engine.vocab.tokenize(CODE + '["width","height","width"]', add_special=True, parse_special=False)
+        request = GenerationRequest(
+            id="x", prompt=prompt, max_tokens=80, grammar=grammar, sampling=SamplingParams(temperature=1.0, seed=3)
+        )
+        async with engine.generate(request) as events:
+            text = "".join([event.text async for event in events if hasattr(event, "text")])
+    assert len(json.loads(text)) == 6
+
+
+async def test_a_seed_gives_the_same_text_with_drafts(tiny_model: Path) -> None:
+    texts = []
+    for settings in (options(tiny_model), drafting(tiny_model, lookup_ngram_min=1)):
+        async with open_text_engine(lambda publish, s=settings: start_text_engine(s, publish)) as engine:
+            sampling = SamplingParams(temperature=0.3, seed=5, ignore_eos=True, repeat_penalty=1.1)
+            request = GenerationRequest(id="x", prompt=jobs(engine)[0], max_tokens=64, sampling=sampling)
+            async with engine.generate(request) as events:
+                texts.append("".join([event.text async for event in events if hasattr(event, "text")]))
+    assert texts[0] == texts[1]
+
+
+async def refused(settings: EngineOptions, reason: str) -> None:
+    with pytest.raises(ModelLoadError, match=reason):
+        async with open_text_engine(lambda publish: start_text_engine(settings, publish)):
+            pass
+
+
+async def test_a_draft_model_with_another_vocabulary_is_refused(tiny_model: Path, tmp_path: Path) -> None:
+    write_tiny_bert(tmp_path / "bert.gguf")
+    other = drafting(tiny_model, model=ModelOptions(path=str(tmp_path / "bert.gguf")))
+    await refused(other, "cannot draft with .*bert.gguf: its vocabulary")
+
+
+async def test_a_lookup_cache_must_load(tiny_model: Path, tmp_path: Path) -> None:
+    await refused(
+        drafting(tiny_model, lookup_ngram_min=2, lookup_static=str(tmp_path / "no")), "cannot load the lookup"
+    )
+    (tmp_path / "bad").write_bytes(b"bad")
+    await refused(drafting(tiny_model, lookup_ngram_min=2, lookup_dynamic=str(tmp_path / "bad")), "it is cut off")
+
+
+async def test_a_dynamic_cache_is_saved_at_the_end(tiny_model: Path, tmp_path: Path) -> None:
+    settings = drafting(tiny_model, lookup_ngram_min=2, lookup_dynamic=str(tmp_path / "cache"))
+    await run(attrs.evolve(settings), 48)
+    assert (tmp_path / "cache").stat().st_size > 0
+    await run(settings, 8)  # it loads again
