@@ -54,8 +54,7 @@ async def props(services: Services, request: ApiRequest) -> Response:
 
 async def slots(services: Services, request: ApiRequest) -> Response:
     """What each slot does."""
-    if not services.settings.server.slots:
-        raise not_supported("This server does not show its slots: start it with --slots")
+    check_slots(services)
     engine, _ = token_side(services)
     states = engine.slots()
     if request.args.get("fail_on_no_slot", "") not in {"", "0"} and all(s.request_id is not None for s in states):
@@ -65,9 +64,20 @@ async def slots(services: Services, request: ApiRequest) -> Response:
 
 async def metrics(services: Services, request: ApiRequest) -> Response:
     """Prometheus text."""
+    check_metrics(services)
+    return raw_response(services.metrics.expose(), content_type=CONTENT_TYPE)
+
+
+def check_slots(services: Services) -> None:
+    """Raises ApiError 501 where the slots are not shown."""
+    if not services.settings.server.slots:
+        raise not_supported("This server does not show its slots: start it with --slots")
+
+
+def check_metrics(services: Services) -> None:
+    """Raises ApiError 501 where there are no metrics."""
     if not services.settings.server.metrics:
         raise not_supported("This server shows no metrics: start it with --metrics")
-    return raw_response(services.metrics.expose(), content_type=CONTENT_TYPE)
 
 
 def _spelling(engine: TextEngine, token: int | None) -> str:
