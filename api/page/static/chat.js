@@ -99,7 +99,9 @@ export class Chat {
     byId("log").append(view.element);
     toTheEnd(true);
     announce("The model answers.");
+    let ended = false;
     const draw = oncePerFrame(() => {
+      if (ended) return;
       const follow = isAtTheEnd();
       view.update(answer);
       toTheEnd(follow);
@@ -114,6 +116,7 @@ export class Chat {
       if (running.signal.aborted) answer.finish = "stopped";
       else failed = error;
     }
+    ended = true;
     this.#setRunning(null);
     if (conversation !== this.#conversation) return; // a new one was begun meanwhile
     if (failed) this.#fail(view, answer, failed);

@@ -37,11 +37,12 @@ export class AnswerView {
   #reasoning = h("details", { class: "reasoning", hidden: true }, this.#summary, this.#reasoningText);
   #content = h("div", { class: "markdown" });
   #calls = h("div", { class: "calls" });
+  #results = h("div", { hidden: true });
   #foot = h("footer", { class: "foot", hidden: true });
   #touched = false; // the user has opened or closed the reasoning
 
   constructor() {
-    this.element = article("assistant", this.#reasoning, this.#content, this.#calls, this.#foot);
+    this.element = article("assistant", this.#reasoning, this.#content, this.#calls, this.#results, this.#foot);
     this.element.classList.add("waiting");
     this.#summary.addEventListener("click", () => (this.#touched = true));
     this.reasoningView = new MarkdownView(this.#reasoningText);
@@ -62,7 +63,8 @@ export class AnswerView {
     this.update(answer);
     this.element.classList.remove("waiting");
     if (!this.#touched) this.#reasoning.open = Boolean(answer.reasoning) && !answer.content && !answer.calls.length;
-    if (answer.calls.length > 0 && giveResults) this.#calls.append(resultForm(answer.calls, giveResults));
+    if (answer.calls.length > 0 && giveResults) this.#results.replaceChildren(resultForm(answer.calls, giveResults));
+    this.#results.hidden = this.#results.childElementCount === 0;
     const again = h("button", { type: "button", class: "small again", onclick: retry }, "Try again");
     const copying = answer.content ? copyButton(() => answer.content, "Copy this answer") : null;
     this.#foot.replaceChildren(...[copying, again].filter(Boolean), h("span", { class: "numbers" }, figures(answer)));
