@@ -11,11 +11,14 @@ import msgspec
 import trio
 from hypercorn.typing import ASGISendCallable, ASGISendEvent
 from quart import request as current
+from quart.utils import encode_headers
 from quart.wrappers import Request
+from quart.wrappers.response import DataBody
 from quart_trio import QuartTrio
 from quart_trio.asgi import TrioASGIHTTPConnection
 from quart_trio.wrappers import TrioRequest, TrioResponse
 
+from api.connection import WIRE
 from api.page.files import FOLDER
 from llamabox.logs import request_id
 from llamabox.services import Services
@@ -77,6 +80,19 @@ class _Exchange:
 
 
 class _Connection(TrioASGIHTTPConnection):
+    async def _send_response(self, send: ASGISendCallable, response: Any) -> None:
+        """A whole reply is sent in one part, and over HTTP/1.1 in one piece with its head."""
+        body = response.response
+        if not isinstance(body, DataBody):
+            await super()._send_response(send, response)
+            return
+        wire = self.scope.get("state", {}).get(WIRE)  # an optional part of ASGI
+        if wire is not None and self.scope["http_version"].startswith("1"):
+            wire.hold()
+        headers = encode_headers(response.headers)
+        await send({"type": "http.response.start", "status": response.status_code, "headers": headers})
+        await send({"type": "http.response.body", "body": body.data[body.begin : body.end], "more_body": False})
+
     async def handle_request(self, nursery: trio.Nursery, request: Request, send: ASGISendCallable) -> None:  # type: ignore[override]
         assert isinstance(request, ApiRequest), "the application creates no other requests"
         started = time.perf_counter()

@@ -11,32 +11,17 @@ from typing import Any, Final
 
 import trio
 from hypercorn.config import Config
-from hypercorn.trio.tcp_server import TCPServer
 from hypercorn.trio.worker_context import WorkerContext
-from hypercorn.typing import ConnectionState
 from hypercorn.utils import wrap_app
 from quart_trio import QuartTrio
 
+from api.connection import Connection
 from llamabox.settings import ServerSettings
 
 log = logging.getLogger("api.server")
 
 # After the engine's end a connection has this long to send what is left.
 _LINGER: Final = 2.0
-
-
-class _Connection(TCPServer):
-    """Hypercorn's connection, with an idle limit of its own before the first request."""
-
-    def __init__(self, idle_timeout: float, *args: Any) -> None:
-        super().__init__(*args)
-        self._idle_limits = iter((idle_timeout,))
-
-    async def _idle_timeout(self) -> None:
-        with trio.move_on_after(next(self._idle_limits, self.config.keep_alive_timeout)):
-            await self.context.terminated.wait()
-        with trio.CancelScope(shield=True):
-            await self._initiate_server_close()
 
 
 class HttpServer:
@@ -88,9 +73,7 @@ class HttpServer:
     async def _serve_connection(self, asgi: Any, stream: Any) -> None:
         self._streams.add(stream)
         try:
-            await _Connection(
-                self._settings.idle_timeout, asgi, self._config, self._context, ConnectionState({}), stream
-            )
+            await Connection(self._settings.idle_timeout, asgi, self._config, self._context, stream)
         except Exception:
             # One broken connection must not end the others.
             log.exception("a connection failed")

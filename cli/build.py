@@ -11,6 +11,7 @@ from cli.errors import UsageError
 from cli.escapes import unescape
 from cli.experts import with_expert_overrides
 from cli.files import check_directory, check_readable, check_tls, read_keys, read_text
+from cli.ignored import ignored_without_text
 from cli.images import check_images_only, image_settings
 from cli.kinds import TextFile
 from cli.parse import Given
@@ -54,7 +55,8 @@ def build_settings(values: Mapping[str, Given]) -> Settings:
     if not settings.has_text:  # the file makes images
         check_images_only(values)
         model = attrs.evolve(settings.engine.model, path="")
-        return attrs.evolve(settings, engine=attrs.evolve(settings.engine, model=model))
+        engine = attrs.evolve(settings.engine, model=model)
+        return attrs.evolve(settings, engine=engine, ignored=ignored_without_text(values))
     return _with_model(settings, values)
 
 

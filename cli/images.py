@@ -9,14 +9,16 @@ from cli.cores import physical_cores
 from cli.errors import UsageError
 from cli.files import check_readable
 from cli.parse import FLAGS, Given
+from engine.native.options import FlashAttention
 from engine.native.sd.options import UpscalerOptions
 from llamabox.settings import ImageSettings, Settings
 
+_WARMUP: Final = "engine.warmup"
 _THREADS: Final = "engine.context.n_threads"
 _LOADING: Final = "engine.model."
 # What these settings ask for only a text model can do.
 _OF_TEXT: Final = ("engine.adapters.", "engine.embedding.", "engine.media.path", "source.")
-_OF_TEXT_ROUTES: Final = frozenset({"server.infill", "server.slots", "server.slot_save_path"})
+_OF_TEXT_ROUTES: Final = frozenset({"server.infill", "server.slot_save_path"})
 
 
 def image_settings(settings: Settings, values: Mapping[str, Given]) -> ImageSettings:
@@ -32,7 +34,12 @@ def image_settings(settings: Settings, values: Mapping[str, Given]) -> ImageSett
         raise UsageError("--images: needs an image model (--model)")
     check_readable(path, "--image-model" if images.model else "--model")
     n_threads = _threads_of(values)
-    model = attrs.evolve(images.engine.model, model=path, n_threads=n_threads)
+    model = attrs.evolve(
+        images.engine.model,
+        model=path,
+        n_threads=n_threads,
+        flash_attention=settings.engine.context.flash_attention is FlashAttention.ON,
+    )
     for _, part in model.parts():
         check_readable(part, part)
     upscaler = images.upscale_model
@@ -42,8 +49,10 @@ def image_settings(settings: Settings, values: Mapping[str, Given]) -> ImageSett
         images.engine,
         model=model,
         upscaler=UpscalerOptions(path=upscaler, n_threads=n_threads) if upscaler is not None else None,
+        # On a small machine the emptiest image of a large model takes minutes: only where it was asked for.
+        warmup=_WARMUP in values and settings.engine.warmup,
     )
-    return attrs.evolve(images, engine=engine)
+    return attrs.evolve(images, engine=engine, seed=settings.defaults.sampling.seed)
 
 
 def _threads_of(values: Mapping[str, Given]) -> int:

@@ -12,6 +12,14 @@ from llamabox.settings import Settings
 log = logging.getLogger("cli.serve")
 
 
+def report_ignored(settings: Settings) -> None:
+    """Flags that do nothing."""
+    if settings.ignored:
+        log.warning(
+            "without effect: %s: the only model makes images, text models take them", " ".join(settings.ignored)
+        )
+
+
 def report_images(engine: BridgedImageEngine) -> None:
     """The image model."""
     info = engine.info

@@ -18,7 +18,7 @@ import trio
 from api.listen import BindError, address_of, bind_sockets
 from cli.build import with_files
 from cli.last_words import LastWords
-from cli.report import report_images, report_text
+from cli.report import report_ignored, report_images, report_text
 from engine.bridge import BridgedEngine, open_text_engine
 from engine.errors import EngineError, ModelLoadError
 from engine.image.start import start_image_engine
@@ -54,6 +54,7 @@ def run(settings: Settings) -> int:
     """Serve until SIGINT or SIGTERM; the process's exit status."""
     logs.configure(settings.log)
     sys.setswitchinterval(_SWITCH_INTERVAL)
+    report_ignored(settings)
     try:
         listening = bind_sockets(settings.server)
     except BindError as error:

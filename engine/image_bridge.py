@@ -126,7 +126,9 @@ class BridgedImageEngine:
 
     def stats(self) -> ImageStats:
         """See ImageEngine.stats."""
-        return attrs.evolve(self._loop.stats)
+        # While it makes an image the thread takes no notice of what has come in.
+        left = sum(not stream.ended for stream in self._streams.values())
+        return attrs.evolve(self._loop.stats, requests_processing=min(1, left), requests_deferred=max(0, left - 1))
 
     def close(self, reason: str) -> None:
         """Take no more requests and end the thread; what is running fails with ``reason``."""

@@ -117,6 +117,7 @@ class ImageSettings:
     engine: ImageEngineOptions = attrs.field(factory=lambda: ImageEngineOptions(model=ImageModelOptions()))
     upscale_model: str | None = None
     upscale_repeats: int = 1  # with an upscaler
+    seed: int | None = None  # None: random
     sampler: Sampler | None = None
     schedule: Schedule = Schedule.DISCRETE
     steps: int | None = None
@@ -150,6 +151,7 @@ class Settings:
     log: LogSettings = attrs.field(factory=LogSettings)
     rpc_server: RpcServerSettings = attrs.field(factory=RpcServerSettings)
     images: ImageSettings = attrs.field(factory=ImageSettings)
+    ignored: tuple[str, ...] = ()  # flags that have no effect on the models that there are
 
     @property
     def has_text(self) -> bool:

@@ -14,9 +14,8 @@ source "$here/chat_lib.sh"
 readonly MAX_ROUNDS=8 # requests in one turn: each round of tool calls takes one more
 declare -A tools=()   # name of the function: path of its script
 
-# What arrives, in objects. jq reads lines.
-readonly EVENTS='
-def events: inputs | rtrimstr("\r") | select(startswith("data: ")) | .[6:] | select(. != "[DONE]") | fromjson?;
+# A delta of the first choice.
+readonly DELTAS="$EVENTS"'
 def choice: first(.choices[]? | select((.index // 0) == 0)) // {};
 def delta: choice | .delta // {};
 '
@@ -61,8 +60,7 @@ readonly JOIN='
   }'
 
 # What the shell has to know of a turn, in lines: whether there was text, how it ended, whether it failed, the figures.
-readonly FACTS='
-def round1: . * 10 | round / 10;
+readonly FACTS="$EVENTS"'
 .message.content != "", .finish, .failed,
 (.usage // empty
 | "\(.prompt_tokens) prompt tokens"
@@ -111,9 +109,9 @@ exchange() {
         "$work/base.json" "$work/messages.json" "$work/tools.json" >"$work/request.json" || return 1
     curl --silent --show-error --no-buffer --fail-with-body --header "@$work/headers" \
         --data-binary "@$work/request.json" -- "$CHAT_URL" 2>"$work/errors" |
-        tee -- "$work/raw" | jq -Rnj --unbuffered --argjson terminal "$terminal" "$EVENTS $SHOW"
+        tee -- "$work/raw" | jq -Rnj --unbuffered --argjson terminal "$terminal" "$DELTAS $SHOW"
     status=${PIPESTATUS[0]}
-    jq -Rn "$EVENTS $JOIN" "$work/raw" >"$work/turn.json" || return 1
+    jq -Rn "$DELTAS $JOIN" "$work/raw" >"$work/turn.json" || return 1
     jq -r "$FACTS" "$work/turn.json" >"$work/facts" || return 1
     mapfile -t facts <"$work/facts"
     [[ ${facts[0]} == false ]] || printf '\n'
@@ -181,15 +179,6 @@ converse() {
         fi
     done
     return "$failed"
-}
-
-# Reads into "line" of its caller.
-ask() {
-    if [[ -t 0 ]]; then
-        IFS= read -rep '> ' line
-    else
-        IFS= read -r line
-    fi
 }
 
 case ${1-} in

@@ -1,4 +1,4 @@
-"""The fields of POST /v1/images/generations and /v1/images/edits. null means absent."""
+"""The fields of POST /v1/images/generations, /v1/images/edits and /v1/images/variations. null means absent."""
 
 from collections.abc import Mapping
 from typing import Annotated, Any, Final, Literal
@@ -77,9 +77,19 @@ class EditFields(ImageFields):
     control: str | None = None
 
 
-def fields_of_form(form: Mapping[str, str]) -> ImageFields:
-    """A form's fields: "null" and "" mean absent. Raises ApiError 400 naming the field."""
-    given: dict[str, Any] = {}
+@attrs.frozen(kw_only=True)
+class VariationFields(EditFields):
+    """An edit that need not say what is to be seen."""
+
+    prompt: str = ""
+
+
+def fields_of_form(form: Mapping[str, str], *, prompt: str | None = None) -> ImageFields:
+    """A form's fields: "null" and "" mean absent. ``prompt``: what to take where there is none; None: one is needed.
+
+    Raises ApiError 400 naming the field.
+    """
+    given: dict[str, Any] = {} if prompt is None else {"prompt": prompt}
     options: dict[str, Any] = {}
     for name, text in form.items():
         if text in ("", "null"):

@@ -26,7 +26,6 @@ from llamabox.settings import ImageSettings
 DEFAULT_CHUNK: Final = 4096
 LEAST_SIDE: Final = 256
 HD_STEPS: Final = 2  # more of them for the qualities "hd" and "high"
-DEFAULT_SIZE: Final = "512x512"
 _SIZE: Final = re.compile(r"([0-9]{1,5})x([0-9]{1,5})")
 _SEEDS: Final = 2**32
 _QUALITY: Final = 95
@@ -55,14 +54,14 @@ def image_side(services: Services) -> ImageEngine:
 
 def wanted_size(fields: ImageFields, info: ImageModelInfo) -> tuple[int, int]:
     """(width, height). Raises ApiError 400."""
-    text = DEFAULT_SIZE if fields.size in (None, "auto") else fields.size
-    assert text is not None, "a default is given"
-    match = _SIZE.fullmatch(text)
+    if fields.size is None or fields.size == "auto":
+        return info.default_width, info.default_height
+    match = _SIZE.fullmatch(fields.size)
     if match is None:
-        raise bad_request(f"size: {text!r} is not a size like {DEFAULT_SIZE}", "size")
+        raise bad_request(
+            f"size: {fields.size!r} is not a size like {info.default_width}x{info.default_height}", "size"
+        )
     width, height = int(match[1]), int(match[2])
-    if fields.size in (None, "auto"):
-        return min(width, info.max_width), min(height, info.max_height)
     for side, most in ((width, info.max_width), (height, info.max_height)):
         if side < LEAST_SIDE or side > most or side % GRID:
             raise bad_request(f"size: {side} is no multiple of {GRID} from {LEAST_SIDE} to {most}", "size")
@@ -107,7 +106,7 @@ def _params(fields: ImageFields, settings: ImageSettings, info: ImageModelInfo) 
         negative_prompt=clean_prompt(fields.negative_prompt or ""),
         width=width,
         height=height,
-        seed=secrets.randbelow(_SEEDS) if fields.seed in (None, -1) else _first(fields.seed, 0),
+        seed=_seed(fields, wanted),
         sampler=_sampler(fields, _first(wanted.sampler, usual.sampler)),
         schedule=_schedule(fields, wanted.schedule),
         steps=steps,
@@ -131,6 +130,12 @@ def _first[T](*values: T | None) -> T:
         if value is not None:
             return value
     raise AssertionError("the last one is a default")
+
+
+def _seed(fields: ImageFields, settings: ImageSettings) -> int:
+    """A request that says -1 wants chance, also where the server has a seed."""
+    wanted = settings.seed if fields.seed is None else fields.seed
+    return secrets.randbelow(_SEEDS) if wanted is None or wanted < 0 else wanted
 
 
 def _sampler(fields: ImageFields, default: Sampler) -> Sampler:

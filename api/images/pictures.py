@@ -11,7 +11,7 @@ from werkzeug.datastructures import MultiDict
 from api.decode import parse
 from api.errors import bad_request
 from api.http import ApiRequest
-from api.images.fields import EditFields, ImageFields, fields_of_form
+from api.images.fields import EditFields, ImageFields, VariationFields, fields_of_form
 
 _FORM: Final = "multipart/form-data"
 _IMAGE: Final = ("image", "image[]")
@@ -27,11 +27,15 @@ class Edit:
     control: bytes | None
 
 
-async def read_edit(request: ApiRequest) -> Edit:
-    """The body of an edit. Raises ApiError 400 naming the field."""
+async def read_edit(request: ApiRequest, *, prompt: str | None = None) -> Edit:
+    """The body of an edit. ``prompt``: what to take where there is none; None: one is needed.
+
+    Raises ApiError 400 naming the field.
+    """
     if request.mimetype == _FORM:
-        return await _from_form(request)
-    fields = parse(await request.get_data(cache=False, as_text=False, parse_form_data=False), EditFields)
+        return await _from_form(request, prompt)
+    body = await request.get_data(cache=False, as_text=False, parse_form_data=False)
+    fields = parse(body, EditFields if prompt is None else VariationFields)
     images = fields.image if isinstance(fields.image, list) else [fields.image]
     if len(images) != 1:
         raise bad_request(f"image: one image can be edited, not {len(images)}", "image")
@@ -43,9 +47,10 @@ async def read_edit(request: ApiRequest) -> Edit:
     )
 
 
-async def _from_form(request: ApiRequest) -> Edit:
+async def _from_form(request: ApiRequest, prompt: str | None) -> Edit:
     form, files = await request.form, await request.files
-    fields = fields_of_form({name: text for name, text in form.items() if name not in (*_IMAGE, "mask", "control")})
+    texts = {name: text for name, text in form.items() if name not in (*_IMAGE, "mask", "control")}
+    fields = fields_of_form(texts, prompt=prompt)
     images = [file for name in _IMAGE for file in _files(files, name)]
     if not images:
         raise bad_request("image: a file is needed", "image")

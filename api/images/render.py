@@ -8,13 +8,12 @@ import attrs
 
 from api.figures import finite, per_second
 from api.images.job import ImageJob
+from api.images.state import percent
 from api.sse import DONE, Head
 from engine.image.events import ImageDone, ImageEvent, ImagePreview, ImageProgress, ImagesFinished, ImageTimings
 from engine.native.sd.image import RgbImage
 from llamabox.images.codec import ImageCodec
 from llamabox.images.parameters import parameters_text
-
-_LAST = 99  # percent at most before the image is there
 
 
 def usage(timings: ImageTimings) -> dict[str, float]:
@@ -80,7 +79,7 @@ class ImageStreamRenderer:
         frame, self._preview = self._preview, None
         if event.step == event.steps:
             return b""
-        share = min(_LAST, 100 * event.step // event.steps)
+        share = percent(event.step, event.steps)
         body = {"index": event.index, "object": "image.chunk", "progress": share, "progressed_steps": event.step}
         if frame is None:
             return self._event(body)

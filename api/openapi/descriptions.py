@@ -15,6 +15,7 @@ _IMAGE_FIELDS: Final = {
     ),
     "lora": "Scales of LoRAs of --image-lora, by their place on the command line",
 }
+_IMAGE_SHAPES: Final = ("ImageFields", "EditFields", "VariationFields")
 DESCRIPTIONS: Final = {
     # All text routes
     "model": "Echoed. Another name than the server's is accepted unless it has several",
@@ -132,11 +133,11 @@ DESCRIPTIONS: Final = {
     "InfillFields.prompt": "What the filling begins with",
     "filename": "A plain name, without a path; not for erase",
     # Images. Where nothing is said: the flag's value, else the usual one of the model's kind
-    **{f"{shape}.{name}": text for shape in ("ImageFields", "EditFields") for name, text in _IMAGE_FIELDS.items()},
-    "EditFields.image": "What is edited, scaled to size: one data URL, or one file (image or image[]) of a form",
-    "EditFields.mask": "White and transparent parts are repainted; as large as the image",
-    "EditFields.control": "What a ControlNet follows",
-    "size": "WxH, multiples of 64 from 256 to the server's limits; auto: 512x512",
+    **{f"{shape}.{name}": text for shape in _IMAGE_SHAPES for name, text in _IMAGE_FIELDS.items()},
+    "image": "What is edited, scaled to size: one data URL, or one file (image or image[]) of a form",
+    "mask": "White and transparent parts are repainted; as large as the image",
+    "control": "What a ControlNet follows",
+    "size": "WxH, multiples of 64 from 256 to the server's limits; auto: what the model was trained with",
     "output_compression": "Quality of JPEG and WebP",
     "quality": "hd and high: two steps more; auto: as standard",
     "style": "Added to the prompt",

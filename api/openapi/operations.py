@@ -7,7 +7,7 @@ from typing import Any, Final
 from api.anthropic.shapes import CountFields, MessagesFields
 from api.embedding.shapes import EmbeddingFields, NativeEmbeddingFields, RerankFields
 from api.fields import LoraScale
-from api.images.fields import EditFields, ImageFields
+from api.images.fields import EditFields, ImageFields, VariationFields
 from api.openapi.operation import Operation, Query, Tag
 from api.openapi.replies.adapters import Adapter, SlotErased, SlotRestored, SlotSaved, Success
 from api.openapi.replies.chat import ChatCompletion, ChatCompletionChunk
@@ -47,7 +47,7 @@ _anthropic = partial(Operation, tag=Tag.ANTHROPIC, error=MessageError)
 
 _NO_SLOT: Final = Query(
     name="fail_on_no_slot",
-    text="Answer 503 where no slot is idle.",
+    text="Answer 503 where no slot is idle; of text, where there is a text model.",
     schema={"type": "string", "enum": ["0", "1"], "default": "0"},
 )
 _ACTION: Final = Query(
@@ -139,6 +139,14 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
         "Images from an image and a prompt (--images, --image-model)",
         Tag.OPENAI,
         request=EditFields,
+        reply=ImageList,
+        event=ImagePart,
+        files=("image", "mask", "control"),
+    ),
+    "POST /v1/images/variations": Operation(
+        "Images from an image alone, or with a prompt (--images, --image-model)",
+        Tag.OPENAI,
+        request=VariationFields,
         reply=ImageList,
         event=ImagePart,
         files=("image", "mask", "control"),

@@ -1,4 +1,4 @@
-"""POST /v1/images/generations and /v1/images/edits."""
+"""POST /v1/images/generations, /v1/images/edits and /v1/images/variations."""
 
 import attrs
 
@@ -7,7 +7,7 @@ from api.errors import not_supported
 from api.http import ApiRequest, Response, json_response
 from api.images.fields import ImageFields
 from api.images.job import ImageJob, build_image_job, image_side
-from api.images.pictures import read_edit
+from api.images.pictures import Edit, read_edit
 from api.images.render import ImageStreamRenderer, encoded, whole
 from api.images.run import ImageRun
 from api.images.stream import ImageEventBody
@@ -26,8 +26,18 @@ async def generations(services: Services, request: ApiRequest) -> Response:
 
 async def edits(services: Services, request: ApiRequest) -> Response:
     """Images from an image and a prompt."""
+    image_side(services)
+    return await _edited(services, request, await read_edit(request))
+
+
+async def variations(services: Services, request: ApiRequest) -> Response:
+    """Images from an image: an edit that needs no prompt."""
+    image_side(services)
+    return await _edited(services, request, await read_edit(request, prompt=""))
+
+
+async def _edited(services: Services, request: ApiRequest, edit: Edit) -> Response:
     engine = image_side(services)
-    edit = await read_edit(request)
     job = build_image_job(services, request, edit.fields)
     params = job.request.params
     size, codec = (params.width, params.height), services.image_codec

@@ -6,6 +6,7 @@ from api.errors import ApiError, not_supported
 from api.gate import token_side
 from api.http import ApiRequest, Response, json_response, raw_response
 from api.images.meta import image_meta
+from api.images.state import image_props, image_slot
 from api.openai_stream import FINGERPRINT
 from api.settings_json import generation_settings, sampling_json
 from engine.bridge import TextEngine
@@ -33,7 +34,14 @@ async def models(services: Services, request: ApiRequest) -> Response:
 
 
 async def props(services: Services, request: ApiRequest) -> Response:
-    """The model and what a request gets that says nothing."""
+    """The models and what a request gets that says nothing.
+
+    What is said of the image model stands in ``images``; where it is the only one, the fields of text are there too,
+    and tell of it what they can.
+    """
+    images = {} if services.images is None else {"images": image_props(services, services.images)}
+    if services.text is None and services.images is not None:
+        return json_response(_props_without_text(services, images["images"]) | images)
     engine, prompts = token_side(services)
     info = engine.info
     body = {
@@ -49,17 +57,23 @@ async def props(services: Services, request: ApiRequest) -> Response:
         "media_marker": MEDIA_MARKER,
         "is_sleeping": False,
     }
-    return json_response(body)
+    return json_response(body | images)
 
 
 async def slots(services: Services, request: ApiRequest) -> Response:
-    """What each slot does."""
+    """What each slot does: those of text, then the one of images.
+
+    Whoever asks for an idle slot means one of text where there is a text model.
+    """
     check_slots(services)
-    engine, _ = token_side(services)
-    states = engine.slots()
-    if request.args.get("fail_on_no_slot", "") not in {"", "0"} and all(s.request_id is not None for s in states):
+    found = [] if services.text is None else [_slot(services, state) for state in services.text.slots()]
+    asked = list(found)
+    if services.images is not None:
+        found.append(image_slot(services.images, len(found)))
+    asked = asked or found
+    if request.args.get("fail_on_no_slot", "") not in {"", "0"} and all(slot["is_processing"] for slot in asked):
         raise ApiError(503, "No slot is idle")
-    return json_response([_slot(services, state) for state in states])
+    return json_response(found)
 
 
 async def metrics(services: Services, request: ApiRequest) -> Response:
@@ -78,6 +92,22 @@ def check_metrics(services: Services) -> None:
     """Raises ApiError 501 where there are no metrics."""
     if not services.settings.server.metrics:
         raise not_supported("This server shows no metrics: start it with --metrics")
+
+
+def _props_without_text(services: Services, image: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "default_generation_settings": {"n_ctx": 0, "params": image["default_generation_settings"]},
+        "total_slots": image["total_slots"],
+        "bos_token": "",
+        "eos_token": "",
+        "build_info": FINGERPRINT,
+        "model_path": image["model_path"],
+        "model_alias": image["model_alias"],
+        "chat_template": "",
+        "modalities": {"vision": False, "audio": False},
+        "media_marker": MEDIA_MARKER,
+        "is_sleeping": False,
+    }
 
 
 def _spelling(engine: TextEngine, token: int | None) -> str:

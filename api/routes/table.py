@@ -61,6 +61,7 @@ ROUTES: Final[tuple[Route, ...]] = (
     Route("POST", ("/v1/rerank", "/rerank", "/reranking", "/v1/reranking"), rerank.rerank),
     Route("POST", ("/v1/images/generations",), images.generations),
     Route("POST", ("/v1/images/edits",), images.edits),
+    Route("POST", ("/v1/images/variations",), images.variations),
 )
 
 # The page is no part of the interface that /openapi.json describes.

@@ -159,7 +159,7 @@ _MODEL = (
         env="MODEL",
         setting="engine.model.path",
         default="the demo model, where it is installed",
-        help="GGUF file, or the first part of a split one",
+        help="GGUF file, or the first part of a split one; with --images GGUF or safetensors",
     ),
     _option(
         flags="-a --alias",
@@ -239,7 +239,7 @@ _PLACEMENT = (
         metavar="N",
         setting="defaults.sampling.seed",
         default="-1",
-        help="seed of the sampling; -1 = random",
+        help="seed of the requests that name none, of images too; -1 = random",
     ),
     _option(
         flags="-fa --flash-attn",
@@ -248,7 +248,7 @@ _PLACEMENT = (
         if_alone="on",
         env="FLASH_ATTN",
         setting="engine.context.flash_attention",
-        help="flash attention",
+        help="flash attention; of an image model only with on",
     ),
     _option(
         off="--no-flash-attn",
@@ -288,7 +288,7 @@ _PLACEMENT = (
         flags="--warmup",
         off="--no-warmup",
         setting="engine.warmup",
-        help="one empty run before the server is ready",
+        help="one empty run before the server is ready; of an image model only where this is given",
     ),
     _option(
         flags="--rpc",

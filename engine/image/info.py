@@ -3,6 +3,7 @@
 import attrs
 
 from engine.image.families import Kind
+from engine.image.requests import AnyRequest
 
 
 @attrs.frozen(kw_only=True)
@@ -21,15 +22,29 @@ class ImageModelInfo:
     upscale_factor: int = 0  # of one upscaling; 0: no upscaler
     can_abort: bool = False  # a running image can be stopped; else a cancelled one is computed to its end
 
+    @property
+    def default_width(self) -> int:
+        """Of a request that names no size: the side that the model was trained with, within the limit."""
+        return min(self.kind.defaults.size, self.max_width)
+
+    @property
+    def default_height(self) -> int:
+        """The same of the height."""
+        return min(self.kind.defaults.size, self.max_height)
+
 
 @attrs.frozen(kw_only=True)
 class ImageProgressState:
     """What the engine is computing right now."""
 
-    request_id: str
+    request: AnyRequest
     index: int  # of the image within the request
     step: int
     steps: int  # 0: not yet known, the prompt is being encoded
+
+    @property
+    def request_id(self) -> str:
+        return self.request.id
 
 
 @attrs.define(kw_only=True)

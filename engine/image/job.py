@@ -4,7 +4,7 @@ import attrs
 
 from engine.image.commands import Mailbox
 from engine.image.events import ImageTimings
-from engine.image.requests import AnyRequest
+from engine.image.requests import AnyRequest, ImageRequest
 from engine.native.sd.context import Generated
 
 
@@ -23,6 +23,11 @@ class Job:
     process_seconds: float = 0.0
     generate_seconds: float = 0.0
     steps_total: int = 0
+
+    @property
+    def n(self) -> int:
+        """Images of the request."""
+        return self.request.n if isinstance(self.request, ImageRequest) else 1
 
     @property
     def queue_ms(self) -> float:

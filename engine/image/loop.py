@@ -20,6 +20,7 @@ from engine.image.events import (
     ImageQueued,
     ImagesFailed,
     ImagesFinished,
+    ImageTimings,
 )
 from engine.image.info import ImageProgressState, ImageStats
 from engine.image.job import Job
@@ -75,7 +76,7 @@ class ImageLoop:
             job = self._running
             if job is None:
                 return None
-            return ImageProgressState(request_id=job.request.id, index=job.index, step=job.step, steps=job.steps)
+            return ImageProgressState(request=job.request, index=job.index, step=job.step, steps=job.steps)
 
     # --- the thread ---
 
@@ -112,7 +113,7 @@ class ImageLoop:
         try:
             self._work(job)
         except EngineError as error:
-            log.warning("image %d failed: %s", job.index, error, extra=_tag(job))
+            log.warning("image %d of %d failed: %s", job.index + 1, job.n, error, extra=_tag(job))
             self.stats.images_failed_total += 1
             self._end_of(job, ImagesFailed(error=error))
         finally:
@@ -209,6 +210,7 @@ class ImageLoop:
         stats.generate_steps_total += timings.steps
         stats.images_total += 1
         self._post(job, ImageDone(index=job.index, image=image, seed=seed, timings=timings))
+        _log_image(job, image, seed, timings)
         job.index += 1
         if last:
             self._end_of(job, ImagesFinished(timings=job.timings))
@@ -216,6 +218,7 @@ class ImageLoop:
 
     def _progress(self, job: Job, step: int, steps: int) -> None:
         job.step, job.steps = step, steps
+        log.debug("image %d of %d: step %d of %d", job.index + 1, job.n, step, steps, extra=_tag(job))
         if not self._aborted:
             self._publish([(job.mailbox, ImageProgress(index=job.index, step=step, steps=steps))])
 
@@ -248,6 +251,15 @@ class ImageLoop:
         if self._outbox:
             outbox, self._outbox = self._outbox, []
             self._publish(outbox)
+
+
+def _log_image(job: Job, image: RgbImage, seed: int, timings: ImageTimings) -> None:
+    """An image takes so long that it deserves a line of its own beside that of its request."""
+    log.info(
+        "image %d of %d: %dx%d, seed %d, %d steps in %.1f s after %.1f s of encoding",
+        job.index + 1, job.n, image.width, image.height, seed, timings.steps, timings.generate_ms / 1000,
+        timings.process_ms / 1000, extra=_tag(job),
+    )  # fmt: skip
 
 
 def _tag(job: Job) -> dict[str, str]:

@@ -200,8 +200,8 @@ def default_params(info: ImageModelInfo, prompt: str, seed: int) -> ImageParams:
     wanted = info.kind.defaults
     return ImageParams(
         prompt=prompt,
-        width=min(wanted.size, info.max_width),
-        height=min(wanted.size, info.max_height),
+        width=info.default_width,
+        height=info.default_height,
         seed=seed,
         sampler=wanted.sampler,
         steps=wanted.steps,

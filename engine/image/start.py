@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import attrs
 
-from engine.errors import ModelLoadError
+from engine.errors import ModelLoadError, NativeError
 from engine.image.loop import ImageLoop, Publish, StartedImages
 from engine.image.options import ImageEngineOptions
 from engine.image.rules import GRID, default_params
@@ -41,7 +41,10 @@ def start_image_engine(
             log.info("a running image cannot be stopped with this device: a cancelled one is computed to its end")
         if options.warmup:
             params = attrs.evolve(default_params(backend.info, "", 0), width=GRID, height=GRID, steps=2)
-            backend.generate(params, lambda step, steps: None, lambda step, frame: None)
+            try:
+                backend.generate(params, lambda step, steps: None, lambda step, frame: None)
+            except NativeError as error:  # a model that fills masks makes nothing of nothing
+                log.warning("the warm-up made no image: %s", error)
         return StartedImages(backend, ImageLoop(backend, publish))
     except BaseException:
         backend.close()

@@ -10,6 +10,7 @@ import attrs
 
 from engine.errors import ModelLoadError
 from engine.native import devices, library
+from engine.native.gguf_file import read_gguf
 from engine.native.log import explain, native_log
 from engine.native.options import MetadataValue, ModelOptions, SplitMode
 from engine.native.placement import buffer_types_of
@@ -37,7 +38,7 @@ class Model:
             handle = self.lib.llama_model_load_from_file(str(options.path).encode(), params)
         del keep_alive  # the library has copied what it needs
         if not handle:
-            raise ModelLoadError(f"cannot load {options.path}: {explain(errors)}")
+            raise ModelLoadError(f"cannot load {options.path}: {explain(errors)}{_hint(options.path)}")
         self.handle: Any = handle
         self.vocab = LlamaVocab(self.lib, self.lib.llama_model_get_vocab(handle))
         self._dependents: weakref.WeakSet[Any] = weakref.WeakSet()
@@ -145,10 +146,25 @@ def check_file(path: str) -> None:
         raise ModelLoadError(f"cannot load {path!r}: {error}") from error
     if not head:
         raise ModelLoadError(f"cannot load {path}: the file is empty")
+    if head[8:9] == b"{":  # behind the length of its header
+        raise ModelLoadError(
+            f"cannot load {path}: it is a safetensors file, language models are GGUF files; if it is an image model: "
+            "--images serves it"
+        )
     if not head.startswith(_MAGIC):
         raise ModelLoadError(f"cannot load {path}: not a GGUF file (it starts with {head[:4]!r})")
     if len(head) < _HEADER_BYTES:
         raise ModelLoadError(f"cannot load {path}: the file is truncated")
+
+
+def _hint(path: str) -> str:
+    """What else a sound file that the library does not know may be."""
+    try:
+        file = read_gguf(path)
+    except ModelLoadError:
+        return ""
+    speaks = "tokenizer.ggml.model" in file.metadata or any(tensor.name.startswith("blk.") for tensor in file.tensors)
+    return "" if speaks or not file.tensors else "; if it is an image model: --images serves it"
 
 
 def _params(lib: Any, options: ModelOptions, progress: Progress | None) -> tuple[Any, list[Any]]:

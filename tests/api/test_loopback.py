@@ -3,14 +3,15 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+import attrs
 import httpx
 import pytest
 import trio
-from hypercorn.config import Config
-from hypercorn.trio import serve
 from openai import OpenAI
 
 from api.app import create_app
+from api.listen import address_of, bind_sockets
+from api.server import HttpServer
 from engine.text.events import Timings, Tokens
 from llamabox.services import Services
 from tests.api.conftest import make_services
@@ -24,22 +25,15 @@ TEXT = Tokens(text="He", tokens=(1,), slot=0, timings=Timings(predicted_n=1))
 @asynccontextmanager
 async def serving(services: Services) -> AsyncIterator[str]:
     """The server's base URL."""
-    config = Config()
-    config.bind = ["127.0.0.1:0"]
-    config.include_server_header = False
-    config.accesslog = config.errorlog = None
-    config.graceful_timeout = 0
-    stop = trio.Event()
+    listening = bind_sockets(attrs.evolve(services.settings.server, hosts=("127.0.0.1",), port=0))
+    server = HttpServer(create_app(services), listening.sockets, services.settings.server)
     async with trio.open_nursery() as nursery:
-
-        async def run(task_status: trio.TaskStatus) -> None:
-            await serve(create_app(services), config, shutdown_trigger=stop.wait, task_status=task_status)
-
-        (url,) = await nursery.start(run)
+        await nursery.start(server.run)
         try:
-            yield url
+            yield address_of(listening.sockets[0], tls=False)
         finally:
-            stop.set()
+            server.stop()
+    listening.close()
 
 
 def _address(url: str) -> tuple[str, int]:

@@ -19,7 +19,7 @@ from api.routes.table import ROUTES, Route
 from engine.text.events import PrefillProgress
 from tests.api.conftest import Client, Reply, make_services
 from tests.api.fake_engine import FakeEngine, say
-from tests.api.images.pictures import EDITS, GENERATIONS, png, post_form, url
+from tests.api.images.pictures import EDITS, GENERATIONS, VARIATIONS, png, post_form, url
 from tests.api.images.serving import BODY, serving
 from tests.api.test_refusals import MESSAGES, WRONG
 from tests.api.test_state import BUSY, IDLE
@@ -185,6 +185,7 @@ IMAGE_REQUESTS: list[tuple[str, dict[str, Any]]] = [
     (GENERATIONS, {**BODY, "n": 2, "quality": "hd", "lora": [{"id": 0, "scale": 0.5}], "slg_skip_layers": [1]}),
     (EDITS, {**BODY, "image": url(png()), "mask": url(png()), "control": url(png()), "negative_prompt": None}),
     (EDITS, {**BODY, "image": [url(png())]}),
+    (VARIATIONS, {"image": url(png()), "size": "256x256", "sample_steps": 3, "upscale_repeats": 0}),
 ]
 
 
@@ -237,6 +238,15 @@ async def test_the_form_of_an_edit_has_its_fields() -> None:
 async def test_state(client: Client, engine: FakeEngine, path: str) -> None:
     engine.slot_states = (IDLE, BUSY)
     check_reply("GET", path, (await client.get(path)).json)
+
+
+@pytest.mark.parametrize("path", ["/v1/models", "/props", "/slots"])
+@pytest.mark.parametrize("has_text", [False, True])
+async def test_state_of_images(path: str, has_text: bool) -> None:
+    async with serving(slots=True) as client:
+        if not has_text:
+            client.services.text = client.services.prompts = None
+        check_reply("GET", path, (await client.get(path)).json)
 
 
 @pytest.mark.parametrize(

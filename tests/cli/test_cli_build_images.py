@@ -8,6 +8,7 @@ from cli.build import build_settings
 from cli.errors import UsageError
 from cli.main import USAGE_ERROR, main
 from cli.parse import read_arguments, read_environment
+from cli.report import report_ignored
 from llamabox.settings import Settings
 from tests.cli.test_cli_build import IMAGE_PARTS
 
@@ -86,7 +87,7 @@ def test_devices_are_not_served_for_images(model: str, flag: str, capsys: pytest
     "arguments",
     [
         ("--lora", "FILE"), ("--lora-scaled", "FILE", "1"), ("--control-vector", "FILE"), ("--mmproj", "FILE"),
-        ("--embeddings",), ("--rerank",), ("--infill",), ("--slots",), ("--slot-save-path", "DIRECTORY"),
+        ("--embeddings",), ("--rerank",), ("--infill",), ("--slot-save-path", "DIRECTORY"),
         ("--hf-repo", "a/b"), ("--model-url", "http://a.example/b.gguf"),
     ],
 )  # fmt: skip
@@ -98,5 +99,34 @@ def test_options_that_need_a_text_model_are_refused_without_one(model: str, argu
 
 
 def test_what_serves_images_too_is_no_reason_to_refuse(model: str):
-    assert build(model, "--images", "--metrics", "-t", "2", "-c", "512", "--api-key", "k").images.running
+    settings = build(model, "--images", "--metrics", "--slots", "-t", "2", "--api-key", "k", "--alias", "a", "-v")
+    assert settings.images.running
+    assert settings.ignored == ()
     assert build(model, "--images", "--image-model", model, "--infill", "--slots").has_text
+
+
+def test_flags_that_only_text_has_a_use_for_are_named(model: str):
+    flags = ("-c", "512", "-np", "4", "--temp", "0.5", "-tps", "5", "--threads-http", "2", "--no-escape", "--jinja")
+    assert build(model, "--images", *flags).ignored == tuple(flag for flag in flags if flag.startswith("-"))
+    assert build(model, "--images", "--image-model", model, *flags).ignored == ()
+    assert build(model, *flags).ignored == ()
+    environment = read_environment({"LLAMA_ARG_CTX_SIZE": "512"})
+    assert build_settings(environment | read_arguments(["-m", model, "--images"])).ignored == ()
+
+
+def test_the_log_names_them(model: str, caplog: pytest.LogCaptureFixture):
+    report_ignored(build(model, "--images", "-c", "512", "-np", "4"))
+    report_ignored(build(model, "--images"))
+    assert caplog.messages == ["without effect: -c -np: the only model makes images, text models take them"]
+
+
+def test_what_both_kinds_of_models_have_a_use_for(model: str):
+    plain = build(model, "--images").images
+    assert (plain.seed, plain.engine.warmup, plain.engine.model.flash_attention) == (None, False, False)
+    for words in (["--images"], ["--image-model", model]):
+        settings = build(model, *words, "--seed", "7", "--warmup", "-fa")
+        images = settings.images
+        assert (images.seed, images.engine.warmup, images.engine.model.flash_attention) == (7, True, True)
+        assert settings.ignored == ()
+    other = build(model, "--images", "--seed", "-1", "--no-warmup", "-fa", "off").images
+    assert (other.seed, other.engine.warmup, other.engine.model.flash_attention) == (None, False, False)

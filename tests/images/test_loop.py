@@ -1,5 +1,7 @@
 """The image loop by hand: no thread of its own, every step of every image is a place to interfere."""
 
+import logging
+
 import attrs
 import pytest
 
@@ -257,3 +259,25 @@ def test_what_runs_can_be_looked_at(driver: Driver) -> None:
     assert seen[:5] == [("a", 0, 0, 0), ("a", 0, 0, 3), ("a", 0, 1, 3), ("a", 0, 2, 3), ("a", 1, 0, 0)]
     assert gauges == {(1, 1), (1, 0)}
     assert driver.loop.current() is None
+
+
+def test_each_image_has_a_line_in_the_log_and_each_step_for_those_who_debug(
+    driver: Driver, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG, "engine.image")
+    driver.submit(ask("a", n=2, seed=7))
+    driver.finish()
+    told = [record for record in caplog.records if record.levelno == logging.INFO]
+    assert [record.getMessage() for record in told] == [
+        f"image {number} of 2: 64x64, seed {6 + number}, 3 steps in 3.0 s after 0.5 s of encoding" for number in (1, 2)
+    ]
+    steps = [record.getMessage() for record in caplog.records if record.levelno == logging.DEBUG]
+    assert steps[:4] == [f"image 1 of 2: step {step} of 3" for step in range(4)]
+    assert {record.request_id for record in caplog.records} == {"a"}
+
+
+def test_a_failure_is_logged_with_the_images_number(driver: Driver, caplog: pytest.LogCaptureFixture) -> None:
+    driver.submit(ask("a", n=2))
+    driver.backend.fail = NativeError("no numbers")
+    driver.finish()
+    assert caplog.messages == ["image 1 of 2 failed: no numbers"]

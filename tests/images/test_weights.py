@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from engine.errors import ModelLoadError
 from engine.native.sd.weights import check_lora, check_model, check_weights, read_safetensors
-from tests.models.tiny_sd import TinySd, lora_tensors, write_raw, write_safetensors
+from tests.models.tiny_sd import TinySd, lora_tensors, write_image_gguf, write_raw, write_safetensors
 
 
 def entry(**changes: Any) -> dict[str, Any]:
@@ -121,6 +121,16 @@ def test_a_lora_is_no_model_and_a_model_no_lora(tiny_sd: TinySd) -> None:
         check_model(str(tiny_sd.lora))
     with pytest.raises(ModelLoadError, match="no LoRA tensors"):
         check_lora(str(tiny_sd.taesd))
+
+
+def test_a_language_model_is_no_image_model(tiny_model: Path) -> None:
+    with pytest.raises(ModelLoadError, match=r"it is a language model \(llama\), which makes no images.*--image-model"):
+        check_model(str(tiny_model))
+    check_weights(str(tiny_model))
+
+
+def test_an_image_model_as_gguf_is_one(tmp_path: Path) -> None:
+    check_model(str(write_image_gguf(tmp_path / "flux.gguf")))
 
 
 def test_the_halves_of_a_lora_must_fit(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 import attrs
+import gguf
 import numpy as np
 from numpy.typing import NDArray
 
@@ -52,6 +53,17 @@ def write_raw(path: Path, header: bytes, data: bytes) -> Path:
     """A safetensors file of any header."""
     header += b" " * (-len(header) % 8)
     path.write_bytes(struct.pack("<Q", len(header)) + header + data)
+    return path
+
+
+def write_image_gguf(path: Path, architecture: str = "flux") -> Path:
+    """A GGUF file that looks like an image model, with a single tensor."""
+    writer = gguf.GGUFWriter(path, architecture)
+    writer.add_tensor("double_blocks.0.img_attn.proj.weight", np.ones((32, 32), dtype=np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
     return path
 
 
@@ -104,13 +116,13 @@ def _text_encoder(weights: _Weights, random: np.random.Generator) -> None:
     weights.ones(f"{prefix}norm.weight", CONTEXT)
 
 
-def _taesd(weights: _Weights) -> None:
+def _taesd(weights: _Weights, latent: int) -> None:
     def block(name: str) -> None:
         for layer in (0, 2, 4):
             weights.convolution(f"{name}.conv.{layer}", TAESD_WIDTH, TAESD_WIDTH, gain=0.7)
 
     decoder, encoder = "decoder.layers.", "encoder.layers."
-    weights.convolution(f"{decoder}0", LATENT, TAESD_WIDTH)
+    weights.convolution(f"{decoder}0", latent, TAESD_WIDTH)
     for layer in (2, 3, 4, 7, 8, 9, 12, 13, 14, 17):
         block(f"{decoder}{layer}")
     for layer in (6, 11, 16):
@@ -122,7 +134,14 @@ def _taesd(weights: _Weights) -> None:
         block(f"{encoder}{layer}")
     for layer in (2, 6, 10):
         weights.convolution(f"{encoder}{layer}", TAESD_WIDTH, TAESD_WIDTH, bias=0)
-    weights.convolution(f"{encoder}14", TAESD_WIDTH, LATENT)
+    weights.convolution(f"{encoder}14", TAESD_WIDTH, latent)
+
+
+def taesd_tensors(random: np.random.Generator, latent: int) -> Tensors:
+    """A TAESD for latents of so many channels."""
+    weights = _Weights(random)
+    _taesd(weights, latent)
+    return weights.tensors
 
 
 def lora_tensors(random: np.random.Generator, *, width: int = HIDDEN, rank: int = 4) -> Tensors:
@@ -153,10 +172,10 @@ def _esrgan(weights: _Weights, factor: int) -> None:
 def write_tiny_sd(directory: Path, *, seed: int = 0) -> TinySd:
     """Write all files to ``directory``; the same seed gives the same bytes."""
     random = np.random.default_rng(seed)
-    model, taesd = _Weights(random), _Weights(random)
+    model = _Weights(random)
     _transformer(model)
     _text_encoder(model, random)
-    _taesd(taesd)
+    taesd = taesd_tensors(random, LATENT)
     upscalers = []
     for factor in (2, 4):
         esrgan = _Weights(random)
@@ -164,7 +183,7 @@ def write_tiny_sd(directory: Path, *, seed: int = 0) -> TinySd:
         upscalers.append(write_safetensors(directory / f"tiny-esrgan-x{factor}.safetensors", esrgan.tensors))
     return TinySd(
         model=write_safetensors(directory / "tiny-sd.safetensors", model.tensors),
-        taesd=write_safetensors(directory / "tiny-taesd.safetensors", taesd.tensors),
+        taesd=write_safetensors(directory / "tiny-taesd.safetensors", taesd),
         lora=write_safetensors(directory / "tiny-lora.safetensors", lora_tensors(random)),
         upscaler_x2=upscalers[0],
         upscaler_x4=upscalers[1],

@@ -3,12 +3,14 @@
 from pathlib import Path
 
 import gguf
+import numpy as np
 import pytest
 
 from engine.errors import ModelLoadError
 from engine.native.model import Model
 from engine.native.options import ModelOptions
 from tests.models.tiny_llm import CHAT_TEMPLATE, N_EMBD, N_VOCAB, write_tiny_llm
+from tests.models.tiny_sd import write_image_gguf, write_safetensors
 
 
 def load(path: Path, **options: object) -> Model:
@@ -90,6 +92,19 @@ def test_foreign_architecture_is_refused(tmp_path: Path) -> None:
     write_foreign(path)
     with pytest.raises(ModelLoadError, match="no-such-architecture"):
         load(path)
+
+
+def test_image_models_are_told_where_they_belong(tmp_path: Path) -> None:
+    weights = write_safetensors(tmp_path / "x.safetensors", {"a": np.ones(4)})
+    with pytest.raises(ModelLoadError, match=r"x\.safetensors: it is a safetensors file.*--images"):
+        load(weights)
+    with pytest.raises(ModelLoadError, match=r"'flux'.*; if it is an image model: --images serves it"):
+        load(write_image_gguf(tmp_path / "flux.gguf"))
+    foreign = tmp_path / "foreign.gguf"
+    write_foreign(foreign)
+    with pytest.raises(ModelLoadError) as caught:
+        load(foreign)
+    assert "--images" not in str(caught.value)
 
 
 @pytest.mark.parametrize("share", [0.01, 0.3, 0.9])

@@ -13,8 +13,9 @@ import trio
 
 from api import listen
 from api.app import create_app
+from api.connection import Connection
 from api.http import ApiApp
-from api.server import HttpServer, _Connection
+from api.server import HttpServer
 from cli.serve import _model_ids
 from engine.native import context, model
 from engine.native.library import start
@@ -282,8 +283,8 @@ def bound(settings: Settings) -> Any:
 def idle_limit(settings: Settings) -> Any:
     """How long a connection may wait for its first request."""
     server = HttpServer(create_app(services_of(settings)), [], settings.server)
-    made = _Connection(server._settings.idle_timeout, None, server._config, server._context, {}, mock.Mock())
-    return list(made._idle_limits)
+    made = Connection(server._settings.idle_timeout, None, server._config, server._context, mock.Mock())
+    return next(made._idle._limits)
 
 
 @contextlib.contextmanager

@@ -43,7 +43,7 @@ def test_an_answer_streams_until_it_is_stopped(page: Page, server: str) -> None:
     page.get_by_role("button", name="Stop").click()
     expect(page.locator(".foot")).to_contain_text("stopped")
     view(page, "Server")
-    expect(page.locator("#slots tbody tr")).to_have_count(2)
+    expect(page.locator("#slots tbody tr")).to_have_count(3)  # two of text, one of images
     expect(page.locator("#slots tr.busy")).to_have_count(0)
 
 
@@ -127,6 +127,9 @@ def test_an_image_is_stopped(page: Page) -> None:
     page.get_by_label("Steps").fill("1000")
     page.get_by_role("button", name="Make image").click()
     expect(page.locator("#gallery img")).to_be_visible()  # a preview
+    view(page, "Server")
+    expect(page.locator("#slots tr.busy")).to_contain_text("makes image 1 of 1")
+    view(page, "Images")
     page.get_by_role("button", name="Stop").click()
     expect(page.locator("#gallery")).to_contain_text("Stopped.")
     expect(page.get_by_role("button", name="Make image")).to_be_focused()

@@ -1,5 +1,6 @@
 """An OpenAI server that says what it was told to."""
 
+import email
 import json
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -19,13 +20,18 @@ USAGE = {
     "tokens_per_second": 40.0,
 }
 
+IMAGE_USAGE = {"time_to_process_ms": 12.34, "time_per_generation_ms": 250.0, "generation_per_second": 4.0}
+PATHS = ("/v1/chat/completions", "/v1/images/generations", "/v1/images/edits")
+
 
 @attrs.frozen(kw_only=True)
 class Asked:
     """A request that came in."""
 
     headers: dict[str, str]  # names in lower case
-    body: dict[str, Any]
+    body: dict[str, Any]  # the JSON object, or the fields of a form
+    path: str = "/v1/chat/completions"
+    files: dict[str, bytes] = attrs.field(factory=dict)  # of a form
 
 
 @attrs.frozen(kw_only=True)
@@ -62,6 +68,31 @@ def streamed(*deltas: dict[str, Any], finish: str = "stop", tail: Sequence[str] 
     return Reply(content_type="text/event-stream", lines=[*lines, *end])
 
 
+def streamed_images(*items: dict[str, Any], tail: Sequence[str] | None = None) -> Reply:
+    """Server-sent events, one with each item; ``tail`` replaces the end."""
+    lines = [f"data: {json.dumps({'model': 'flux', 'data': [item], 'usage': None})}\n\n" for item in items]
+    lines.insert(1, ": ping\n\n")
+    end = [f"data: {json.dumps({'data': [], 'usage': IMAGE_USAGE})}\n\n", "data: [DONE]\n\n"] if tail is None else tail
+    return Reply(content_type="text/event-stream", lines=[*lines, *end])
+
+
+def _read_form(kind: str, content: bytes) -> tuple[dict[str, str], dict[str, bytes]]:
+    """The fields and the files of a multipart form."""
+    message = email.message_from_bytes(b"Content-Type: " + kind.encode() + b"\r\n\r\n" + content)
+    fields: dict[str, str] = {}
+    files: dict[str, bytes] = {}
+    for part in message.walk():
+        name = part.get_param("name", header="content-disposition")
+        data = part.get_payload(decode=True)
+        if name is None or not isinstance(data, bytes):
+            continue
+        if part.get_filename() is None:
+            fields[str(name)] = data.decode()
+        else:
+            files[str(name)] = data
+    return fields, files
+
+
 class FakeOpenAI:
     """Answers each request with what ``script`` makes of it, and keeps the requests."""
 
@@ -73,9 +104,13 @@ class FakeOpenAI:
 
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
-                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                asked = Asked(headers={k.lower(): v for k, v in self.headers.items()}, body=body)
-                reply = owner._answer(asked) if self.path == "/v1/chat/completions" else refusal(404, "not here")
+                content = self.rfile.read(int(self.headers["Content-Length"]))
+                kind = self.headers["Content-Type"]
+                form = kind.startswith("multipart/form-data")
+                body, files = _read_form(kind, content) if form else (json.loads(content), {})
+                headers = {k.lower(): v for k, v in self.headers.items()}
+                asked = Asked(headers=headers, body=body, path=self.path, files=files)
+                reply = owner._answer(asked) if self.path in PATHS else refusal(404, "not here")
                 self.send_response(reply.status)
                 self.send_header("Content-Type", reply.content_type)
                 self.end_headers()

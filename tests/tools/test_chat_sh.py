@@ -7,46 +7,18 @@ import re
 import shutil
 import subprocess
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.tools.conftest import TOOLS, Run
 from tests.tools.fake_openai import FakeOpenAI, Reply, refusal, scripted, streamed, whole
 
-TOOLS = Path(__file__).parents[2] / "tools"
 MISSING = [program for program in ("bash", "curl", "jq") if shutil.which(program) is None]
 pytestmark = pytest.mark.skipif(bool(MISSING), reason=f"the shell tools need {', '.join(MISSING)}: NOT TESTED")
 
 AWKWARD = """it's "$(touch /nowhere)" `x` \\n * 日本語 😀\n\ttwo lines"""
-
-type Run = Callable[..., subprocess.CompletedProcess[str]]
-
-
-@pytest.fixture
-def run(tmp_path: Path) -> Run:
-    """Runs a tool in an empty directory; what it leaves behind in the temporary directory is an error."""
-
-    def run_tool(
-        name: str, *args: str, url: str = "http://127.0.0.1:1", stdin: str = "", **settings: str
-    ) -> subprocess.CompletedProcess[str]:
-        scratch = tmp_path / "scratch"
-        scratch.mkdir(exist_ok=True)
-        environment = {"PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8", "TMPDIR": str(scratch), "API_URL": url}
-        done = subprocess.run(
-            [TOOLS / name, *args],
-            env=environment | settings,
-            cwd=tmp_path,
-            input=stdin,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
-        assert list(scratch.iterdir()) == []
-        return done
-
-    return run_tool
 
 
 def test_one_question(run: Run) -> None:

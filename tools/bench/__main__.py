@@ -1,9 +1,9 @@
-"""``python -m tools.bench COMMAND``: peer, compare, soak, overhead, json, chat or embed."""
+"""``python -m tools.bench COMMAND``: peer, compare, soak, overhead, json, chat, embed or http."""
 
 import sys
 from collections.abc import Callable, Sequence
 
-from tools.bench import chat_layer, compare, embed, overhead, peer, soak, structured
+from tools.bench import chat_layer, compare, embed, http_path, overhead, peer, soak, structured
 
 COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "peer": peer.main,
@@ -13,6 +13,7 @@ COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "json": structured.main,
     "chat": chat_layer.main,
     "embed": embed.main,
+    "http": http_path.main,
 }
 
 

@@ -60,8 +60,31 @@ class DefaultSettings:
 
 
 @attrs.frozen(kw_only=True)
+class ImageLora:
+    id: int
+    path: str
+
+
+@attrs.frozen(kw_only=True)
+class ImageProps:
+    """The image model. ``default_generation_settings`` as ``meta`` of its entry in /v1/models."""
+
+    model_path: str
+    model_alias: str
+    total_slots: int
+    default_generation_settings: dict[str, Any]
+    loras: list[ImageLora]
+    control_net: bool
+    upscale_factor: int
+
+
+@attrs.frozen(kw_only=True)
 class Props:
-    """The model, and what a request gets that says nothing."""
+    """The model, and what a request gets that says nothing.
+
+    ``images``: the image model, where there is one. Where it is the only model the other fields tell of it too, and
+    those about text are empty.
+    """
 
     default_generation_settings: DefaultSettings
     total_slots: int
@@ -74,6 +97,7 @@ class Props:
     modalities: Modalities
     media_marker: str
     is_sleeping: bool
+    images: ImageProps | UnsetType = UNSET
 
 
 @attrs.frozen(kw_only=True)
@@ -87,8 +111,26 @@ class NextToken:
 
 
 @attrs.frozen(kw_only=True)
+class RunningImage:
+    """``index`` of ``n``; ``progress`` in percent; ``steps`` is 0 until the prompt is encoded."""
+
+    index: int
+    n: int
+    progress: int
+    progressed_steps: int
+    steps: int
+    seed: int
+    width: int
+    height: int
+
+
+@attrs.frozen(kw_only=True)
 class Slot:
-    """``state`` 0 is idle. ``params`` are the settings of the running request, empty when idle."""
+    """``state`` 0 is idle. ``params`` are the settings of the running request, empty when idle.
+
+    The slot of an image model, the last one, has two fields more: ``image``, null when idle, and how many requests
+    wait behind the running one. Its fields about text are 0 or empty.
+    """
 
     id: int
     id_task: int | str
@@ -102,3 +144,5 @@ class Slot:
     n_prompt_tokens_cache: int
     params: dict[str, Any]
     next_token: NextToken
+    image: RunningImage | UnsetType | None = UNSET
+    requests_deferred: int | UnsetType = UNSET

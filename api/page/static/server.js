@@ -73,8 +73,8 @@ export class Server {
   }
 
   async #showSlots() {
-    if (this.#features.chat !== null || this.#features.slots !== null) {
-      byId("slots").replaceChildren(h("p", { class: "note" }, this.#features.chat ?? this.#features.slots));
+    if (this.#features.slots !== null) {
+      byId("slots").replaceChildren(h("p", { class: "note" }, this.#features.slots));
       return;
     }
     byId("slots").replaceChildren(slotTable(await getJson("slots")));
@@ -128,20 +128,27 @@ function share(part, whole) {
 function slotTable(slots) {
   const head = ["Slot", "State", "Prompt", "of it cached", "Generated", "Context"];
   const rows = slots.map((slot) => {
-    const state = slot.is_prefilling ? "reads" : slot.is_processing ? "writes" : "idle";
-    const used = h("meter", { max: String(slot.n_ctx), value: String(slot.n_past), "aria-label": "Context in use" });
-    const cells = [state, slot.n_prompt_tokens, slot.n_prompt_tokens_cache, slot.next_token.n_decoded];
-    return h(
-      "tr",
-      { class: slot.is_processing ? "busy" : null },
-      h("th", { scope: "row" }, String(slot.id)),
-      ...cells.map((cell) => h("td", {}, String(cell))),
-      h("td", {}, used, ` ${slot.n_past} of ${slot.n_ctx}`),
-    );
+    const cells = "image" in slot ? imageCells(slot) : textCells(slot);
+    const attributes = { class: slot.is_processing ? "busy" : null };
+    return h("tr", attributes, h("th", { scope: "row" }, String(slot.id)), ...cells);
   });
   const columns = head.map((name) => h("th", { scope: "col" }, name));
   const table = h("table", {}, h("thead", {}, h("tr", {}, ...columns)), h("tbody", {}, ...rows));
   return h("div", { class: "scroll card", tabindex: "0", role: "region", "aria-label": "Slots" }, table);
+}
+
+function textCells(slot) {
+  const state = slot.is_prefilling ? "reads" : slot.is_processing ? "writes" : "idle";
+  const cells = [state, slot.n_prompt_tokens, slot.n_prompt_tokens_cache, slot.next_token.n_decoded];
+  const used = h("meter", { max: String(slot.n_ctx), value: String(slot.n_past), "aria-label": "Context in use" });
+  const context = h("td", {}, used, ` ${slot.n_past} of ${slot.n_ctx}`);
+  return [...cells.map((cell) => h("td", {}, String(cell))), context];
+}
+
+/** The slot that images are made in. */
+function imageCells({ image }) {
+  const text = image ? `makes image ${image.index + 1} of ${image.n}, ${image.width} × ${image.height}: ${image.progress} %` : "idle";
+  return [h("td", { colspan: "5" }, text)];
 }
 
 function modelCard({ id, meta }) {

@@ -18,6 +18,10 @@ from engine.native.sd.native_params import context_params, image_params
 from engine.native.sd.options import MOST_THREADS, ImageModelOptions
 from engine.native.sd.weights import check_lora, check_model, check_weights
 
+# The library's names of the models that look at a ControlNet. Another one computes nothing of it, or ends the process:
+# a ControlNet reads latents of four channels.
+_UNET: Final = re.compile(r"SD [12]\.|SDXL|SDXS|Instruct-Pix2Pix")
+_LOADING_CONTROL_NET: Final = "loading control net from"
 _VERSION: Final = re.compile(r"^Version: (.+)$")
 _ENCODED: Final = "get_learned_condition completed"  # the prompt is encoded: from here on an abort is safe
 _SAMPLING: Final = "generating image:"
@@ -38,12 +42,15 @@ class Generated:
 
 
 class _Loading:
-    """Hears which kind of model is loaded."""
+    """Hears which kind of model is loaded, and when it is the ControlNet's turn."""
 
     def __init__(self) -> None:
         self.version = ""
+        self.at_control_net = False
 
     def log_line(self, line: str) -> None:
+        if line.startswith(_LOADING_CONTROL_NET):
+            self.at_control_net = True
         match = _VERSION.match(line)
         if match is not None:
             self.version = match[1].strip()
@@ -104,10 +111,17 @@ class ImageContext:
         with router.calling(listener) as call:
             handle = self._module.new_sd_ctx(ctypes.byref(params))
         main = options.model or options.diffusion_model
-        if not handle:
-            raise ModelLoadError(f"cannot load {main}: {explain(call.errors)}")
-        self._handle: Any = handle
         self.version = listener.version  # the library's name of the model's kind, "" if it did not say
+        self._handle: Any = handle
+        if options.control_net is not None and self.version and not takes_control_net(self.version):
+            self.close()
+            raise ModelLoadError(
+                f"cannot use {options.control_net}: a ControlNet works with SD 1.x, SD 2.x and SDXL models, "
+                f"{main} is {self.version}"
+            )
+        if not handle:
+            failed = options.control_net if listener.at_control_net else main
+            raise ModelLoadError(f"cannot load {failed}: {explain(call.errors)}")
         if not self._module.sd_ctx_supports_image_generation(handle):
             self.close()
             raise ModelLoadError(f"cannot use {main}: {self.version or 'it'} makes videos, not images")
@@ -167,7 +181,7 @@ class ImageContext:
 
     def close(self) -> None:
         """Free the model. Idempotent."""
-        if self._handle is None:
+        if not self._handle:
             return
         self._check_thread()
         handle, self._handle = self._handle, None
@@ -176,6 +190,11 @@ class ImageContext:
 
     def _check_thread(self) -> None:
         assert threading.get_ident() == self._thread, "a context is used by the thread that made it"
+
+
+def takes_control_net(version: str) -> bool:
+    """Whether a model that the library calls ``version`` looks at a ControlNet."""
+    return _UNET.match(version) is not None
 
 
 def check_options(options: ImageModelOptions) -> None:

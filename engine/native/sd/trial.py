@@ -95,16 +95,17 @@ def _identity(job: dict[str, Any]) -> str:
 def try_files(model: ImageModelOptions, upscaler: UpscalerOptions | None) -> None:
     """One small image without and with each LoRA, and upscaled. May kill the process. Raises EngineError."""
     context = ImageContext(model)
+    picture = RgbImage(width=_SIDE, height=_SIDE, data=bytes(range(192)) * _SIDE)
     params = ImageParams(
         prompt="a cat", negative_prompt="a dog", width=_SIDE, height=_SIDE, sampler=Sampler.EULER, steps=1,
-        init_image=RgbImage(width=_SIDE, height=_SIDE, data=bytes(range(192)) * _SIDE), strength=1.0,
+        init_image=picture, strength=1.0, control_image=picture if model.control_net is not None else None,
     )  # fmt: skip
     for uses in ((), *((LoraUse(path=path),) for path in model.loras)):
         context.generate(attrs.evolve(params, loras=uses), lambda step, steps: None, lambda step, frame: None)
     context.close()
     if upscaler is not None:
         enlarger = Upscaler(upscaler)
-        enlarger.upscale(RgbImage(width=_SIDE, height=_SIDE, data=bytes(range(192)) * _SIDE))
+        enlarger.upscale(picture)
         enlarger.close()
 
 

@@ -10,6 +10,7 @@ from typing import Any, Final, TypeGuard
 import attrs
 
 from engine.errors import ModelLoadError
+from engine.native.gguf_file import read_gguf
 from engine.native.model import check_file
 
 _LENGTH: Final = 8  # bytes of the header's length
@@ -22,6 +23,7 @@ _BYTES: Final = {
 _LORA_PART: Final = re.compile(
     r"lora_(down|up|mid|A|B|linear_layer|magnitude)|\.(down|up)\.weight$|hada_w|lokr_|\.alpha$|\.dora_scale$|\.diff(_b)?$"
 )
+_VOCABULARY: Final = "tokenizer.ggml.model"
 _LORA_PAIR: Final = re.compile(r"^(?P<base>.+)\.lora_?(?:\.)?(?P<part>down|up|A|B)(?:\.default)?\.weight$")
 
 
@@ -47,13 +49,29 @@ def check_weights(path: str) -> None:
 
 
 def check_model(path: str) -> None:
-    """As ``check_weights``, and the file must not be a LoRA: the library divides by zero over one."""
+    """As ``check_weights``, and the file must be neither a language model nor a LoRA: the library divides by zero
+    over the latter."""
     check_weights(path)
     if is_gguf(path):
+        _check_makes_images(path)
         return
     tensors = read_safetensors(path)
     if all(_LORA_PART.search(name) for name in tensors):
-        raise ModelLoadError(f"cannot load {path}: it is a LoRA, not a model (--lora adds one)")
+        raise ModelLoadError(f"cannot load {path}: it is a LoRA, not a model (--image-lora adds one)")
+
+
+def _check_makes_images(path: str) -> None:
+    """A GGUF file with a vocabulary is a language model: of it the library only says that it knows no such thing."""
+    try:
+        file = read_gguf(path)
+    except ModelLoadError:
+        return  # the library may know more
+    if _VOCABULARY in file.metadata:
+        kind = file.metadata.get("general.architecture")
+        raise ModelLoadError(
+            f"cannot load {path}: it is a language model{f' ({kind})' if kind else ''}, which makes no images: "
+            "--model without --images serves it, --image-model names an image model beside it"
+        )
 
 
 def check_lora(path: str) -> None:

@@ -12,6 +12,7 @@ from tests.api.conftest import Client, Reply
 from tests.images.asking import gradient
 
 GENERATIONS, EDITS = "/v1/images/generations", "/v1/images/edits"
+VARIATIONS = "/v1/images/variations"
 
 
 def png(width: int = 32, height: int = 32) -> bytes:
@@ -42,9 +43,9 @@ def form(fields: Mapping[str, str], files: Mapping[str, bytes]) -> tuple[bytes, 
     return body, {"Content-Type": f"multipart/form-data; boundary={boundary}"}
 
 
-async def post_form(client: Client, fields: Mapping[str, str], files: Mapping[str, bytes]) -> Reply:
+async def post_form(client: Client, fields: Mapping[str, str], files: Mapping[str, bytes], path: str = EDITS) -> Reply:
     body, headers = form(fields, files)
-    return await client.send("POST", EDITS, body, headers)
+    return await client.send("POST", path, body, headers)
 
 
 def stream_events(reply: Reply) -> list[Any]:

@@ -8,7 +8,7 @@ import pytest
 
 from engine.image.families import kind_of
 from engine.native.sd.image import LoraUse
-from tests.api.images.pictures import EDITS, png, post_form, stream_events, url
+from tests.api.images.pictures import EDITS, VARIATIONS, png, post_form, stream_events, url
 from tests.api.images.serving import BODY, serving
 from tests.images.fake_backend import INFO, FakeImageBackend
 
@@ -49,6 +49,22 @@ async def test_an_edit_by_json_is_the_same() -> None:
         assert (await client.post(EDITS, BODY | {"image": [url(png())]})).status == 200
     assert form_backend.made == json_backend.made
     assert json_backend.made[0].mask is None
+
+
+async def test_a_variation_is_an_edit_that_needs_no_prompt() -> None:
+    edited, varied = FakeImageBackend(), FakeImageBackend()
+    plain = {name: value for name, value in BODY.items() if name != "prompt"}
+    async with serving(edited) as client:
+        for prompt in ("", "", "a dog"):
+            assert (await client.post(EDITS, plain | {"prompt": prompt, "image": url(png())})).status == 200
+    async with serving(varied) as client:
+        fields = {name: str(value) for name, value in plain.items()}
+        assert (await post_form(client, fields, {"image": png()}, VARIATIONS)).status == 200
+        assert (await client.post(VARIATIONS, plain | {"image": url(png())})).status == 200
+        assert (await post_form(client, fields | {"prompt": "a dog"}, {"image": png()}, VARIATIONS)).status == 200
+        for reply in (await post_form(client, fields, {}, VARIATIONS), await client.post(VARIATIONS, plain)):
+            assert (reply.status, reply.error["param"]) == (400, "image")
+    assert varied.made == edited.made
 
 
 async def test_the_control_image_has_its_strength_and_its_edges_can_be_found() -> None:

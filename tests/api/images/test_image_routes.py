@@ -8,13 +8,14 @@ import pytest
 import trio
 
 from engine.errors import NativeError
+from engine.image.families import kind_of
 from engine.native.sd.image import LoraUse
 from engine.native.sd.options import Preview, Sampler, Schedule
 from llamabox.settings import ImageSettings
 from tests.api.conftest import Client, make_services
 from tests.api.images.pictures import EDITS, GENERATIONS, opened, stream_events
 from tests.api.images.serving import BODY, serving
-from tests.images.fake_backend import FakeImageBackend, picture
+from tests.images.fake_backend import INFO, FakeImageBackend, picture
 
 
 async def test_images_from_a_prompt() -> None:
@@ -45,9 +46,10 @@ async def test_images_from_a_prompt() -> None:
 @pytest.mark.parametrize(
     ("fields", "expected"),
     [
-        ({}, {"width": 512, "height": 512, "sampler": Sampler.EULER, "steps": 20, "cfg_scale": 1.0, "strength": 0.75}),
+        ({}, {"width": 1024, "height": 1024}),
+        ({}, {"sampler": Sampler.EULER, "steps": 20, "cfg_scale": 1.0, "strength": 0.75}),
         ({"size": "256x320", "quality": "hd"}, {"width": 256, "height": 320, "steps": 22}),
-        ({"size": "auto"}, {"width": 512}),
+        ({"size": "auto"}, {"width": 1024, "height": 1024}),
         ({"quality": "high"}, {"steps": 22}),
         ({"sampler": "EULER_A"}, {"sampler": Sampler.EULER_A}),
         ({"sample_method": "dpm++2m", "sampler": "euler"}, {"sampler": Sampler.DPMPP2M}),
@@ -105,6 +107,30 @@ async def test_without_a_seed_each_request_is_another(seed: int | None) -> None:
         for _ in range(2):
             await client.post(GENERATIONS, BODY | {"seed": seed})
     assert len({made.seed for made in backend.made}) == 2
+
+
+async def test_the_servers_seed_is_for_those_that_name_none() -> None:
+    backend = FakeImageBackend()
+    async with serving(backend) as client:
+        client.services.settings = attrs.evolve(client.services.settings, images=ImageSettings(seed=5))
+        for given in ({"seed": None}, {"seed": 6}, {"seed": -1}, {"seed": -1}):
+            assert (await client.post(GENERATIONS, BODY | given)).status == 200
+    seeds = [made.seed for made in backend.made]
+    assert seeds[:2] == [5, 6]
+    assert len({5, *seeds[2:]}) == 3
+
+
+@pytest.mark.parametrize(("version", "side"), [("SD 1.x", 512), ("SDXL", 1024), ("of no known kind", 1024)])
+@pytest.mark.parametrize("most", [1024, 640])
+async def test_without_a_size_it_is_what_the_models_entry_says(version: str, side: int, most: int) -> None:
+    info = attrs.evolve(INFO, version=version, kind=kind_of(version), max_width=most)
+    backend = FakeImageBackend(info)
+    async with serving(backend) as client:
+        meta = (await client.get("/v1/models")).json["data"][-1]["meta"]
+        body = {"prompt": "a cat", "sample_steps": 1, "upscale_repeats": 0}
+        assert (await client.post(GENERATIONS, body)).status == 200
+    (made,) = backend.made
+    assert (meta["default_width"], meta["default_height"]) == (made.width, made.height) == (min(side, most), side)
 
 
 @pytest.mark.parametrize(("name", "kind"), [("png", "PNG"), ("jpeg", "JPEG"), ("webp", "WEBP")])

@@ -1,0 +1,85 @@
+"""A connection: Hypercorn's, with limits of its own and a shorter way to the socket."""
+
+from itertools import chain, repeat
+from os import write as _write
+from typing import Any, Final
+
+import trio
+from hypercorn.config import Config
+from hypercorn.events import Closed, Event, RawData
+from hypercorn.trio.tcp_server import MAX_RECV, TCPServer
+from hypercorn.trio.worker_context import WorkerContext
+from hypercorn.typing import AppWrapper, ConnectionState
+
+from api.idle import IdleLimit
+
+WIRE: Final = "wire"  # the connection's name in the state of its requests
+
+
+class Connection(TCPServer):
+    """Serves one client. ``idle_timeout``: seconds until its first request; between requests Hypercorn's limit holds.
+
+    Bytes are written without a task switch where the socket takes them: a token's event costs one system call. Tasks
+    still take turns, for whoever writes has waited for what it writes.
+    """
+
+    def __init__(
+        self, idle_timeout: float, app: AppWrapper, config: Config, context: WorkerContext, stream: Any
+    ) -> None:
+        super().__init__(app, config, context, ConnectionState({WIRE: self}), stream)
+        limits = chain((idle_timeout,), repeat(config.keep_alive_timeout))
+        self._idle = IdleLimit(limits, context.terminated.wait)
+        self.idle_task = self._idle  # type: ignore[assignment]  # Hypercorn has but one kind
+        self._descriptor = stream.socket if isinstance(stream, trio.SocketStream) else None
+        self._holds = False
+        self._held = b""
+
+    def hold(self) -> None:
+        """The next bytes wait for those behind them, which come at once: a head for its body."""
+        self._holds = True
+
+    async def protocol_send(self, event: Event) -> None:
+        """Called by Hypercorn's protocols: bytes for the client, or what became of the connection."""
+        if isinstance(event, RawData) and self._holds:
+            self._holds = False
+            self._held += event.data
+            return
+        if self._held:
+            data, self._held = self._held, b""
+            if isinstance(event, RawData):
+                event = RawData(data + event.data)
+            else:
+                await super().protocol_send(RawData(data))
+        if isinstance(event, RawData):
+            rest = self._write(event.data)
+            if not rest:
+                return
+            event = RawData(rest)
+        await super().protocol_send(event)
+
+    def _write(self, data: bytes) -> bytes:
+        """What the socket did not take. Its errors are found, and dealt with, where the rest is sent."""
+        if self._descriptor is None or self.send_lock.locked():
+            return data
+        try:
+            return data[_write(self._descriptor.fileno(), data) :] if data else data
+        except OSError:
+            return data
+
+    async def _read_data(self) -> None:
+        try:
+            while True:
+                try:
+                    data = await self.stream.receive_some(MAX_RECV)
+                except (trio.ClosedResourceError, trio.BrokenResourceError):
+                    break
+                await self.protocol.handle(RawData(bytes(data)))
+                if not data:
+                    break
+            await self.protocol.handle(Closed())
+        finally:
+            self._idle.end()
+
+    async def _idle_timeout(self) -> None:
+        with trio.CancelScope(shield=True):
+            await self._initiate_server_close()
