@@ -10,7 +10,8 @@ from api.anthropic.errors import error_response
 from api.errors import ApiError, as_api_error
 from api.gate import check_key, check_phase, dress, preflight, speaks_anthropic
 from api.http import ApiApp, Response, current_request, raw_response
-from api.routes.table import ROUTES, Handler
+from api.page.files import PUBLIC
+from api.routes.table import PAGE, ROUTES, Handler
 from llamabox.services import Services
 
 
@@ -24,7 +25,7 @@ def create_app(services: Services) -> ApiApp:
     app.before_request(_before(services))
     app.after_request(_after(services))
     app.register_error_handler(Exception, _on_error)
-    for route in ROUTES:
+    for route in ROUTES + PAGE if services.settings.server.ui else ROUTES:
         for path in route.paths:
             app.add_url_rule(path, f"{route.method} {path}", _view(services, route.handler), methods=[route.method])
     return app
@@ -39,11 +40,13 @@ def _view(services: Services, handler: Handler) -> Callable[..., Awaitable[Respo
 
 def _before(services: Services) -> Callable[[], Awaitable[Response | None]]:
     server = services.settings.server
+    public = PUBLIC if server.ui else frozenset()
 
     async def before() -> Response | None:
         request = current_request()
-        check_key(request, server.api_keys)
-        check_phase(request, services.phase)
+        if request.path not in public:  # the page says itself what is missing: a key, or a model that still loads
+            check_key(request, server.api_keys)
+            check_phase(request, services.phase)
         return preflight(request, server.cors_origins)
 
     return before

@@ -19,6 +19,7 @@ from quart_trio.asgi import TrioASGIHTTPConnection
 from quart_trio.wrappers import TrioRequest, TrioResponse
 
 from api.connection import WIRE
+from api.page.files import FOLDER
 from llamabox.logs import request_id
 from llamabox.services import Services
 
@@ -30,8 +31,8 @@ _TRAILERS: Final = "http.response.trailers"
 
 Response = TrioResponse
 
-# Asked every few seconds by machines: not worth a line each.
-_PROBED: Final = frozenset({"/health", "/v1/health", "/metrics"})
+# Asked every few seconds by machines and by the page, or many at once: not worth a line each.
+_PROBED: Final = frozenset({"/health", "/v1/health", "/metrics", "/slots"})
 
 
 class ApiRequest(TrioRequest):
@@ -116,7 +117,8 @@ class _Connection(TrioASGIHTTPConnection):
             "cached_tokens": cached,
             "completion_tokens": generated,
         }
-        level = logging.DEBUG if request.path in _PROBED and exchange.status < 400 else logging.INFO
+        quiet = request.path in _PROBED or request.path.startswith(FOLDER)
+        level = logging.DEBUG if quiet and exchange.status < 400 else logging.INFO
         _access.log(level, "served" if exchange.complete else "client gone", extra=facts)
 
 

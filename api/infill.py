@@ -27,6 +27,13 @@ def check_infill(services: Services, param: str | None = None) -> None:
         raise not_supported(f"The model cannot infill: its vocabulary has no {tokens} token", param)
 
 
+def check_infill_route(services: Services) -> None:
+    """Raises ApiError 501 where POST /infill is off, or the model knows no holes."""
+    if not services.settings.server.infill:
+        raise not_supported("This server does not infill: start it with --infill")
+    check_infill(services)
+
+
 async def infill_tokens(
     services: Services,
     fields: GenerationFields,

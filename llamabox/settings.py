@@ -38,6 +38,7 @@ class ServerSettings:
     api_keys: tuple[str, ...] = ()
     ssl_key_file: str | None = None
     ssl_cert_file: str | None = None
+    ui: bool = True  # the page at /
     metrics: bool = False
     slots: bool = False
     slot_save_path: str | None = None  # directory of slot files

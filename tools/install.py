@@ -136,6 +136,12 @@ def pack(site_packages, info, wheel):
         archive.writestr(record, listing.getvalue())
 
 
+def fetch_browser():
+    """A Chromium for the tests of the page. Without one they are skipped, and say so."""
+    print("install: a browser for the tests of the page:", flush=True)
+    subprocess.run([sys.executable, str(ROOT / "tools" / "browser.py")], cwd=ROOT)
+
+
 def main():
     parser = argparse.ArgumentParser(description="Install llama-box into .venv, with native builds for this machine.")
     parser.add_argument("--test", action="store_true", help="with the test tools")
@@ -175,6 +181,8 @@ def main():
         return status
     for site_packages in (ROOT / ".venv").glob("lib*/**/site-packages"):
         keep_wheels(site_packages, wheels)
+    if args.test:
+        fetch_browser()
     # Where Python may not write its bytecode, each start would compile a thousand modules anew.
     python = ROOT / ".venv" / ("Scripts/python.exe" if sys.platform == "win32" else "bin/python")
     return subprocess.run([str(python), "-m", "compileall", "-q", *OURS], cwd=ROOT).returncode

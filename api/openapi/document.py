@@ -23,7 +23,7 @@ _SCHEMAS: Final = "#/components/schemas/{name}"
 _ABOUT: Final = """\
 Language models from local files, over the APIs of OpenAI, Anthropic and llama-server. Fields that a request's schema \
 does not name are accepted and ignored; null means absent. Routes whose flag is off, or that the loaded model cannot \
-serve, answer 501 and say why. While the model loads every route answers 503."""
+serve, answer 501 and say why. While the model loads every one of these routes answers 503."""
 
 
 class Described(Protocol):

@@ -13,7 +13,7 @@ from api.fields import GenerationFields
 from api.gate import text_side
 from api.guidance import Guidance, blaming
 from api.http import ApiRequest, Response
-from api.infill import check_infill, infill_tokens
+from api.infill import check_infill, check_infill_route, infill_tokens
 from api.job import Job, build_job
 from api.native_reply import NativeStream, whole_native
 from api.pieces import detokenize
@@ -65,9 +65,7 @@ async def native(services: Services, request: ApiRequest) -> Response:
 
 async def infill(services: Services, request: ApiRequest) -> Response:
     """llama-server's route: what belongs between two texts."""
-    if not services.settings.server.infill:
-        raise not_supported("This server does not infill: start it with --infill")
-    check_infill(services)
+    check_infill_route(services)
     fields = await read(request, InfillFields)
     tokens = await infill_tokens(
         services,

@@ -65,8 +65,7 @@ async def slots(services: Services, request: ApiRequest) -> Response:
 
     Whoever asks for an idle slot means one of text where there is a text model.
     """
-    if not services.settings.server.slots:
-        raise not_supported("This server does not show its slots: start it with --slots")
+    check_slots(services)
     found = [] if services.text is None else [_slot(services, state) for state in services.text.slots()]
     asked = list(found)
     if services.images is not None:
@@ -79,9 +78,20 @@ async def slots(services: Services, request: ApiRequest) -> Response:
 
 async def metrics(services: Services, request: ApiRequest) -> Response:
     """Prometheus text."""
+    check_metrics(services)
+    return raw_response(services.metrics.expose(), content_type=CONTENT_TYPE)
+
+
+def check_slots(services: Services) -> None:
+    """Raises ApiError 501 where the slots are not shown."""
+    if not services.settings.server.slots:
+        raise not_supported("This server does not show its slots: start it with --slots")
+
+
+def check_metrics(services: Services) -> None:
+    """Raises ApiError 501 where there are no metrics."""
     if not services.settings.server.metrics:
         raise not_supported("This server shows no metrics: start it with --metrics")
-    return raw_response(services.metrics.expose(), content_type=CONTENT_TYPE)
 
 
 def _props_without_text(services: Services, image: dict[str, Any]) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from typing import Final
 import attrs
 
 from api.http import ApiRequest, Response
+from api.page.files import FOLDER
 from api.routes import (
     chat,
     completions,
@@ -13,6 +14,7 @@ from api.routes import (
     images,
     lora,
     messages,
+    page,
     rerank,
     responses,
     slot_files,
@@ -60,4 +62,11 @@ ROUTES: Final[tuple[Route, ...]] = (
     Route("POST", ("/v1/images/generations",), images.generations),
     Route("POST", ("/v1/images/edits",), images.edits),
     Route("POST", ("/v1/images/variations",), images.variations),
+)
+
+# The page is no part of the interface that /openapi.json describes.
+PAGE: Final[tuple[Route, ...]] = (
+    Route("GET", ("/",), page.index),
+    Route("GET", (f"{FOLDER}server.json",), page.about),
+    Route("GET", (f"{FOLDER}<name>",), page.file),
 )

@@ -118,6 +118,13 @@ _ACCESS = (
 
 _ROUTES = (
     _option(
+        flags="--ui --webui",
+        off="--no-ui --no-webui",
+        env="UI WEBUI",
+        setting="server.ui",
+        help="serve the page at /: chat, images and the server's figures in a browser",
+    ),
+    _option(
         flags="--metrics",
         env="METRICS ENDPOINT_METRICS",
         setting="server.metrics",

@@ -47,6 +47,7 @@ SAMPLES = {
     "server.keepalive_timeout": {"--conn-keepalive 5": 5.0},
     "server.api_keys": {"--api-key k": ("k",)},
     "server.cors_origins": {"--cors-origins https://a.example/,*": ("https://a.example", "*")},
+    "server.ui": {"--no-ui": False},
     "server.metrics": {"--metrics": True},
     "server.slots": {"--slots": True},
     "server.infill": {"--infill": True},

@@ -57,6 +57,7 @@ PROBES: Mapping[str, Probe | Shown] = {
     "--ssl-key-file": lambda settings: server_config(settings.server).create_ssl_context() is None,
     "--ssl-cert-file": lambda settings: server_config(settings.server).create_ssl_context() is None,
     "--cors-origins": get("/props", lambda reply: [*reply.headers], Origin="https://page.example"),
+    "--ui": get("/", lambda reply: reply.status),
     "--metrics": get("/metrics", lambda reply: reply.status),
     "--slots": get("/slots", lambda reply: reply.status),
     "--model": started(lambda backend, limits: backend.info.path),
