@@ -1,9 +1,9 @@
-"""``python -m tools.bench COMMAND``: peer, compare, soak, overhead, json, chat, embed, http or speculation."""
+"""``python -m tools.bench COMMAND``: peer, compare, soak, overhead, json, chat, embed, http, images or speculation."""
 
 import sys
 from collections.abc import Callable, Sequence
 
-from tools.bench import chat_layer, compare, embed, http_path, overhead, peer, soak, speculation, structured
+from tools.bench import chat_layer, compare, embed, http_path, images, overhead, peer, soak, speculation, structured
 
 COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "peer": peer.main,
@@ -15,6 +15,7 @@ COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "embed": embed.main,
     "speculation": speculation.main,
     "http": http_path.main,
+    "images": images.main,
 }
 
 
