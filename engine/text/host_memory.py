@@ -85,6 +85,16 @@ class HostMemory:
         """Whether the step's budget is not spent yet."""
         return self._spared
 
+    @property
+    def roomy(self) -> bool:
+        """Whether half of the limit is free: what moves here early displaces nothing then."""
+        return self.cache.n_bytes * 2 <= self.cache.limit
+
+    def holds(self, leaf: Node) -> bool:
+        """Whether all of a leaf's tokens are here."""
+        key, tokens = leaf.path()
+        return not self.cache.missing(tokens, leaf.start, key)
+
     # --- out of the KV cache ---
 
     def leaving(self, leaf: Node, seq: int, first: int) -> None:

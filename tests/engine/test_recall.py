@@ -2,6 +2,7 @@
 
 from collections import deque
 from typing import Final
+from unittest import mock
 
 import attrs
 import pytest
@@ -192,6 +193,53 @@ def test_a_copy_that_fails_costs_nothing_but_time(what: str, caplog: pytest.LogC
     driver.check_idle()
 
 
+# --- idle prompts move ---
+
+
+@pytest.fixture
+def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Idle prompts move after 10 tokens of others."""
+    monkeypatch.setattr("engine.text.recall.MOVE_AGE", 10)
+
+
+@pytest.mark.usefixtures("hasty")
+def test_a_prompt_that_nobody_asks_for_makes_room_before_anybody_needs_it() -> None:
+    driver = small(n_cells=512)
+    run(driver, "first", PROMPT)
+    run(driver, "busy", "b", 30)
+    assert driver.scheduler.cache.match(list(PROMPT.encode())) == 0
+    assert driver.scheduler.cache.cells <= 30, "only the other prompt's cells are in use"
+    assert run(driver, "second", left_by(PROMPT) + "!").finished().timings.cache_n == len(left_by(PROMPT))
+    assert driver.host.figures.lost == 0
+    driver.check_idle()
+
+
+@pytest.mark.usefixtures("hasty")
+def test_it_stays_where_it_is_while_host_memory_is_half_full() -> None:
+    driver = small(n_cells=512)
+    run(driver, "first", PROMPT)
+    run(driver, "busy", "b", 30)
+    assert driver.host.cache.n_bytes
+    driver.host.cache.limit = 2 * driver.host.cache.n_bytes - 1
+    run(driver, "second", PROMPT.upper())
+    run(driver, "busier", "c", 30)
+    assert driver.scheduler.cache.match(list(PROMPT.upper().encode())) == len(PROMPT)
+
+
+@pytest.mark.usefixtures("hasty")
+@pytest.mark.parametrize("why", ["too short", "not saved"])
+def test_it_stays_where_it_is_unless_host_memory_has_it(why: str) -> None:
+    driver = small(n_cells=512)
+    cells = driver.host._cells
+    assert isinstance(cells, FakeCells)
+    if why == "not saved":
+        cells.failing.add("save")
+    prompt = "a" if why == "too short" else PROMPT
+    run(driver, "first", prompt, 1)
+    run(driver, "busy", "z", 30)
+    assert driver.scheduler.cache.match(list(prompt.encode())) == len(prompt)
+
+
 # --- what it may cost ---
 
 
@@ -297,10 +345,16 @@ visits = st.builds(
     host_bytes=st.sampled_from([1500, 6000, 20_000, MEGABYTE]),
     failing=st.sampled_from([set(), set(), {"save"}, {"restore"}]),
     cost=st.sampled_from([0.0, 0.0, 0.03]),
+    age=st.sampled_from([0, 5, 20, 256]),
 )
 def test_conversations_that_come_and_go_are_what_each_would_be_alone(
-    plan: list[Visit], n_cells: int, n_seqs: int, host_bytes: int, failing: set[str], cost: float
+    plan: list[Visit], n_cells: int, n_seqs: int, host_bytes: int, failing: set[str], cost: float, age: int
 ) -> None:
+    with mock.patch("engine.text.recall.MOVE_AGE", age):
+        come_and_go(plan, n_cells, n_seqs, host_bytes, failing, cost)
+
+
+def come_and_go(plan: list[Visit], n_cells: int, n_seqs: int, host_bytes: int, failing: set[str], cost: float) -> None:
     driver = small(host_bytes, n_slots=3, n_cells=n_cells, n_seqs=n_seqs, n_batch=8)
     slow(driver, cost)
     driver.host._cells.failing |= failing
