@@ -20,12 +20,12 @@ from tools.bench.servers import HOST, Server, ServerSpec, start
 
 PATH = "/v1/images/generations"
 
-# Arguments: model, threads, side, steps. Makes an image for each line of input, prints the seconds that it took.
+# Arguments: model, TAESD or "", threads, side, steps. An image for each line of input; prints the seconds that it took.
 _BARE = """
 import sys, time
 from stable_diffusion_cpp import StableDiffusion
-model, threads, side, steps = sys.argv[1], *map(int, sys.argv[2:])
-library = StableDiffusion(model_path=model, n_threads=threads, verbose=False)
+model, taesd, (threads, side, steps) = sys.argv[1], sys.argv[2], map(int, sys.argv[3:])
+library = StableDiffusion(model_path=model, taesd_path=taesd, n_threads=threads, verbose=False)
 for line in sys.stdin:
     began = time.perf_counter()
     library.generate_image(
@@ -39,6 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Print a table."""
     parser = argparse.ArgumentParser(prog="python -m tools.bench images", description=__doc__)
     parser.add_argument("--model", required=True, help="an image model")
+    parser.add_argument("--taesd", default="", help="its TAESD")
     parser.add_argument("--text-model", help="measures text beside images, too")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--side", type=int, default=256, help="pixels")
@@ -51,11 +52,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 async def _run(args: argparse.Namespace) -> None:
     print("| what | min | median | max | target |\n|---|---|---|---|---|")
-    image = ("--image-niceness", "0", "-t", str(args.threads), "--host", HOST)
+    parts = ("--image-taesd-model", args.taesd) if args.taesd else ()
+    image = (*parts, "--image-niceness", "0", "-t", str(args.threads), "--host", HOST)
     async with _served("--images", "-m", args.model, *image) as server, _bare(args) as bare:
         await _alone(server, bare, args)
     if args.text_model is not None:
-        text = ("-m", args.text_model, "-c", "2048", "--image-model", args.model, "-t", str(args.threads))
+        text = ("-m", args.text_model, "-c", "2048", "--image-model", args.model, *parts, "-t", str(args.threads))
         async with _served(*text, "--host", HOST) as server:
             await _beside_text(server, args)
 
@@ -165,7 +167,7 @@ async def _served(*flags: str) -> AsyncIterator[Server]:
 
 @asynccontextmanager
 async def _bare(args: argparse.Namespace) -> AsyncIterator[Callable[[], Awaitable[float]]]:
-    arguments = [args.model, str(args.threads), str(args.side), str(args.steps)]
+    arguments = [args.model, args.taesd, str(args.threads), str(args.side), str(args.steps)]
     process = await trio.lowlevel.open_process(
         [sys.executable, "-c", _BARE, *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     )
