@@ -68,20 +68,13 @@ class TimedScheduler(Scheduler):
         self._calls += 1
 
     @property
-    def cells_used(self) -> int:
+    def usage(self) -> tuple[int, int]:
         began = perf_counter_ns()
-        cells = self.books.cells_used
+        used = self.books.cells_used
+        active = used - self.cache.idle_cells
         self._ns += perf_counter_ns() - began
         self._calls += 1
-        return cells
-
-    @property
-    def cells_active(self) -> int:
-        began = perf_counter_ns()
-        cells = self.books.cells_used - self.cache.idle_cells
-        self._ns += perf_counter_ns() - began
-        self._calls += 1
-        return cells
+        return used, active
 
 
 class _Nothing:
