@@ -118,6 +118,12 @@ def test_growth_has_a_row_for_each_size() -> None:
     assert all(set(row.microseconds) == {64, 256} and min(row.microseconds.values()) > 0 for row in rows)
 
 
+def test_decode_steps_are_measured_where_all_decode() -> None:
+    samples = growth.decode_steps(3, repeats=4)
+    assert len(samples) == 4
+    assert min(samples) > 0
+
+
 def test_the_tables(capsys: pytest.CaptureFixture[str]) -> None:
     arguments = [
         "--requests",

@@ -53,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _print_table(("virtual time", *_COLUMNS), [[kind, *simulated(found)] for kind, found in results.items()])
     _print_table(("real time", *_REAL), [[kind, *real(found, limits.n_slots)] for kind, found in results.items()])
     if args.growth:
-        _print_growth(args.growth)
+        _print_growth(args.growth, args.slots)
     print(f"{process_time() - began:.1f} s of processor time")
     if profile is not None:
         pstats.Stats(profile).sort_stats("tottime").print_stats(25)
@@ -156,7 +156,9 @@ def _idle_age(age: int) -> Iterator[None]:
         scheduler.IDLE_AGE = before
 
 
-def _print_growth(cached: list[int]) -> None:
+def _print_growth(cached: list[int], n_slots: int) -> None:
+    steps = growth.decode_steps(n_slots, repeats=101)
+    print(f"a step in which {n_slots} requests decode: {_percentiles(steps, (50, 99), 1, '.0f')} µs (50/99 %)\n")
     with _idle_age(1 << 60):
         rows = growth.measure(cached, _LENGTHS, repeats=31)
     cells = [[f"{row.cached:,}", *(f"{row.microseconds[length]:.0f}" for length in _LENGTHS)] for row in rows]

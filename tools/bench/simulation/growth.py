@@ -1,4 +1,7 @@
-"""What a new request costs scheduler and cache, as a function of what is cached and of its own length: real time."""
+"""What scheduler and cache take of real time, each case by itself: a new request, and a step that only decodes.
+
+A new request: as a function of what is cached and of its own length.
+"""
 
 import statistics
 from time import perf_counter_ns
@@ -39,6 +42,38 @@ def measure(cached: list[int], lengths: list[int], repeats: int) -> list[Row]:
                 samples[n_cells, length].append(_one(scheduler, prompt) / 1e3)
                 scheduler.cache.erase(prompt)
     return [Row(c, {n: statistics.median(samples[c, n]) for n in lengths}) for c in cached]
+
+
+def decode_steps(n_running: int, repeats: int) -> list[float]:
+    """Microseconds of steps in which so many requests decode, each with 500 tokens before, and nothing else happens."""
+    cells = n_running * 1024
+    limits = Limits(
+        n_slots=n_running, n_cells=cells, n_ctx_slot=cells, n_batch=max(2048, n_running), n_seqs=n_running,
+        n_vocab=N_VOCAB, tile=16,
+    )  # fmt: skip
+    scheduler = Scheduler(limits, Machine(MACHINES["gpu"], limits, Clock()))
+    for index in range(n_running):
+        scheduler.submit(GenerationRequest(id=str(index), prompt=tuple(_prompt(index, 500))), 0.0)
+    samples: list[float] = []
+    while len(samples) < repeats:
+        prefilling = len(scheduler.running) < n_running or any(s.is_prefilling for s in scheduler.running)
+        seconds = _step(scheduler)
+        if not prefilling:
+            samples.append(seconds / 1e3)
+    return samples
+
+
+def _step(scheduler: Scheduler) -> int:
+    """All that the loop asks of the scheduler in a step. Nanoseconds."""
+    began = perf_counter_ns()
+    for planned in scheduler.plan(0.0, scheduler.limits.n_batch).runs:
+        sequence, run = planned.sequence, planned.run
+        scheduler.computed(sequence, len(run.tokens))
+        if run.logits:
+            scheduler.append(sequence, 1, 0.0)
+            assert not scheduler.must_end(sequence), "the context is large enough"
+    assert scheduler.usage, "counted as the loop does"
+    return perf_counter_ns() - began
 
 
 def _prompt(index: int, length: int) -> list[int]:

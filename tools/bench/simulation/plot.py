@@ -41,3 +41,4 @@ def _share_below(axes: object, values: Sequence[float], title: str) -> None:
     found = np.sort(np.array(values))
     axes.step(found, np.arange(1, len(found) + 1) / max(1, len(found)))  # type: ignore[attr-defined]
     axes.set(title=title, ylabel="share", xscale="log", ylim=(0, 1))  # type: ignore[attr-defined]
+    axes.tick_params(axis="x", which="minor", labelbottom=False)  # type: ignore[attr-defined]
