@@ -17,41 +17,55 @@ def admit(books: Books, now: float, blocked: Collection[str]) -> None:
     limits = books.limits
     if not limits.continuous_batching and books.running:
         return
+    if not books.waiting or len(books.running) >= limits.n_slots:
+        return
+    prefilling = [other for other in books.running if other.is_prefilling]
     for sequence in list(books.waiting):
         if len(books.running) >= limits.n_slots:
             return
-        slot = books.slots.choose(sequence)
-        if slot is None:
+        if not books.slots.has_place(sequence):
             continue
         while len(sequence.tokens) > limits.n_ctx_slot:  # preempted when its slot was full
             drop(books, sequence, limits.n_ctx_slot)
             sequence.n_prefill = len(sequence.tokens)
         reuse = books.reusable(sequence)
-        if _better_soon(books, sequence, reuse, blocked):
+        if _better_soon(books, prefilling, sequence, reuse, blocked):
             continue
         if books.running and not _has_room_for(books, sequence, reuse):
             return  # nobody overtakes: else a large prompt could wait for ever
+        slot = books.slots.choose(sequence)
+        assert slot is not None, "a place that is gone"
         books.start(sequence, slot, reuse, now)
         reuse_chunks(books, sequence)
+        if sequence.is_prefilling:
+            prefilling.append(sequence)
 
 
-def _better_soon(books: Books, sequence: Sequence, reuse: int, blocked: Collection[str]) -> bool:
-    """Whether a running prefill will soon have computed clearly more of this prompt than is cached now.
+def _better_soon(
+    books: Books, prefilling: list[Sequence], sequence: Sequence, reuse: int, blocked: Collection[str]
+) -> bool:
+    """Whether one of the running prefills will soon have computed clearly more of this prompt than is cached now.
 
     One that is paused does not count: nobody waits for a client that does not read.
     """
     if not books.limits.can_reuse or not sequence.request.cache_prompt:
         return False
-    for other in books.running:
-        if not other.is_prefilling or other.shifted or not other.request.cache_prompt:
+    # The first of the tokens that would be spared has to be common; it differs almost always, and is looked at first.
+    least = reuse if sequence.request.media else reuse + MIN_SHARED_PREFILL - 1
+    tokens, n_tokens, adapters = sequence.tokens, len(sequence.tokens), sequence.adapters
+    for other in prefilling:
+        first = max(least, other.n_past)
+        if first >= min(n_tokens, other.n_prefill) or tokens[first] != other.tokens[first]:
             continue
-        if other.adapters != sequence.adapters:
+        if other.shifted or not other.request.cache_prompt:
+            continue
+        if other.request.adapters != adapters:
             continue
         if other.request.id in blocked:
             continue
         shared = sequence.shared_prefix.get(other.arrival)
         if shared is None:
-            shared = common_prefix(other.tokens[: other.n_prefill], sequence.tokens)
+            shared = min(other.n_prefill, common_prefix(other.tokens, sequence.tokens))
             sequence.shared_prefix[other.arrival] = shared
         useful = min(shared, len(sequence.tokens) - 1)
         spared = sequence.cells(useful) - sequence.cells(reuse)

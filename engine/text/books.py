@@ -30,7 +30,14 @@ class Books:
     @property
     def cells_used(self) -> int:
         """Cells that running requests and the cache hold."""
-        return self.cache.cells + sum(self.private(s) for s in self.running)
+        # Asked several times a step: what has no media is counted here and not by ``private``, call by call.
+        length, total = self.cache.length, self.cache.cells
+        for sequence in self.running:
+            if sequence.request.media or sequence.seq is None:
+                total += self.private(sequence)
+            else:
+                total += sequence.n_past - length(sequence.seq)
+        return total
 
     @property
     def free_cells(self) -> int:

@@ -428,8 +428,7 @@ class EngineLoop:
 
     def _update_gauges(self) -> None:
         scheduler, stats = self.scheduler, self.stats
-        stats.kv_cells_used = scheduler.cells_used
-        stats.kv_cells_active = scheduler.cells_active
+        stats.kv_cells_used, stats.kv_cells_active = scheduler.usage
         if self._host is not None:
             self._host.count(stats)
         stats.requests_processing = len(scheduler.running) + self.embeddings.n_requests

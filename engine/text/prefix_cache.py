@@ -60,7 +60,8 @@ class PrefixCache:
 
     def length(self, seq: int) -> int:
         """Tokens of its tree that the id holds."""
-        return self._end[seq].end
+        node = self._end[seq]
+        return node.start + len(node.tokens)
 
     def idle_paths(self, key: Hashable = ()) -> Iterator[list[int]]:
         """All tokens of each idle id of a tree."""
@@ -83,6 +84,8 @@ class PrefixCache:
     @property
     def idle_cells(self) -> int:
         """Cells that ``evict`` could free at most."""
+        if len(self._active) == len(self._end):  # ids that all run hold every node
+            return 0
         return self.cells - sum(node.cells for node in self._active_nodes())
 
     def idle_in_prefix(self, tokens: Sequence[int], length: int, key: Hashable = ()) -> int:
@@ -340,6 +343,8 @@ class PrefixCache:
         self._free.sort(reverse=True)
 
     def _oldest_idle_leaf(self) -> Node | None:
+        if len(self._active) == len(self._end):
+            return None
         # An idle id always ends at a leaf that it alone ends at (see check_integrity).
         idle = (node for seq, node in self._end.items() if seq not in self._active)
         return min(idle, key=lambda node: (node.last_used, node.start), default=None)

@@ -123,10 +123,12 @@ class Scheduler:
         """``count`` pending tokens of a running sequence are in the KV cache now."""
         assert sequence.seq is not None, "only running sequences compute"
         assert 0 <= count <= sequence.n_pending, "more computed than asked for"
+        before = sequence.n_past
         sequence.n_past += count
         sequence.moved = False
         self.cache.clock += count
-        self.books.share(sequence, min(sequence.n_past, sequence.n_prefill))
+        if before < sequence.n_prefill:  # else its whole prompt has been shared before
+            self.books.share(sequence, min(sequence.n_past, sequence.n_prefill))
 
     def room_for_drafts(self, n_planned: int, wanted: int) -> int:
         """Cells for drafts beside ``n_planned`` others, at most ``wanted``: nobody is preempted for them."""
@@ -208,7 +210,13 @@ class Scheduler:
     @property
     def cells_active(self) -> int:
         """Cells that running requests hold."""
-        return self.cells_used - self.cache.idle_cells
+        return self.usage[1]
+
+    @property
+    def usage(self) -> tuple[int, int]:
+        """``cells_used`` and ``cells_active``, counted once."""
+        used = self.cells_used
+        return used, used - self.cache.idle_cells
 
     def slot(self, index: int) -> Sequence | None:
         return self.books.slots.holder(index)
@@ -230,7 +238,7 @@ class Scheduler:
 
     def _plan_media(self, blocked: Collection[str], preempted: list[Sequence]) -> StepPlan | None:
         """A step for the medium of whoever has waited longest for one; None where nobody waits, or has room."""
-        for sequence in list(self.running):
+        for sequence in [sequence for sequence in self.running if sequence.request.media]:
             span = sequence.next_media
             if span is None or sequence.is_recalling or sequence.request.id in blocked:
                 continue
@@ -249,7 +257,7 @@ class Scheduler:
 
     def _in_turn(self) -> tuple[AdapterSet, ...]:
         """The sets that running sequences use, the one that has waited longest first."""
-        used = dict.fromkeys(sequence.adapters for sequence in self.running)
+        used = dict.fromkeys(sequence.request.adapters for sequence in self.running)
         self._turns = [adapters for adapters in self._turns if adapters in used]
         self._turns += [adapters for adapters in used if adapters not in self._turns]
         return tuple(self._turns)
@@ -263,9 +271,10 @@ class Scheduler:
         blocked: Collection[str],
     ) -> Batch:
         """A batch of what is due with these adapters; ``decodes`` are due with any."""
-        batch = Batch(self.books.free_cells)
-        self._add_decodes(batch, [sequence for sequence in decodes if sequence.adapters == adapters])
-        others_wait = any(sequence.adapters != adapters for sequence in decodes)
+        batch = Batch(0)
+        mine = [sequence for sequence in decodes if sequence.request.adapters == adapters]
+        self._add_decodes(batch, mine)
+        others_wait = len(mine) < len(decodes)
         budget = self.limits.n_batch - len(batch.runs)
         limit = budget
         if batch.runs or others_wait:
@@ -275,7 +284,7 @@ class Scheduler:
         # Forced tokens are computed like a prompt. The one stream that runs waits for nobody but itself.
         alone = len(batch.runs) == 1 and not others_wait
         taken = self._add_forced(batch, budget if alone else limit)
-        prefills = [s for s in self.running if s.adapters == adapters and not s.is_decoding]
+        prefills = [s for s in self.running if not s.is_decoding and s.adapters == adapters]
         self._add_prefills(batch, prefills, min(budget - taken, max(1, limit - taken)), now, blocked)
         return batch
 
@@ -292,24 +301,28 @@ class Scheduler:
         return due, wake_at
 
     def _add_decodes(self, batch: Batch, decodes: list[Sequence]) -> None:
+        running, n_ctx_slot = Status.RUNNING, self.limits.n_ctx_slot
         for sequence in decodes:
-            if sequence.status is Status.RUNNING and sequence.n_past >= self.limits.n_ctx_slot:
+            if sequence.n_past >= n_ctx_slot and sequence.status is running:
                 shift(self.books, sequence)
         batch.room = self.books.free_cells
         for sequence in decodes:
-            if sequence.status is not Status.RUNNING or not sequence.is_decoding:
+            if sequence.status is not running or not sequence.is_decoding:
                 continue
             if batch.room < 1:
                 batch.room += self.books.make_room(1, sequence, batch.preempted)
-            if sequence.status is Status.RUNNING and batch.room >= 1:
+            if batch.room >= 1 and sequence.status is running:
                 batch.add(self._planned(sequence, 1))
-        batch.runs = [planned for planned in batch.runs if planned.sequence.status is Status.RUNNING]
+        if batch.preempted:
+            batch.runs = [planned for planned in batch.runs if planned.sequence.status is running]
 
     def _add_forced(self, batch: Batch, budget: int) -> int:
         """Let decodes that have more than one token pending compute more of them. Returns how many more in all."""
         taken = 0
         for index, planned in enumerate(batch.runs):
             sequence = planned.sequence
+            if len(sequence.tokens) - sequence.n_past < 2:
+                continue
             wanted = min(self._most_pending(sequence) - 1, budget - taken)
             if wanted < 1:
                 continue

@@ -62,6 +62,8 @@ class Sequence:
 
     def cells(self, upto: int) -> int:
         """Cells that its first ``upto`` tokens take; more than tokens where media are among them."""
+        if not self.request.media:
+            return upto
         return upto + sum(span.extra for span in self.request.media if span.start < upto)
 
     @property
@@ -77,6 +79,8 @@ class Sequence:
     @property
     def next_text(self) -> int:
         """Pending tokens up to the next medium."""
+        if not self.request.media:
+            return len(self.tokens) - self.n_past
         start = next((span.start for span in self.request.media if span.start >= self.n_past), len(self.tokens))
         return start - self.n_past
 
@@ -102,7 +106,7 @@ class Sequence:
     @property
     def is_decoding(self) -> bool:
         """Whether the next token is all that it waits for: it generates, or the cache has all but one of its prompt."""
-        return self.n_pending == 1 or not self.is_prefilling
+        return self.n_past >= self.n_prefill or len(self.tokens) - self.n_past == 1
 
     @property
     def n_remaining(self) -> int | None:

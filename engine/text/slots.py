@@ -49,6 +49,11 @@ class Slots:
         assert self._holders[slot] is None, "a running sequence leaves its own tokens"
         self._left[slot] = left
 
+    def has_place(self, sequence: Sequence) -> bool:
+        """Whether ``choose`` would find one."""
+        wanted = sequence.request.slot
+        return None in self._holders if wanted is None else self._holders[wanted] is None
+
     def choose(self, sequence: Sequence) -> int | None:
         """The slot that was asked for, else the most similar one, else the one unused longest; None: it has to wait."""
         wanted = sequence.request.slot
@@ -73,8 +78,12 @@ class Slots:
         self._left[slot] = left
 
     def _score(self, slot: int, sequence: Sequence) -> float:
-        """Share (0 to 1) of what the slot remembers that the sequence begins with."""
+        """Share (0 to 1) of what the slot remembers that the sequence begins with; 0 where it is not similar enough."""
         left = self._left[slot]
         if left is None or left.adapters != sequence.adapters:
+            return 0.0
+        # The first token that a share above the limit needs: it differs almost always, and is looked at before all.
+        needed = int(self._similarity * len(left.tokens))
+        if needed < len(left.tokens) and left.tokens[needed : needed + 1] != sequence.tokens[needed : needed + 1]:
             return 0.0
         return common_prefix(left.tokens, sequence.tokens) / len(left.tokens)

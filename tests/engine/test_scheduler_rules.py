@@ -168,6 +168,14 @@ def test_a_prefix_that_several_bring_at_once_is_computed_once() -> None:
     assert [len(t) for t in table.generated.values()] == [2, 2, 2, 2]
 
 
+def test_a_prompt_is_shared_to_its_end_where_its_last_token_has_a_step_of_its_own() -> None:
+    table = Table(FakeBackend(n_batch=8))
+    table.ask("a", "abcdefghi", 8)
+    table.step()
+    assert sizes(table.step()) == [("a", 1)]
+    assert table.scheduler.cache.match(list(b"abcdefghi")) == 9
+
+
 def test_n_equal_prompts_are_computed_once_but_for_their_last_token() -> None:
     table = Table()
     for name in "wxyz":

@@ -1,9 +1,21 @@
-"""``python -m tools.bench COMMAND``: peer, compare, soak, overhead, json, chat, embed, http, images or speculation."""
+"""``python -m tools.bench COMMAND``; without one it prints the commands that there are."""
 
 import sys
 from collections.abc import Callable, Sequence
 
-from tools.bench import chat_layer, compare, embed, http_path, images, overhead, peer, soak, speculation, structured
+from tools.bench import (
+    chat_layer,
+    compare,
+    embed,
+    http_path,
+    images,
+    overhead,
+    peer,
+    simulate,
+    soak,
+    speculation,
+    structured,
+)  # fmt: skip
 
 COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "peer": peer.main,
@@ -16,6 +28,7 @@ COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "speculation": speculation.main,
     "http": http_path.main,
     "images": images.main,
+    "simulate": simulate.main,
 }
 
 
