@@ -15,7 +15,7 @@ from tools.bench import (
     soak,
     speculation,
     structured,
-)  # fmt: skip
+)
 
 COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "peer": peer.main,
