@@ -41,7 +41,7 @@ def recall(books: Books, host: HostMemory, seconds: float) -> None:
 def prepare(books: Books, host: HostMemory) -> None:
     """Save a block of what will be given up soon, so that it need not be saved when somebody waits for its place.
 
-    What nobody has asked for in a while moves: it is given up as soon as host memory has all of it.
+    Called once a step. What nobody has asked for in a while moves: it is given up as soon as host memory has all of it.
     """
     oldest = books.cache.oldest_idle
     if oldest is None:

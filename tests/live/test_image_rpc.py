@@ -11,13 +11,12 @@ import pytest
 
 from tests.live.process import ServerProcess, launch, serving
 from tests.live.test_process import run
-from tests.live.workers import LOOPBACK, free_port, worker
+from tests.live.workers import LOOPBACK, LOST, check_loss, free_port, worker
 from tests.models.tiny_sd import TinySd, write_tiny_sd
 
 IMAGE = {"prompt": "a cat", "size": "256x256", "sample_steps": 2, "seed": 7, "sampler": "euler", "cfg_scale": 1}
 WITH_LORA = IMAGE | {"lora": [{"id": 0, "scale": 1}]}
 PARTS_HERE = ("--image-no-text-encoder-model-offload", "--image-no-vae-model-offload")
-LOST = 69
 
 
 @pytest.fixture(scope="module")
@@ -111,12 +110,7 @@ def test_a_server_that_dies_over_an_image_ends_the_process(tiny_sd: TinySd) -> N
             text = next(line for line in lines if line.startswith("data: "))
             servant.process.signal(signal.SIGKILL)
             text += "\n".join(lines)
-        assert server.wait() == LOST, server.log
-    assert f"RPC server {servant.endpoint} is gone" in server.log
-    assert "Traceback" not in server.log, server.log
-    assert "error: " in text
-    assert "is gone" in text
-    assert "[DONE]" not in text
+        check_loss(server, servant, text)
 
 
 def test_the_two_kinds_of_servers_are_told_apart(tiny_sd: TinySd, tiny_model: Path) -> None:

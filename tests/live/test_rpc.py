@@ -12,10 +12,9 @@ import pytest
 from tests.live.network import Machines, NoNetworkError, network
 from tests.live.process import ServerProcess, launch, serving
 from tests.live.test_process import ENDLESS, run
-from tests.live.workers import LOOPBACK, Worker, free_port, worker
+from tests.live.workers import LOOPBACK, LOST, Worker, check_loss, free_port, worker
 
 CHAT = {"messages": [{"role": "user", "content": "Tell me of the sea"}], "max_tokens": 24, "temperature": 0}
-LOST = 69
 
 
 def text_of(url: str) -> str:
@@ -126,9 +125,4 @@ def test_a_server_that_dies_ends_the_process(tiny_model: Path) -> None:
             text = next(lines)
             servant.process.signal(signal.SIGKILL)
             text += "\n".join(lines)
-        assert server.wait() == LOST, server.log
-    assert f"RPC server {servant.endpoint} is gone" in server.log
-    assert "Traceback" not in server.log, server.log
-    assert "error: " in text
-    assert "is gone" in text
-    assert "[DONE]" not in text
+        check_loss(server, servant, text)

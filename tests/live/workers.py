@@ -9,6 +9,7 @@ import attrs
 from tests.live.process import ServerProcess, launch
 
 LOOPBACK = "127.0.0.1"
+LOST = 69  # the exit status of a server whose worker went away
 
 
 @attrs.frozen
@@ -36,3 +37,13 @@ def worker(*arguments: str, port: int | None = None) -> Iterator[Worker]:
         yield Worker(process, f"{LOOPBACK}:{port}")
     finally:
         process.end()
+
+
+def check_loss(server: ServerProcess, servant: Worker, stream: str) -> None:
+    """The server has ended because its worker went away: its log and what a stream got last say so."""
+    assert server.wait() == LOST, server.log
+    assert f"RPC server {servant.endpoint} is gone" in server.log
+    assert "Traceback" not in server.log, server.log
+    assert "error: " in stream
+    assert "is gone" in stream
+    assert "[DONE]" not in stream

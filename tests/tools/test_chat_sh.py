@@ -6,6 +6,7 @@ import pty
 import re
 import shutil
 import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -356,8 +357,8 @@ def test_tool_scripts(run: Run, name: str, arguments: str, result: dict) -> None
     assert run(script, "other").returncode == 2
 
 
-@pytest.mark.skipif(shutil.which("shellcheck") is None, reason="shellcheck is not installed")
 def test_shellcheck() -> None:
+    shellcheck = Path(sys.executable).with_name("shellcheck")
     scripts = sorted(f"tools/{path.name}" for path in TOOLS.glob("*.sh"))
-    done = subprocess.run(["shellcheck", "-x", *scripts], cwd=TOOLS.parent, capture_output=True, text=True, check=False)
+    done = subprocess.run([shellcheck, "-x", *scripts], cwd=TOOLS.parent, capture_output=True, text=True, check=False)
     assert done.stdout == ""
