@@ -79,3 +79,12 @@ def limit(page: Page, tokens: int) -> None:
 def view(page: Page, name: str) -> None:
     page.get_by_role("navigation").get_by_role("link", name=name).click()
     expect(page.get_by_role("region", name=name, exact=True)).to_be_visible()
+
+
+def endless(page: Page) -> None:
+    """Have the model's end token no say in the chat's answers: they last until they are stopped."""
+
+    def ask(route: Route) -> None:
+        route.continue_(post_data={**route.request.post_data_json, "ignore_eos": True})
+
+    page.route(CHAT, ask)
