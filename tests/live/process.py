@@ -78,8 +78,8 @@ class ServerProcess:
 def environment(**extra: str) -> dict[str, str]:
     """The environment without what a developer's shell may have set for llama-box."""
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("LLAMA_", "HF_"))}
-    # Tests run servers beside each other: threads that spin at a barrier take the cores from those they wait for.
-    return {"GOMP_SPINCOUNT": "1000"} | kept | extra
+    # Tests run servers beside each other: threads that wait at a barrier take the cores from those they wait for.
+    return {"GOMP_SPINCOUNT": "1000", "LLAMA_ARG_THREADS": "1"} | kept | extra
 
 
 def launch(*arguments: str, env: dict[str, str] | None = None, prefix: tuple[str, ...] = ()) -> ServerProcess:
