@@ -58,7 +58,7 @@ def _run(arguments: Sequence[str]) -> int:
     else:
         check_placement(values)
     settings = build_settings(values)
-    from cli.serve import run
+    from cli.start import run
 
     return run(settings)
 

@@ -3,11 +3,14 @@
 import logging
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from engine.bridge import BridgedEngine
-from engine.image_bridge import BridgedImageEngine
 from engine.native.options import Pooling
 from llamabox.settings import Settings
+
+if TYPE_CHECKING:
+    from engine.bridge import BridgedEngine
+    from engine.image_bridge import BridgedImageEngine
 
 log = logging.getLogger("cli.serve")
 
@@ -20,7 +23,7 @@ def report_ignored(settings: Settings) -> None:
         )
 
 
-def report_images(engine: BridgedImageEngine) -> None:
+def report_images(engine: "BridgedImageEngine") -> None:
     """The image model."""
     info = engine.info
     log.info(
@@ -34,7 +37,7 @@ def report_images(engine: BridgedImageEngine) -> None:
     )
 
 
-def report_text(engine: BridgedEngine, settings: Settings) -> None:
+def report_text(engine: "BridgedEngine", settings: Settings) -> None:
     """The text model, and what can be asked of it."""
     info = engine.info
     log.info(
@@ -57,7 +60,7 @@ def report_text(engine: BridgedEngine, settings: Settings) -> None:
         log.info("measured %.1f tokens/s: the cap for X-Request-Tokens-Per-Second", engine.measured_rate)
 
 
-def _report_embeddings(engine: BridgedEngine) -> None:
+def _report_embeddings(engine: "BridgedEngine") -> None:
     found = engine.embedding
     if found is None:
         if engine.info.no_generation is not None:

@@ -1,10 +1,8 @@
 """The composition root: puts server, interpreter pool, engine and HTTP layer together and runs them."""
 
 import logging
-import os
 import signal
 import socket
-import sys
 import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -15,23 +13,19 @@ from typing import TYPE_CHECKING, Final
 import attrs
 import trio
 
-from api.listen import BindError, address_of, bind_sockets
+from api.listen import address_of
 from cli.build import with_files
+from cli.early_load import EarlyLoad
 from cli.last_words import LastWords
-from cli.report import report_ignored, report_images, report_text
+from cli.report import report_images, report_text
 from cli.workers import UNREACHABLE
 from engine.bridge import BridgedEngine, open_text_engine
 from engine.errors import EngineError, ModelLoadError, RpcError
-from engine.image.loop import Publish as ImagePublish
-from engine.image.loop import StartedImages
-from engine.image.start import start_image_engine
-from engine.image_bridge import BridgedImageEngine, open_image_engine
 from engine.native.abort import abort_guard
 from engine.native.rpc_probe import parse_endpoint
-from engine.native.sd.abort_guard import image_abort_guard
+from engine.text.load import load_model
 from engine.text.loop import Publish, Started
 from engine.text.start import start_text_engine
-from llamabox import logs
 from llamabox.chat.errors import TEMPLATE_ERRORS, TemplateError
 from llamabox.interpreters import InterpreterPool, open_interpreter_pool, pool_size
 from llamabox.metrics import Metrics
@@ -44,44 +38,34 @@ from llamabox.unprompted import Unprompted
 
 if TYPE_CHECKING:
     from api.server import HttpServer
+    from engine.image.loop import Publish as ImagePublish
+    from engine.image.loop import StartedImages
+    from engine.image_bridge import BridgedImageEngine
     from llamabox.media.loader import MediaLoader
     from llamabox.models.source import ModelFiles
 
 log = logging.getLogger("cli.serve")
 
 FAILURE: Final = 1
-# The engine thread must not wait 5 ms for the interpreter lock when a step's results are there.
-_SWITCH_INTERVAL: Final = 0.0005
 
 
-def run(settings: Settings) -> int:
-    """Serve until SIGINT or SIGTERM; the process's exit status."""
-    logs.configure(settings.log)
-    sys.setswitchinterval(_SWITCH_INTERVAL)
-    report_ignored(settings)
-    try:
-        listening = bind_sockets(settings.server)
-    except BindError as error:
-        log.error("%s", error)
-        return FAILURE
-    server = _Run(settings)
-    try:
-        status = trio.run(server.serve, listening.sockets)
-    finally:
-        listening.close()
-    if server.stuck:
-        # Finalizing Python would wait for ever for a native function inside that interpreter.
-        logging.shutdown()
-        os._exit(status)
-    return status
+def serve(settings: Settings, sockets: list[socket.socket], load: EarlyLoad | None, began: float) -> tuple[int, bool]:
+    """Serve on bound sockets until SIGINT or SIGTERM.
+
+    ``load``: the text model's, if it has begun; ``began``: when the program did, for the log. The process's exit
+    status, and whether an interpreter is stuck, so that Python could not be finalized.
+    """
+    server = _Run(settings, load, began)
+    return trio.run(server.serve, sockets), server.stuck
 
 
 class _Run:
     """One run of the server, from the bound sockets to the end."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, load: EarlyLoad | None, began: float) -> None:
         self._settings = settings
-        self._began = monotonic()
+        self._load = load
+        self._began = began
         self._stop = trio.Event()  # first signal, or a failure: end gracefully
         self._hurry = trio.Event()  # second signal: end at once
         self._serving = trio.Event()  # the HTTP side answers
@@ -154,8 +138,10 @@ class _Run:
                 nursery.cancel_scope.cancel()
 
     @asynccontextmanager
-    async def _open_images(self) -> AsyncIterator[BridgedImageEngine]:
+    async def _open_images(self) -> "AsyncIterator[BridgedImageEngine]":
         """The image engine, with an eye on the RPC server that holds a part of it."""
+        from engine.image_bridge import open_image_engine
+
         buffer = self._settings.images.engine.preview_buffer
         async with open_image_engine(self._start_images, preview_buffer=buffer) as engine:
             self._images = engine
@@ -165,7 +151,10 @@ class _Run:
             async with self._watched():
                 yield engine
 
-    def _start_images(self, publish: ImagePublish) -> StartedImages:
+    def _start_images(self, publish: "ImagePublish") -> "StartedImages":
+        from engine.image.start import start_image_engine
+        from engine.native.sd.abort_guard import image_abort_guard
+
         with suppress(ImportError):  # a library that hides its ggml
             image_abort_guard.install(self._last_words.aborted)
         return start_image_engine(self._settings.images.engine, publish, self._may_go_on)
@@ -197,6 +186,7 @@ class _Run:
                     services.enter(Phase.READY)
                     report_text(engine, self._settings)
                     log.info("ready after %.1f s", monotonic() - self._began)
+                    engine.grammars.prepare()  # not before: it takes a core for most of a second
                     await self._until_stopped(engine)
                 services.enter(Phase.STOPPING)
                 await self._grace(services)
@@ -221,7 +211,8 @@ class _Run:
 
     def _start_engine(self, publish: Publish) -> Started:
         abort_guard.install(self._last_words.aborted)
-        return start_text_engine(self._settings.engine, publish, self._may_load)
+        load = load_model if self._load is None else self._load.take
+        return start_text_engine(self._settings.engine, publish, self._may_load, load=load)
 
     def _announce_native_end(self, reason: str) -> None:
         """Called by a native thread."""
@@ -298,7 +289,7 @@ class _Run:
                     self._stop_loading.set()
                     self._stop.set()
 
-    async def _watch_engine(self, engine: BridgedEngine | BridgedImageEngine) -> None:
+    async def _watch_engine(self, engine: "BridgedEngine | BridgedImageEngine") -> None:
         await engine.died.wait()
         self._status = FAILURE
         self._stop.set()

@@ -16,6 +16,9 @@ class _NoGrammars:
     def __init__(self, reason: str) -> None:
         self._reason = reason
 
+    def prepare(self) -> None:
+        """Nothing to do."""
+
     def compile(self, spec: GrammarSpec) -> NoReturn:
         """Raise InvalidRequest."""
         raise InvalidRequest(self._reason)

@@ -22,8 +22,8 @@ def build_tokenizer(vocab: LlamaVocab, tokenize: Any, stopped: Callable[[], bool
     if not vocab.eog:
         raise ValueError("the model has no tokenizer, or no token that ends a text")
     control = frozenset(vocab.control_tokens())
-    tokens: list[bytes] = []
-    for first in range(0, vocab.n_vocab, _AT_ONCE):
+    tokens = vocab.whole() or []
+    for first in range(len(tokens), vocab.n_vocab, _AT_ONCE):
         if stopped():
             raise EngineUnavailable("the server is shutting down")
         tokens += vocab.pieces(first, min(first + _AT_ONCE, vocab.n_vocab))

@@ -111,6 +111,9 @@ class Grammar(Protocol):
 class Grammars(Protocol):
     """Compiles grammars for one model."""
 
+    def prepare(self) -> None:
+        """Begin to prepare the vocabulary in the background, where that is not done yet: the first grammar needs it."""
+
     def compile(self, spec: GrammarSpec) -> Grammar:
         """Takes milliseconds, or as long as the vocabulary is being prepared: not for the event loop. Thread-safe.
 

@@ -12,15 +12,13 @@ from engine.embedding.llama_embedder import longest_text, open_embedder
 from engine.embedding.only import NoGeneration
 from engine.embedding.worker import EmbeddingWorker
 from engine.errors import ModelLoadError
-from engine.native import library, preflight
-from engine.native.metadata_check import check_metadata
-from engine.native.model import Model, ModelFacts
-from engine.native.options import ContextOptions, Numa
-from engine.native.projector_check import check_projector
+from engine.native.model import Model, ModelFacts, Progress
+from engine.native.options import ContextOptions
 from engine.text.backend import DecodeStatus, Run
 from engine.text.host_memory import BLOCK, HostMemory
 from engine.text.info import ModelInfo
 from engine.text.llama_backend import LlamaBackend, model_info
+from engine.text.load import load_model
 from engine.text.loop import EngineLoop, Publish, Started
 from engine.text.options import EngineOptions
 from engine.text.plan import Limits
@@ -41,19 +39,14 @@ _MEASURED_PROMPT = 32
 _MEASURED_STEPS = 32
 
 
+type Load = Callable[[EngineOptions, Progress | None], Model]
+
+
 def start_text_engine(
-    options: EngineOptions, publish: Publish, progress: Callable[[float], bool] | None = None
+    options: EngineOptions, publish: Publish, progress: Progress | None = None, *, load: Load = load_model
 ) -> Started:
-    """Load the model and make it ready. Raises ModelLoadError. ``progress``: see ``engine.native.model``."""
-    if options.numa is not Numa.DISABLED:
-        library.init_numa(options.numa)
-    verdict = preflight.check(options.model.extra_buffers)
-    if verdict.reason is not None:
-        log.warning("%s", verdict.reason)
-    check_metadata(options.model.path)
-    if options.media.path:
-        check_projector(options.media.path)
-    model = Model(attrs.evolve(options.model, extra_buffers=verdict.extra_buffers), progress)
+    """Load the model, or take it from whoever has begun to, and make it ready. Raises ModelLoadError."""
+    model = load(options, progress)
     try:
         return _start(options, publish, model)
     except BaseException:
@@ -92,8 +85,6 @@ def _start(options: EngineOptions, publish: Publish, model: Model) -> Started:
     )
     if speculation.enabled:
         backend.info = attrs.evolve(backend.info, speculative=True)
-    if isinstance(backend, LlamaBackend):
-        backend.grammars.prepare()  # last: it takes a second, for which neither start nor measurement should pay
     return Started(backend, loop, rate)
 
 

@@ -11,8 +11,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
-from tqdm import tqdm  # type: ignore[import-untyped]  # its stubs are a package of their own
-
 from llamabox.models.errors import ModelFileError
 
 try:
@@ -104,6 +102,8 @@ def _join(parts: Sequence[Path], target: Path, *, size: int, sha256: str) -> Non
 
 def _chunks(parts: Sequence[Path], size: int, label: str) -> Iterator[bytes]:
     """The bytes of all parts in order, with a progress bar where standard error is a terminal."""
+    from tqdm import tqdm  # type: ignore[import-untyped]  # its stubs are a package of their own
+
     # Its default lock is shared between processes, which may start a helper process.
     tqdm.set_lock(threading.RLock())
     with tqdm(total=size, desc=label, unit="B", unit_scale=True, disable=not sys.stderr.isatty()) as bar:

@@ -6,9 +6,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from time import monotonic
-from typing import Final, Protocol
-
-from tqdm import tqdm  # type: ignore[import-untyped]  # its stubs are a package of their own
+from typing import Any, Final, Protocol
 
 log = logging.getLogger(__name__)
 
@@ -28,6 +26,8 @@ def metered(name: str, clock: Callable[[], float] = monotonic) -> Iterator[Meter
     if not sys.stderr.isatty():
         yield _Lines(name, clock)
         return
+    from tqdm import tqdm  # type: ignore[import-untyped]  # its stubs are a package of their own
+
     # Its default lock is shared between processes, which may start a helper process.
     tqdm.set_lock(threading.RLock())
     with tqdm(desc=name, unit="B", unit_scale=True, file=sys.stderr) as bar:
@@ -35,7 +35,7 @@ def metered(name: str, clock: Callable[[], float] = monotonic) -> Iterator[Meter
 
 
 class _Bar:
-    def __init__(self, bar: "tqdm[None]") -> None:
+    def __init__(self, bar: Any) -> None:
         self._bar = bar
         self._began = False
 

@@ -140,6 +140,9 @@ class FakeGrammar:
 class FakeGrammars:
     """Compiles everything that does not mention "unsatisfiable"."""
 
+    def prepare(self) -> None:
+        pass
+
     def compile(self, spec: GrammarSpec) -> FakeGrammar:
         if "unsatisfiable" in spec.source:
             raise InvalidRequest("nothing satisfies it")

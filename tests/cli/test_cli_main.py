@@ -28,7 +28,7 @@ def served(monkeypatch) -> list:
         runs.append(settings)
         return 7
 
-    monkeypatch.setitem(sys.modules, "cli.serve", types.SimpleNamespace(run=run))
+    monkeypatch.setitem(sys.modules, "cli.start", types.SimpleNamespace(run=run))
     return runs
 
 

@@ -104,6 +104,9 @@ class FakeGrammars:
 
     vocab: Pieces
 
+    def prepare(self) -> None:
+        pass
+
     def compile(self, spec: GrammarSpec) -> FakeGrammar:
         if spec.source == "bad":
             raise InvalidRequest("a bad grammar")

@@ -208,6 +208,7 @@ def test_the_engine_ends_while_the_vocabulary_is_prepared(tiny_model: Path, monk
 
     monkeypatch.setattr(grammars, "build_tokenizer", watched)
     engine = Engine(tiny_model)
+    engine.started.backend.grammars.prepare()
     assert begun.wait(20)
     engine.close()
     assert not [thread for thread in threading.enumerate() if thread.name == "llama-box grammar vocabulary"]

@@ -20,6 +20,7 @@ from cli.serve import _model_ids
 from engine.native import context, model
 from engine.native.library import start
 from engine.native.preflight import Verdict
+from engine.text import load as loading
 from engine.text import start as starting
 from engine.text.requests import GenerationRequest
 from llamabox import logs
@@ -89,8 +90,8 @@ def started(read: Callable[[Any, Any], Any], *, slots: int | None = None) -> Pro
     def probe(settings: Settings) -> Any:
         options = settings.engine if slots is None else attrs.evolve(settings.engine, n_parallel=slots)
         with (
-            mock.patch.object(starting.preflight, "check", lambda extra_buffers: Verdict(extra_buffers)),
-            mock.patch.object(starting, "check_metadata"),
+            mock.patch.object(loading.preflight, "check", lambda extra_buffers: Verdict(extra_buffers)),
+            mock.patch.object(loading, "check_metadata"),
             mock.patch.object(starting, "EngineLoop") as loop,
             mock.patch.object(starting.LlamaBackend, "warmup", autospec=True) as warmup,
         ):
@@ -109,7 +110,7 @@ def drafting(read: Callable[[Any], Any]) -> Probe:
 
     def probe(settings: Settings) -> Any:
         with (
-            mock.patch.object(starting.preflight, "check", lambda extra_buffers: Verdict(extra_buffers)),
+            mock.patch.object(loading.preflight, "check", lambda extra_buffers: Verdict(extra_buffers)),
             mock.patch.object(starting, "EngineLoop") as loop,
         ):
             made = starting.start_text_engine(settings.engine, lambda events: None)
@@ -128,9 +129,9 @@ def told_backend(name: str) -> Probe:
 
     def probe(settings: Settings) -> Any:
         with (
-            mock.patch.object(starting.preflight, "check", lambda extra_buffers: Verdict(extra_buffers)),
-            mock.patch.object(starting, "check_metadata"),
-            mock.patch.object(starting, "check_projector", create=True),
+            mock.patch.object(loading.preflight, "check", lambda extra_buffers: Verdict(extra_buffers)),
+            mock.patch.object(loading, "check_metadata"),
+            mock.patch.object(loading, "check_projector"),
             mock.patch.object(starting, "LlamaBackend", side_effect=ZeroDivisionError) as made,
             contextlib.suppress(ZeroDivisionError),
         ):
@@ -143,8 +144,8 @@ def told_backend(name: str) -> Probe:
 def embedding(settings: Settings) -> Any:
     """What the embedding side is told, None where there is to be none."""
     with (
-        mock.patch.object(starting.preflight, "check", lambda extra_buffers: Verdict(extra_buffers)),
-        mock.patch.object(starting, "check_metadata"),
+        mock.patch.object(loading.preflight, "check", lambda extra_buffers: Verdict(extra_buffers)),
+        mock.patch.object(loading, "check_metadata"),
         mock.patch.object(starting, "EngineLoop"),
         mock.patch.object(starting, "open_embedder", side_effect=ZeroDivisionError) as asked,
         contextlib.suppress(ZeroDivisionError),
@@ -208,8 +209,8 @@ def serving_devices(read: Callable[[Any], Any]) -> Probe:
 def numa(settings: Settings) -> Any:
     """The strategy that the library is told before anything is loaded."""
     with (
-        mock.patch.object(starting.library, "init_numa") as told,
-        mock.patch.object(starting.preflight, "check", side_effect=ZeroDivisionError),
+        mock.patch.object(loading.library, "init_numa") as told,
+        mock.patch.object(loading.preflight, "check", side_effect=ZeroDivisionError),
         contextlib.suppress(ZeroDivisionError),
     ):
         starting.start_text_engine(settings.engine, lambda events: None)
