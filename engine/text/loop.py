@@ -138,7 +138,7 @@ class EngineLoop:
             return
         self._outbox += self._slots.work()
         plan = self._plan()
-        recalling = any(sequence.is_recalling for sequence in self.scheduler.running)
+        recalling = self._host is not None and any(sequence.is_recalling for sequence in self.scheduler.running)
         if not plan.runs and plan.media is None and not self.embeddings.pending and not recalling:
             self._flush()
             self._wait(plan.wake_at)
@@ -328,12 +328,13 @@ class EngineLoop:
     def _decoded(self, plan: StepPlan) -> None:
         index = -1
         computed_prompt = 0
+        self.scheduler.decoded(plan)
         for planned in plan.runs:
             sequence, run = planned.sequence, planned.run
             index += len(run.tokens)
-            was_prefilling = sequence.is_prefilling
-            computed_prompt += run.n_own if was_prefilling else 0
-            self.scheduler.computed(sequence, run.n_own)
+            was_prefilling = run.start < sequence.n_prefill
+            if was_prefilling:
+                computed_prompt += run.n_own
             generation = self._generations[sequence.request.id]
             if run.logits and sequence.request.max_tokens == 0:
                 self._finish(generation, FinishReason.LIMIT)  # only the prompt was to be computed

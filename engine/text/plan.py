@@ -69,6 +69,8 @@ class PlannedMedia:
 class StepPlan:
     """The batch, decodes before prefills; ``wake_at``: when the next paced sequence is due, if nothing runs now.
 
+    Runs of one token are kept from step to step: the next plan changes them.
+
     ``adapters``: what the whole batch is to be computed with. A step with ``media`` computes that and has no batch.
     """
 
@@ -93,12 +95,16 @@ class StepPlan:
 
 @attrs.define
 class Batch:
-    """A batch in the making; ``room``: free cells that no run of it has claimed."""
+    """A batch in the making; ``room``: free cells that no run of it has claimed.
 
-    room: int
+    ``has_forced``: a decode has more than one token pending.
+    """
+
+    room: int = 0
+    has_forced: bool = False
     runs: list[PlannedRun] = attrs.field(factory=list)
     preempted: list[Sequence] = attrs.field(factory=list)
 
-    def add(self, planned: PlannedRun) -> None:
+    def add(self, planned: PlannedRun, n_tokens: int) -> None:
         self.runs.append(planned)
-        self.room -= len(planned.run.tokens)
+        self.room -= n_tokens

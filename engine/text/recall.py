@@ -64,7 +64,9 @@ def _bring_back(books: Books, host: HostMemory, sequence: Sequence) -> bool:
     end = host.restore(sequence.seq, sequence.tokens, sequence.n_past, sequence.recall_to, sequence.adapters)
     if end == sequence.n_past:
         return False
+    books.open(sequence)
     sequence.n_past = end
+    books.close(sequence)
     books.share(sequence, end)
     if sequence.counts_cached:
         sequence.n_cached = sequence.cells(end)
