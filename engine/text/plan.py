@@ -82,15 +82,15 @@ class StepPlan:
 
     @property
     def n_decode(self) -> int:
-        return sum(1 for planned in self.runs if planned.run.n_own == 1)
+        return sum([len(planned.run.tokens) - planned.run.n_drafted == 1 for planned in self.runs])
 
     @property
     def n_prefill(self) -> int:
-        return sum(planned.run.n_own for planned in self.runs if planned.run.n_own > 1)
+        return sum([len(planned.run.tokens) - planned.run.n_drafted for planned in self.runs]) - self.n_decode
 
     @property
     def n_drafted(self) -> int:
-        return sum(planned.run.n_drafted for planned in self.runs)
+        return sum([planned.run.n_drafted for planned in self.runs])
 
 
 @attrs.define
