@@ -22,6 +22,7 @@ from typing import Final, Protocol
 
 from engine.text.media import weight, whole
 from engine.text.prefix_node import Node, common_prefix
+from engine.text.returns import Returns
 
 _LAST_USED: Final = attrgetter("last_used")
 
@@ -55,6 +56,7 @@ class PrefixCache:
         self.clock = 0  # tokens computed so far; the caller counts
         self.cells = 0  # cells of the tokens in all trees
         self.active_cells = 0  # those of them that active ids hold
+        self.returns = Returns()
 
     # --- asking ---
 
@@ -117,19 +119,19 @@ class PrefixCache:
             assert leaf is not None, "more requests run than there are ids"
             if leaf is node:  # nothing else is idle: take over the id that holds just this prefix
                 (seq,) = node.ends
-                self._active.add(seq)
-                self.active_cells += node.hold()
-                self._touch(node)
-                return seq
+                break
             self._trim(leaf, leaf.cells)
             node = self._cut_at(tokens, length, key)
-        seq = heappop(self._free)
-        if length:
-            self._memory.copy(node.holder(), seq, 0, length)
-        self._end[seq] = node
+        else:
+            seq = heappop(self._free)
+            if length:
+                self._memory.copy(node.holder(), seq, 0, length)
+            self._end[seq] = node
+            node.ends.add(seq)
         self._active.add(seq)
-        self.active_cells += node.hold()
-        node.ends.add(seq)
+        revived = node.hold()
+        self.active_cells += revived
+        self.returns.came_back(revived)
         self._touch(node)
         self._drop_redundant(node)
         return seq
@@ -224,7 +226,7 @@ class PrefixCache:
     def expire(self, age: int) -> None:
         """Drop idle leaves that nobody has used while ``age`` tokens were computed."""
         while (leaf := self._oldest_idle_leaf()) is not None and leaf.used_at < self.clock - age:
-            self._trim(leaf, leaf.cells)
+            self.returns.went(self._trim(leaf, leaf.cells))
 
     def clear(self) -> None:
         """Drop everything idle."""

@@ -23,9 +23,8 @@ from engine.text.prefix_cache import PrefixCache
 from engine.text.requests import GenerationRequest
 from engine.text.sequence import Sequence, Status
 
-# Attention looks at every used cell, idle ones too: each computed token pays about 0.9 µs for each of them, and to
-# compute a token again costs about 10 ms (measured, Qwen 0.5B on two cores). A cell that has cost as much as that is
-# given up: the ski-rental rule, never worse than twice the best that hindsight could do (Karlin et al., 1988).
+# Tokens that are computed until an idle prefix is given up, as long as nobody has measured what is right for this
+# machine (see ``engine.text.cell_rent``): what 10 ms a token and 0.9 µs a token and cell give, Qwen 0.5B on two cores.
 IDLE_AGE = 8192
 
 
@@ -38,6 +37,7 @@ class Scheduler:
         assert limits.n_ctx_slot <= limits.n_cells, "one sequence alone must fit"
         self.limits = limits
         self.books = Books(limits, memory, host)
+        self.idle_age = IDLE_AGE  # whoever measures sets it
         self._arrivals = 0
         self._by_id: dict[str, Sequence] = {}
         self._turns: list[AdapterSet] = []  # the sets that are in use; the next one to be computed with first
@@ -100,7 +100,7 @@ class Scheduler:
         """
         self.admit(now, blocked)
         if self.running:
-            self.cache.expire(IDLE_AGE)
+            self.cache.expire(self.idle_age)
         decodes, wake_at = self._due_decodes(now, blocked)
         preempted: list[Sequence] = []
         if not self._had_media and (media := self._plan_media(blocked, preempted)) is not None:

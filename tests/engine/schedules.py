@@ -209,10 +209,10 @@ class Play:
             return
         self.backend.set_adapters(plan.adapters)
         self.backend.decode([p.run for p in plan.runs])
+        self.scheduler.decoded(plan)
         index = -1
         for planned in plan.runs:
             index += len(planned.run.tokens)
-            self.scheduler.computed(planned.sequence, len(planned.run.tokens))
             if planned.run.logits:
                 self._sample(planned.sequence, self.backend.choose(self.backend.histories[index]))
         self._check_books()

@@ -85,6 +85,7 @@ def _filled(cached: int, longest: int) -> Scheduler:
     room = cached + 2 * longest
     limits = Limits(n_slots=8, n_cells=room, n_ctx_slot=room, n_batch=2048, n_seqs=256, n_vocab=N_VOCAB, tile=16)
     scheduler = Scheduler(limits, Machine(MACHINES["gpu"], limits, Clock()))
+    scheduler.idle_age = 1 << 60
     for index in range(_PREFIXES):
         _one(scheduler, _prompt(index, cached // _PREFIXES))
     return scheduler
