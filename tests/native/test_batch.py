@@ -5,6 +5,8 @@ import pytest
 
 from engine.native.batch import Batch
 from engine.native.library import load
+from engine.text.backend import DecodeStatus, Run
+from tests.native.conftest import MakeBackend
 
 
 def batch_of(capacity: int = 8, n_seqs: int = 4) -> Batch:
@@ -56,3 +58,20 @@ def test_rows_that_do_not_fit_change_nothing(
     assert len(batch) == 0
     batch.add_rows([0], [0], [9], [np.True_])
     assert content(batch) == [(9, 0, 1, 0, 1)]
+
+
+@pytest.mark.parametrize("n_streams", [3, 6])
+def test_streams_that_are_decoded_together_are_what_each_is_alone(make_backend: MakeBackend, n_streams: int) -> None:
+    """Below four they are put into the batch one by one, from then on all at once; the last one has two tokens."""
+    together, alone = make_backend(n_slots=8, n_seq_max=8), make_backend(n_slots=8, n_seq_max=8)
+    prompts = [[5 + seq, 9, 30 + seq] for seq in range(n_streams)]
+    ends = [[40 + seq] for seq in range(n_streams - 1)] + [[7, 8]]
+    for seq, prompt in enumerate(prompts):
+        for backend in (together, alone):
+            assert backend.decode([Run(seq, 0, prompt, False)]) is DecodeStatus.OK
+    together.decode([Run(seq, 3, end, True) for seq, end in enumerate(ends)])
+    rows = [together._context.logits_row(seq + (seq == n_streams - 1)).copy() for seq in range(n_streams)]
+    for seq, end in enumerate(ends):
+        alone.decode([Run(seq, 3, end, True)])
+        np.testing.assert_allclose(rows[seq], alone._context.logits_row(len(end) - 1), rtol=0, atol=1e-3)
+    assert not np.allclose(rows[0], rows[1], atol=1e-2), "the streams are not told apart"
