@@ -33,7 +33,7 @@ class Roster:
                 self.with_media.append(sequence)
             if request.tokens_per_second > 0:
                 self.is_paced = True
-            if sequence.n_past < sequence.n_prefill and not sequence.is_decoding:
+            if sequence.n_past < sequence.n_prefill and len(sequence.tokens) - sequence.n_past != 1:
                 self.prefills.append(sequence)
                 continue
             planned = known.get(sequence)
