@@ -86,6 +86,31 @@ class Batch:
         self.native.n_tokens = last
         return int(last - 1)
 
+    def add_rows(
+        self, seqs: Sequence[int], positions: Sequence[int], tokens: Sequence[int], logits: Sequence[bool]
+    ) -> None:
+        """Append one token of each of these sequences: ``add_run`` for many at once.
+
+        Raises ValueError, and changes nothing, when they do not fit, or an id, position or token is out of range.
+        """
+        first = self.native.n_tokens
+        last = first + len(seqs)
+        if last > self.capacity:
+            raise ValueError(f"the batch takes {self.capacity} tokens, not {last}")
+        try:
+            columns = np.array([seqs, positions, tokens], np.int32)
+        except OverflowError as error:
+            raise ValueError("an id, a position or a token does not fit 32 bits") from error
+        if columns[0].min(initial=0) < 0 or columns[0].max(initial=0) >= self.n_seqs:
+            raise ValueError(f"a sequence is out of range (0 to {self.n_seqs - 1})")
+        if columns[1].min(initial=0) < 0:
+            raise ValueError("a position is out of range")
+        self._seqs[first:last] = self._id_addresses[columns[0]]
+        self._positions[first:last] = columns[1]
+        self._tokens[first:last] = columns[2]
+        self._logits[first:last] = logits
+        self.native.n_tokens = last
+
     def lowest_token(self) -> int:
         """The smallest token id in the batch, which must not be empty."""
         return int(self._tokens[: len(self)].min())

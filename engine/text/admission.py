@@ -19,7 +19,7 @@ def admit(books: Books, now: float, blocked: Collection[str]) -> None:
         return
     if not books.waiting or len(books.running) >= limits.n_slots:
         return
-    prefilling = [other for other in books.running if other.is_prefilling]
+    prefilling = [other for other in books.running if other.n_past < other.n_prefill]
     for sequence in list(books.waiting):
         if len(books.running) >= limits.n_slots:
             return
@@ -50,32 +50,48 @@ def _better_soon(
     """
     if not books.limits.can_reuse or not sequence.request.cache_prompt:
         return False
-    # The first of the tokens that would be spared has to be common; it differs almost always, and is looked at first.
-    least = reuse if sequence.request.media else reuse + MIN_SHARED_PREFILL - 1
-    tokens, n_tokens, adapters = sequence.tokens, len(sequence.tokens), sequence.adapters
-    for other in prefilling:
-        first = max(least, other.n_past)
-        if first >= min(n_tokens, other.n_prefill) or tokens[first] != other.tokens[first]:
-            continue
-        if other.shifted or not other.request.cache_prompt:
-            continue
-        if other.request.adapters != adapters:
-            continue
-        if other.request.id in blocked:
-            continue
-        shared = sequence.shared_prefix.get(other.arrival)
-        if shared is None:
-            shared = min(other.n_prefill, common_prefix(other.tokens, sequence.tokens))
-            sequence.shared_prefix[other.arrival] = shared
-        useful = min(shared, len(sequence.tokens) - 1)
-        spared = sequence.cells(useful) - sequence.cells(reuse)
-        if spared >= MIN_SHARED_PREFILL and other.n_past < useful:
+    awaited = sequence.awaited
+    if awaited is not None and awaited.seq is not None and _worth_waiting_for(awaited, sequence, reuse, blocked):
+        return True
+    for other in prefilling if sequence.request.media else _near(prefilling, sequence, reuse):
+        if _worth_waiting_for(other, sequence, reuse, blocked):
+            sequence.awaited = other
             return True
     return False
+
+
+def _worth_waiting_for(other: Sequence, sequence: Sequence, reuse: int, blocked: Collection[str]) -> bool:
+    """Whether the running sequence ``other`` is the prefill that ``_better_soon`` looks for."""
+    if other.shifted or not other.request.cache_prompt:
+        return False
+    if other.adapters != sequence.adapters or other.request.id in blocked:
+        return False
+    shared = sequence.shared_prefix.get(other.arrival)
+    if shared is None:
+        shared = min(other.n_prefill, common_prefix(other.tokens, sequence.tokens))
+        sequence.shared_prefix[other.arrival] = shared
+    useful = min(shared, len(sequence.tokens) - 1)
+    spared = sequence.cells(useful) - sequence.cells(reuse)
+    return spared >= MIN_SHARED_PREFILL and other.n_past < useful
+
+
+def _near(prefilling: list[Sequence], sequence: Sequence, reuse: int) -> list[Sequence]:
+    """Who may have more in common with the prompt than the ``reuse`` tokens that are cached.
+
+    That is nobody who has computed more: it has put that into the cache, where the two part no later than ``reuse``.
+    The last token of the least that is worth waiting for has to be common; it differs almost always.
+    """
+    last = reuse + MIN_SHARED_PREFILL - 1
+    if last >= len(sequence.tokens):
+        return []
+    token = sequence.tokens[last]
+    return [o for o in prefilling if o.n_past <= reuse and last < o.n_prefill and o.tokens[last] == token]
 
 
 def _has_room_for(books: Books, sequence: Sequence, reuse: int) -> bool:
     """Whether its pending tokens fit beside the running ones, each of which may grow by one token meanwhile."""
     wanted = sequence.cells(len(sequence.tokens)) - sequence.cells(reuse) + len(books.running) + 1
     available = books.ceiling - books.cells_used + books.cache.idle_cells
+    if wanted + sequence.cells(reuse) <= available:
+        return True
     return wanted <= available - books.cache.idle_in_prefix(sequence.tokens, reuse, sequence.adapters)

@@ -24,9 +24,9 @@ class DecodeStatus(enum.Enum):
     ABORTED = "aborted"
 
 
-@attrs.frozen
+@attrs.define
 class Run:
-    """Consecutive tokens of one sequence in a batch, at positions ``start``, ``start + 1`` …
+    """Consecutive tokens of one sequence in a batch, at positions ``start``, ``start + 1`` … Only plans change it.
 
     ``logits`` asks for the logits of the LAST token; they are found at the run's last batch index. The last
     ``n_drafted`` tokens are guesses: the logits of each of them, and of the token before them, are asked for too.

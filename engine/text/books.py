@@ -8,6 +8,7 @@ from collections import deque
 from engine.text.media import last_position, whole
 from engine.text.plan import HostPrompts, Limits, SchedulerMemory
 from engine.text.prefix_cache import PrefixCache
+from engine.text.roster import Roster
 from engine.text.sequence import Sequence, Status
 from engine.text.slots import Remembered, Slots
 
@@ -23,6 +24,9 @@ class Books:
         self.waiting: deque[Sequence] = deque()
         self.running: list[Sequence] = []
         self.slots = Slots(limits.n_slots, limits.slot_similarity)
+        self.private_cells = 0  # cells of running sequences that are no part of the cache: the sum of ``private``
+        self._roster = Roster()
+        self._roster_is_old = False
         self.ceiling = limits.n_cells  # cells that may be used; lower once the library had less room than the books
 
     # --- figures ---
@@ -30,14 +34,7 @@ class Books:
     @property
     def cells_used(self) -> int:
         """Cells that running requests and the cache hold."""
-        # Asked several times a step: what has no media is counted here and not by ``private``, call by call.
-        length, total = self.cache.length, self.cache.cells
-        for sequence in self.running:
-            if sequence.request.media or sequence.seq is None:
-                total += self.private(sequence)
-            else:
-                total += sequence.n_past - length(sequence.seq)
-        return total
+        return self.cache.cells + self.private_cells
 
     @property
     def free_cells(self) -> int:
@@ -53,9 +50,16 @@ class Books:
         """Cached tokens that the sequence can start from; the last prompt token is always computed, for its logits."""
         if not self.limits.can_reuse or not sequence.request.cache_prompt:
             return 0
-        return whole(
-            sequence.tokens, min(self.cache.match(sequence.tokens, sequence.adapters), len(sequence.tokens) - 1)
-        )
+        tokens = sequence.tokens
+        return whole(tokens, min(self.cache.match(tokens, sequence.adapters, self._known(sequence)), len(tokens) - 1))
+
+    def _known(self, sequence: Sequence) -> int | None:
+        """An id that holds nothing in the cache but what the sequence begins with, where one is known."""
+        awaited = sequence.awaited
+        if awaited is None or awaited.seq is None:
+            return None
+        shared = sequence.shared_prefix.get(awaited.arrival, 0)
+        return awaited.seq if self.cache.length(awaited.seq) <= shared else None
 
     def recallable(self, sequence: Sequence, reuse: int) -> int:
         """How many tokens it can start from with what host memory has behind the first ``reuse``; 0: no more."""
@@ -74,6 +78,25 @@ class Books:
                 spans[sequence.seq] = last_position(sequence.tokens[:length], length) + 1 if length else 0
         return spans
 
+    @property
+    def roster(self) -> Roster:
+        """Who runs, by what a step does with them. Kept until somebody comes, goes, or computes a part of a prompt."""
+        if self._roster_is_old:
+            self._roster.update(self.running)
+            self._roster_is_old = False
+        return self._roster
+
+    # --- changes ---
+
+    def open(self, sequence: Sequence) -> None:
+        """What the running sequence holds is about to change, beyond one decoded token; ``close`` must follow."""
+        self.private_cells -= self.private(sequence)
+
+    def close(self, sequence: Sequence) -> None:
+        """The change is made."""
+        self.private_cells += self.private(sequence)
+        self._roster_is_old = True
+
     # --- sequences come and go ---
 
     def start(self, sequence: Sequence, slot: int, reuse: int, now: float) -> None:
@@ -84,12 +107,14 @@ class Books:
         sequence.n_past = reuse
         sequence.recall_to = self.recallable(sequence, reuse)
         sequence.slot = slot
+        sequence.awaited = None
         if sequence.admitted_at is None:
             sequence.admitted_at = now
             sequence.n_cached = sequence.cells(reuse)
             sequence.counts_cached = True
         self.slots.take(slot, sequence)
         self.running.append(sequence)
+        self._roster_is_old = True
 
     def preempt(self, sequence: Sequence) -> None:
         """Back to its place in the queue; its tokens are prefilled again, from the cache as far as that survives."""
@@ -105,11 +130,13 @@ class Books:
         self.running.remove(sequence)
         self._give_up_cells(sequence)
         sequence.slot = None
+        self._roster_is_old = True
 
     def restart(self, sequence: Sequence) -> None:
         """Keep the slot, drop the cells, and begin again from what the cache has of the sequence's tokens."""
         seq = sequence.seq
         assert seq is not None, "only running sequences restart"
+        self.open(sequence)
         self.memory.remove(seq, self.cache.length(seq), None)
         self.cache.release(seq)
         sequence.shifted = sequence.moved = False
@@ -119,6 +146,7 @@ class Books:
         sequence.n_past = reuse
         sequence.recall_to = self.recallable(sequence, reuse)
         sequence.counts_cached = False
+        self.close(sequence)
 
     # --- cells ---
 
@@ -148,7 +176,9 @@ class Books:
             return
         length = self.cache.length(sequence.seq)
         if upto > length:
+            self.open(sequence)
             self.cache.extend(sequence.seq, sequence.tokens[length:upto])
+            self.close(sequence)
 
     def _may_share(self, sequence: Sequence) -> bool:
         """Whether others may use what it computed."""
@@ -163,6 +193,7 @@ class Books:
     def _give_up_cells(self, sequence: Sequence) -> None:
         seq = sequence.seq
         assert seq is not None, "only running sequences hold cells"
+        self.open(sequence)
         if self._may_share(sequence):
             self.cache.extend(seq, sequence.tokens[self.cache.length(seq) : sequence.n_past])
         else:
@@ -183,6 +214,8 @@ class Books:
         """Raise AssertionError where the books contradict themselves."""
         self.cache.check_integrity()
         assert self.cells_used <= self.limits.n_cells, "more cells in use than there are"
+        assert self.private_cells == sum(map(self.private, self.running)), "private cells that are counted wrongly"
+        self.roster.check_integrity(self.running)
         assert len(self.running) == self.slots.n_taken, "slots and running disagree"
         for sequence in self.running:
             assert sequence.status is Status.RUNNING, "a running sequence that does not run"

@@ -63,6 +63,7 @@ def reuse_chunks(books: Books, sequence: Sequence) -> None:
 def _take_over(books: Books, sequence: Sequence, older: list[int], held: int, chunks: list[Chunk]) -> None:
     assert sequence.seq is not None, "only running sequences take over cells"
     reuse = sequence.n_past
+    books.open(sequence)
     books.cache.release(sequence.seq)
     seq = books.cache.attach(older, len(older), sequence.adapters)
     if not books.cache.make_private(seq, held):  # a running request shares what would move
@@ -70,6 +71,7 @@ def _take_over(books: Books, sequence: Sequence, older: list[int], held: int, ch
         reuse = books.reusable(sequence)
         sequence.seq = books.cache.attach(sequence.tokens, reuse, sequence.adapters)
         sequence.n_past = reuse
+        books.close(sequence)
         return
     position = held
     for chunk in chunks:
@@ -78,6 +80,7 @@ def _take_over(books: Books, sequence: Sequence, older: list[int], held: int, ch
         position += chunk.length
     books.memory.remove(seq, position, None)
     sequence.seq, sequence.n_past, sequence.recall_to = seq, position, 0
+    books.close(sequence)
     sequence.moved = True
     if sequence.counts_cached:
         sequence.n_cached = position

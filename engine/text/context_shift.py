@@ -7,8 +7,10 @@ from engine.text.sequence import Sequence
 def shift(books: Books, sequence: Sequence) -> None:
     """Drop tokens behind the kept ones: by moving cells where nobody shares them, else by computing again."""
     assert sequence.seq is not None, "only running sequences shift"
+    books.open(sequence)
     keep, discard = drop(books, sequence, sequence.n_past)
     if not books.cache.make_private(sequence.seq, keep):
+        books.close(sequence)
         books.restart(sequence)
         return
     books.memory.remove(sequence.seq, keep, keep + discard)
@@ -16,6 +18,7 @@ def shift(books: Books, sequence: Sequence) -> None:
     sequence.n_past -= discard
     sequence.n_prefill = min(sequence.n_prefill, sequence.n_past)
     sequence.shifted = True
+    books.close(sequence)
 
 
 def drop(books: Books, sequence: Sequence, length: int) -> tuple[int, int]:

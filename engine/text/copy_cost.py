@@ -21,6 +21,11 @@ class CopyCost:
         """So many cells were copied in."""
         self.restore = _average(self.restore, seconds / n_cells)
 
+    @property
+    def out_and_in(self) -> float | None:
+        """Seconds to copy a cell out and in again. None: not both are known."""
+        return None if self.save is None or self.restore is None else self.save + self.restore
+
     def saving_pays(self, compute: float | None) -> bool:
         """Whether out and in again is cheaper than to compute, which takes ``compute`` seconds a token.
 

@@ -14,7 +14,7 @@ from engine.text.sequence import Sequence
 from engine.text.steering import Steering
 
 
-@attrs.frozen
+@attrs.define  # and not frozen: one is made for each token, in half of the time
 class _Held:
     """A token whose text is not out yet: it ends at character ``end`` of the whole text."""
 
@@ -44,6 +44,7 @@ class Generation:
         self._has_new_line = False
         self._outdented = False
         self._draft_n = self._draft_n_accepted = 0
+        self._n_prompt = sequence.n_prompt
 
     @property
     def prompt_seconds(self) -> float:
@@ -96,10 +97,10 @@ class Generation:
         text, self._text = self._text, ""
         return Tokens(
             text=text,
-            tokens=tuple(h.token for h in held),
+            tokens=tuple([h.token for h in held]),
             slot=self.sequence.slot or 0,
             timings=self.timings(),
-            infos=tuple(h.info for h in held if h.info is not None),
+            infos=tuple([h.info for h in held if h.info is not None]),
         )
 
     def finished_event(self, reason: FinishReason) -> Finished:
@@ -135,7 +136,7 @@ class Generation:
         admitted = sequence.admitted_at if sequence.admitted_at is not None else sequence.submitted_at
         return Timings(
             cache_n=sequence.n_cached,
-            prompt_n=sequence.n_prompt - sequence.n_cached,
+            prompt_n=self._n_prompt - sequence.n_cached,
             prompt_ms=self.prompt_seconds * 1e3,
             queue_ms=(admitted - sequence.submitted_at) * 1e3,
             predicted_n=sequence.n_generated,

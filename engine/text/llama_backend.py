@@ -23,7 +23,8 @@ from engine.text.requests import SamplingParams
 from engine.text.snapshot import Identity
 
 _STATUS: Final = {0: DecodeStatus.OK, 1: DecodeStatus.NO_ROOM, 2: DecodeStatus.ABORTED}
-
+# From so many decodes on it is cheaper to put all of them into the batch at once.
+_MANY: Final = 4
 
 type Tune = Callable[[ModelFacts, ContextOptions], ContextOptions]
 
@@ -142,6 +143,15 @@ class LlamaBackend:
         Raises ValueError for runs that do not fit the batch or the vocabulary, NativeError when the library fails.
         """
         self._batch.clear()
+        n_single = next((index for index, run in enumerate(runs) if len(run.tokens) != 1), len(runs))
+        if n_single >= _MANY:
+            rows, runs = runs[:n_single], runs[n_single:]
+            self._batch.add_rows(
+                [run.seq for run in rows],
+                [run.start for run in rows],
+                [run.tokens[0] for run in rows],
+                [run.logits for run in rows],
+            )
         for run in runs:
             self._batch.add_run(run.seq, run.start, run.tokens, logits=run.logits, n_before=run.n_drafted)
         return _STATUS[self._context.decode(self._batch)]

@@ -16,6 +16,7 @@ from engine.embedding.worker import EmbeddingWorker
 from engine.errors import EngineError, EngineUnavailable, NativeError
 from engine.text.adapters import NO_ADAPTERS, AdapterSet
 from engine.text.backend import Backend, DecodeStatus
+from engine.text.cell_rent import CellRent
 from engine.text.commands import (
     Cancel,
     CancelEmbed,
@@ -67,7 +68,7 @@ class EngineLoop:
 
     ``publish`` gets all events of a step at once; it must neither block nor raise. ``mask_threads``: how many may
     compute masks while the backend decodes. ``embeddings``: the other kind of work, one batch of it after each step.
-    ``host``: the same that the scheduler has.
+    ``host``: the same that the scheduler has. ``rent``: says how long idle prefixes are kept; measured if left out.
     ``speculation``: who drafts; it is closed with the loop.
     """
 
@@ -82,6 +83,7 @@ class EngineLoop:
         embeddings: EmbeddingWorker | None = None,
         host: HostMemory | None = None,
         speculation: Speculation | None = None,
+        rent: CellRent | None = None,
         debug: bool = False,
         clock: Callable[[], float] = monotonic,
     ) -> None:
@@ -96,6 +98,7 @@ class EngineLoop:
         self._debug = debug
         self._clock = clock
         self._cost = StepCost()
+        self._rent = rent or CellRent()
         self._masks = Masks(mask_threads)
         self._host = host
         self._speculation = speculation or Speculation()
@@ -138,7 +141,7 @@ class EngineLoop:
             return
         self._outbox += self._slots.work()
         plan = self._plan()
-        recalling = any(sequence.is_recalling for sequence in self.scheduler.running)
+        recalling = self._host is not None and any(sequence.is_recalling for sequence in self.scheduler.running)
         if not plan.runs and plan.media is None and not self.embeddings.pending and not recalling:
             self._flush()
             self._wait(plan.wake_at)
@@ -248,6 +251,9 @@ class EngineLoop:
         prefill_limit = self._cost.prefill_limit(target, LEAST_PREFILL, limits.n_batch)
         if self._host is not None:
             self._copy(self._host, blocked)
+        idle_age = self._rent.idle_age(self.scheduler.cells_active, self.scheduler.cache.returns.share)
+        if idle_age is not None:
+            self.scheduler.idle_age = idle_age
         plan = self.scheduler.plan(self._clock(), prefill_limit, blocked)
         if plan.preempted:
             self.stats.preemptions_total += len(plan.preempted)
@@ -260,10 +266,10 @@ class EngineLoop:
         host.begin_step(budget(books, self._target), self._cost.prefill_token)
         self.scheduler.admit(self._clock(), blocked)
         recall(books, host, self._target)
-        prepare(books, host)
+        prepare(books, host, self._rent)
 
     def _compute(self, plan: StepPlan) -> None:
-        began = self._clock()
+        began, n_cells = self._clock(), self.scheduler.cells_used
         if self._masks:
             self._masks.start(planned.sequence for planned in plan.runs if planned.run.logits)
         try:
@@ -276,7 +282,7 @@ class EngineLoop:
             case DecodeStatus.OK:
                 self._decoded(plan)
                 # Sampling and publishing count too: it is the whole step that must meet the target.
-                self._measured(plan, self._clock() - began)
+                self._measured(plan, n_cells, self._clock() - began)
             case DecodeStatus.ABORTED:
                 self._aborted(plan)
             case DecodeStatus.NO_ROOM:
@@ -287,9 +293,11 @@ class EngineLoop:
             case _:
                 raise AssertionError(f"not a status: {status!r}")
 
-    def _measured(self, plan: StepPlan, seconds: float) -> None:
+    def _measured(self, plan: StepPlan, n_cells: int, seconds: float) -> None:
         if not plan.n_drafted:
-            self._cost.measured(plan.n_decode, plan.n_prefill, seconds)
+            n_decode, n_prefill = plan.n_decode, plan.n_prefill
+            self._cost.measured(n_decode, n_prefill, seconds)
+            self._rent.measured(n_decode + n_prefill, n_cells + n_decode + n_prefill, seconds)
         self._speculation.measured(plan, seconds, self._cost.prefill_token)
 
     def _compute_media(self, planned: PlannedMedia) -> None:
@@ -328,12 +336,13 @@ class EngineLoop:
     def _decoded(self, plan: StepPlan) -> None:
         index = -1
         computed_prompt = 0
+        self.scheduler.decoded(plan)
         for planned in plan.runs:
             sequence, run = planned.sequence, planned.run
             index += len(run.tokens)
-            was_prefilling = sequence.is_prefilling
-            computed_prompt += run.n_own if was_prefilling else 0
-            self.scheduler.computed(sequence, run.n_own)
+            was_prefilling = run.start < sequence.n_prefill
+            if was_prefilling:
+                computed_prompt += run.n_own
             generation = self._generations[sequence.request.id]
             if run.logits and sequence.request.max_tokens == 0:
                 self._finish(generation, FinishReason.LIMIT)  # only the prompt was to be computed

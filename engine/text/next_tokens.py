@@ -47,6 +47,8 @@ class NextTokens:
             while reason is None:
                 before = len(sequence.tokens)
                 reason = self._one(generation, index + matched)
+                if not draft:
+                    break
                 new = sequence.tokens[before:]
                 same = common_prefix(draft[matched:], new)
                 matched += same
@@ -90,7 +92,7 @@ class NextTokens:
         """The sequence has got a token. Returns why it is over, if it is."""
         sequence, vocab = generation.sequence, self._vocab
         request, is_end = sequence.request, vocab.is_eog(token)
-        self._scheduler.append(sequence, token, now)
+        must_end = self._scheduler.append(sequence, token, now)
         piece = vocab.piece(token, special=request.special or token in request.visible)
         reason = generation.take(token, info, piece, is_end, now)
         if reason is not None:
@@ -99,7 +101,7 @@ class NextTokens:
             generation.steering.accept(token, piece)
             if generation.steering.complete:
                 return FinishReason.EOS
-        if self._scheduler.must_end(sequence):
+        if must_end:
             sequence.truncated = True
             return FinishReason.LIMIT
         return None

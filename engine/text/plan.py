@@ -69,6 +69,8 @@ class PlannedMedia:
 class StepPlan:
     """The batch, decodes before prefills; ``wake_at``: when the next paced sequence is due, if nothing runs now.
 
+    Runs of one token are kept from step to step: the next plan changes them.
+
     ``adapters``: what the whole batch is to be computed with. A step with ``media`` computes that and has no batch.
     """
 
@@ -80,25 +82,29 @@ class StepPlan:
 
     @property
     def n_decode(self) -> int:
-        return sum(1 for planned in self.runs if planned.run.n_own == 1)
+        return sum([len(planned.run.tokens) - planned.run.n_drafted == 1 for planned in self.runs])
 
     @property
     def n_prefill(self) -> int:
-        return sum(planned.run.n_own for planned in self.runs if planned.run.n_own > 1)
+        return sum([len(planned.run.tokens) - planned.run.n_drafted for planned in self.runs]) - self.n_decode
 
     @property
     def n_drafted(self) -> int:
-        return sum(planned.run.n_drafted for planned in self.runs)
+        return sum([planned.run.n_drafted for planned in self.runs])
 
 
 @attrs.define
 class Batch:
-    """A batch in the making; ``room``: free cells that no run of it has claimed."""
+    """A batch in the making; ``room``: free cells that no run of it has claimed.
 
-    room: int
+    ``has_forced``: a decode has more than one token pending.
+    """
+
+    room: int = 0
+    has_forced: bool = False
     runs: list[PlannedRun] = attrs.field(factory=list)
     preempted: list[Sequence] = attrs.field(factory=list)
 
-    def add(self, planned: PlannedRun) -> None:
+    def add(self, planned: PlannedRun, n_tokens: int) -> None:
         self.runs.append(planned)
-        self.room -= len(planned.run.tokens)
+        self.room -= n_tokens

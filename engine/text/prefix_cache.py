@@ -16,10 +16,15 @@ Tokens that a running request generates are its own ("private") and no part of t
 """
 
 from collections.abc import Hashable, Iterator, Sequence
-from typing import Protocol
+from heapq import heappop, heappush
+from operator import attrgetter
+from typing import Final, Protocol
 
 from engine.text.media import weight, whole
 from engine.text.prefix_node import Node, common_prefix
+from engine.text.returns import Returns
+
+_LAST_USED: Final = attrgetter("last_used")
 
 
 class SharedMemory(Protocol):
@@ -44,18 +49,23 @@ class PrefixCache:
         self._memory = memory
         self._heir = heir
         self._roots: dict[Hashable, Node] = {}
-        self._free = list(range(n_seqs - 1, -1, -1))  # a stack; the smallest id is taken first
+        self._free = list(range(n_seqs))  # a heap; the smallest id is taken first
         self._end: dict[int, Node] = {}  # id → node where it ends
         self._active: set[int] = set()
         self._tick = 0
         self.clock = 0  # tokens computed so far; the caller counts
         self.cells = 0  # cells of the tokens in all trees
+        self.active_cells = 0  # those of them that active ids hold
+        self.returns = Returns()
 
     # --- asking ---
 
-    def match(self, tokens: Sequence[int], key: Hashable = ()) -> int:
-        """Length of the longest cached prefix of ``tokens``."""
-        node, offset = self._walk(tokens, key)
+    def match(self, tokens: Sequence[int], key: Hashable = (), known: int | None = None) -> int:
+        """Length of the longest cached prefix of ``tokens``.
+
+        ``known``: an id of the same tree; all that it holds there is known to be a prefix of them.
+        """
+        node, offset = self._walk(tokens, key, None if known is None else self._end[known])
         return node.start + offset
 
     def length(self, seq: int) -> int:
@@ -84,16 +94,13 @@ class PrefixCache:
     @property
     def idle_cells(self) -> int:
         """Cells that ``evict`` could free at most."""
-        if len(self._active) == len(self._end):  # ids that all run hold every node
-            return 0
-        return self.cells - sum(node.cells for node in self._active_nodes())
+        return self.cells - self.active_cells
 
     def idle_in_prefix(self, tokens: Sequence[int], length: int, key: Hashable = ()) -> int:
         """How many of the cells of a cached prefix no active id holds."""
         node: Node | None
         node, _ = self._walk(tokens[:length], key)
-        active = set(map(id, self._active_nodes()))
-        while node is not None and id(node) not in active:
+        while node is not None and not node.n_active:
             node = node.parent
         held = min(length, node.end if node is not None else 0)
         return weight(tokens[held:length])
@@ -112,17 +119,19 @@ class PrefixCache:
             assert leaf is not None, "more requests run than there are ids"
             if leaf is node:  # nothing else is idle: take over the id that holds just this prefix
                 (seq,) = node.ends
-                self._active.add(seq)
-                self._touch(node)
-                return seq
+                break
             self._trim(leaf, leaf.cells)
             node = self._cut_at(tokens, length, key)
-        seq = self._free.pop()
-        if length:
-            self._memory.copy(node.holder(), seq, 0, length)
-        self._end[seq] = node
+        else:
+            seq = heappop(self._free)
+            if length:
+                self._memory.copy(node.holder(), seq, 0, length)
+            self._end[seq] = node
+            node.ends.add(seq)
         self._active.add(seq)
-        node.ends.add(seq)
+        revived = node.hold()
+        self.active_cells += revived
+        self.returns.came_back(revived)
         self._touch(node)
         self._drop_redundant(node)
         return seq
@@ -148,6 +157,7 @@ class PrefixCache:
             position = child.start
             self._memory.remove(seq, position, position + shared)
             self._memory.copy(child.holder(), seq, position, position + shared)
+            self.active_cells += child.hold(child.parent)
             done += shared
             node = child
         self._end[seq] = node
@@ -159,6 +169,7 @@ class PrefixCache:
         """The request is over; what the id holds of the tree stays as idle, unless others hold all of it anyway."""
         self._active.discard(seq)
         node = self._end[seq]
+        self.active_cells -= node.let_go()
         if node.parent is None:
             self._forget(seq)
             return
@@ -192,6 +203,7 @@ class PrefixCache:
             lower = node
             assert node.parent is not None, "keep is behind the root"
             top = node.parent
+        self.active_cells -= self._end[seq].let_go(top)
         for other in sorted(others):
             self._forget(other)
         self.cells -= sum(n.cells for n in lower.subtree())
@@ -214,7 +226,7 @@ class PrefixCache:
     def expire(self, age: int) -> None:
         """Drop idle leaves that nobody has used while ``age`` tokens were computed."""
         while (leaf := self._oldest_idle_leaf()) is not None and leaf.used_at < self.clock - age:
-            self._trim(leaf, leaf.cells)
+            self.returns.went(self._trim(leaf, leaf.cells))
 
     def clear(self) -> None:
         """Drop everything idle."""
@@ -234,10 +246,13 @@ class PrefixCache:
 
     def check_integrity(self) -> None:
         """Raise AssertionError where the books contradict themselves."""
-        cells = 0
+        cells = active_cells = 0
         ends: dict[int, Node] = {}
         for node in (node for root in self._roots.values() for node in root.subtree()):
             cells += node.cells
+            active = sum(len(below.ends & self._active) for below in node.subtree())
+            assert node.n_active == active, "active ids that are counted wrongly"
+            active_cells += node.cells if active else 0
             assert node.cells == weight(node.tokens), "an edge that is counted wrongly"
             assert whole(node.tokens, 0) == 0, "an edge that begins inside a medium"
             for seq in node.ends:
@@ -253,6 +268,7 @@ class PrefixCache:
                 idle = node.ends - self._active
                 assert not idle or (not node.children and len(node.ends) == 1), "an idle id that adds nothing"
         assert cells == self.cells, f"{cells} cells in the tree, {self.cells} in the books"
+        assert active_cells == self.active_cells, f"{active_cells} active cells, {self.active_cells} in the books"
         assert ends == self._end, "ids and nodes disagree"
         assert self._active <= set(ends), "an active id without a node"
         assert not set(self._free) & set(ends), "a free id that holds cells"
@@ -266,30 +282,21 @@ class PrefixCache:
 
     # --- inside ---
 
-    def _active_nodes(self) -> list[Node]:
-        """The nodes that active ids hold, each once."""
-        seen: set[int] = set()
-        nodes: list[Node] = []
-        for seq in self._active:
-            node: Node | None = self._end[seq]
-            while node is not None and id(node) not in seen:
-                seen.add(id(node))
-                nodes.append(node)
-                node = node.parent
-        return nodes
-
-    def _walk(self, tokens: Sequence[int], key: Hashable) -> tuple[Node, int]:
-        """The node where matching ends, and how many of its tokens match."""
-        node, done = self._roots.setdefault(key, Node([], 0, None, key=key)), 0
-        while done < len(tokens):
+    def _walk(self, tokens: Sequence[int], key: Hashable, start: Node | None = None) -> tuple[Node, int]:
+        """The node where matching ends, and how many of its tokens match. ``start``: a node that matches."""
+        node = start or self._roots.setdefault(key, Node([], 0, None, key=key))
+        done, n_tokens = node.end, len(tokens)
+        while done < n_tokens:
             child = node.children.get(tokens[done])
             if child is None:
                 break
-            shared = common_prefix(child.tokens, tokens[done : done + len(child.tokens)])
-            done += shared
-            node = child
-            if shared < len(child.tokens):
-                return node, shared
+            node, edge = child, child.tokens
+            part = tokens[done : done + len(edge)]
+            if part != edge:
+                shared = common_prefix(edge, part)
+                if shared < len(edge):
+                    return node, shared
+            done += len(edge)
         return node, len(node.tokens)
 
     def _cut_at(self, tokens: Sequence[int], length: int, key: Hashable) -> Node:
@@ -303,6 +310,7 @@ class PrefixCache:
         parent = node.parent
         assert parent is not None, "the root has nothing to split"
         upper = Node(node.tokens[:at], node.start, parent, {}, set(), node.last_used, node.used_at)
+        upper.n_active = node.n_active
         parent.children[upper.tokens[0]] = upper
         node.tokens = node.tokens[at:]
         node.cells -= upper.cells
@@ -312,13 +320,15 @@ class PrefixCache:
         return upper
 
     def _grow(self, node: Node, tokens: Sequence[int]) -> Node:
+        """Put the tokens of an active id behind the node that it ended at."""
         cells = weight(tokens)
         self.cells += cells
+        self.active_cells += cells
         if node.parent is not None and not node.children and not node.ends:
             node.tokens.extend(tokens)
             node.cells += cells
             return node
-        child = Node(list(tokens), node.end, node)
+        child = Node(list(tokens), node.end, node, n_active=1)
         node.children[tokens[0]] = child
         self._drop_redundant(node)
         return child
@@ -339,15 +349,13 @@ class PrefixCache:
         """Drop an id and all its cell references; what only it held must have left the tree already."""
         self._memory.remove(seq, 0, None)
         self._end.pop(seq).ends.discard(seq)
-        self._free.append(seq)
-        self._free.sort(reverse=True)
+        heappush(self._free, seq)
 
     def _oldest_idle_leaf(self) -> Node | None:
         if len(self._active) == len(self._end):
             return None
-        # An idle id always ends at a leaf that it alone ends at (see check_integrity).
-        idle = (node for seq, node in self._end.items() if seq not in self._active)
-        return min(idle, key=lambda node: (node.last_used, node.start), default=None)
+        # An idle id always ends at a leaf that it alone ends at (see check_integrity); no two were used last at once.
+        return min(map(self._end.__getitem__, self._end.keys() - self._active), key=_LAST_USED)
 
     def _trim(self, leaf: Node, n_cells: int, *, bequeath: bool = True) -> int:
         """Cut ``n_cells`` cells off an idle leaf's end, or all; more where a medium goes. Returns how many."""

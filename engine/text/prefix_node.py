@@ -40,6 +40,7 @@ class Node:
     used_at: int = 0  # the cache's clock then
     cells: int = attrs.field(default=attrs.Factory(lambda node: weight(node.tokens), takes_self=True))
     key: Hashable = ()  # of a root: what the tree's cells were computed with
+    n_active: int = 0  # active ids that hold it: those that end here or below
 
     @property
     def end(self) -> int:
@@ -56,6 +57,31 @@ class Node:
         while not node.ends:
             node = next(iter(node.children.values()))
         return min(node.ends)
+
+    def hold(self, above: "Node | None" = None) -> int:
+        """One more active id holds this node and those on the way up to ``above``, which it held before.
+
+        Returns how many cells no active id held before.
+        """
+        cells = 0
+        node: Node | None = self
+        while node is not None and node is not above:
+            if not node.n_active:
+                cells += node.cells
+            node.n_active += 1
+            node = node.parent
+        return cells
+
+    def let_go(self, above: "Node | None" = None) -> int:
+        """The opposite of ``hold``. Returns how many cells no active id holds any more."""
+        cells = 0
+        node: Node | None = self
+        while node is not None and node is not above:
+            node.n_active -= 1
+            if not node.n_active:
+                cells += node.cells
+            node = node.parent
+        return cells
 
     def path(self) -> tuple[Hashable, list[int]]:
         """The tree's key, and all tokens from the root to this node's end."""

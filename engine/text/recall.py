@@ -7,12 +7,13 @@ last of its tokens came back.
 from math import inf
 
 from engine.text.books import Books
+from engine.text.cell_rent import CellRent
 from engine.text.host_memory import HostMemory
 from engine.text.sequence import Sequence
 
-# Tokens that others compute until an idle prompt moves to host memory. Each of them pays about 0.9 µs for each cell in
-# use, idle or not, and to bring a cell back takes 2.5 µs (measured, Qwen 0.5B on two cores): by the rule of
-# ``engine.text.scheduler.IDLE_AGE`` it could go after 3. Who comes back soon need not be copied at all, hence more.
+# Tokens that others compute until an idle prompt moves to host memory, at least. The rule of ``engine.text.cell_rent``
+# gives 5 where a cell costs each of them 0.9 µs and to copy it out or in takes 2.5 µs (measured, Qwen 0.5B, two cores).
+# Who comes back soon need not be copied at all, hence more.
 MOVE_AGE = 256
 
 # Share of a step's time that copies may take while somebody else's tokens wait for them.
@@ -38,16 +39,18 @@ def recall(books: Books, host: HostMemory, seconds: float) -> None:
             sequence.recall_to = 0
 
 
-def prepare(books: Books, host: HostMemory) -> None:
+def prepare(books: Books, host: HostMemory, rent: CellRent) -> None:
     """Save a block of what will be given up soon, so that it need not be saved when somebody waits for its place.
 
     Called once a step. What nobody has asked for in a while moves: it is given up as soon as host memory has all of it.
+    A while: until its cells have cost what it takes to copy them out and in, MOVE_AGE at least.
     """
     oldest = books.cache.oldest_idle
     if oldest is None:
         return
     leaf, _ = oldest
-    aged = host.roomy and leaf.used_at < books.cache.clock - MOVE_AGE
+    age = max(MOVE_AGE, rent.tokens(host.cost.out_and_in) or 0)
+    aged = host.roomy and leaf.used_at < books.cache.clock - age
     if aged or not books.cache.n_free or books.free_cells < books.limits.n_batch:
         host.prepare(*oldest)
     if aged and host.holds(leaf):
@@ -64,7 +67,9 @@ def _bring_back(books: Books, host: HostMemory, sequence: Sequence) -> bool:
     end = host.restore(sequence.seq, sequence.tokens, sequence.n_past, sequence.recall_to, sequence.adapters)
     if end == sequence.n_past:
         return False
+    books.open(sequence)
     sequence.n_past = end
+    books.close(sequence)
     books.share(sequence, end)
     if sequence.counts_cached:
         sequence.n_cached = sequence.cells(end)

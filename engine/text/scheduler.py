@@ -15,18 +15,16 @@ from collections.abc import Collection, Iterable
 from engine.errors import ContextExceeded, InvalidRequest
 from engine.text.adapters import AdapterSet
 from engine.text.admission import admit
-from engine.text.backend import Run
 from engine.text.books import Books
-from engine.text.context_shift import shift
+from engine.text.filling import add_decodes, add_forced, add_prefills
 from engine.text.media import spans_fit
 from engine.text.plan import Batch, HostPrompts, Limits, PlannedMedia, PlannedRun, SchedulerMemory, StepPlan
 from engine.text.prefix_cache import PrefixCache
 from engine.text.requests import GenerationRequest
 from engine.text.sequence import Sequence, Status
 
-# Attention looks at every used cell, idle ones too: each computed token pays about 0.9 µs for each of them, and to
-# compute a token again costs about 10 ms (measured, Qwen 0.5B on two cores). A cell that has cost as much as that is
-# given up: the ski-rental rule, never worse than twice the best that hindsight could do (Karlin et al., 1988).
+# Tokens that are computed until an idle prefix is given up, as long as nobody has measured what is right for this
+# machine (see ``engine.text.cell_rent``): what 10 ms a token and 0.9 µs a token and cell give, Qwen 0.5B on two cores.
 IDLE_AGE = 8192
 
 
@@ -39,6 +37,7 @@ class Scheduler:
         assert limits.n_ctx_slot <= limits.n_cells, "one sequence alone must fit"
         self.limits = limits
         self.books = Books(limits, memory, host)
+        self.idle_age = IDLE_AGE  # whoever measures sets it
         self._arrivals = 0
         self._by_id: dict[str, Sequence] = {}
         self._turns: list[AdapterSet] = []  # the sets that are in use; the next one to be computed with first
@@ -101,13 +100,15 @@ class Scheduler:
         """
         self.admit(now, blocked)
         if self.running:
-            self.cache.expire(IDLE_AGE)
+            self.cache.expire(self.idle_age)
         decodes, wake_at = self._due_decodes(now, blocked)
         preempted: list[Sequence] = []
         if not self._had_media and (media := self._plan_media(blocked, preempted)) is not None:
             return media
         self._had_media = False
         for adapters in self._in_turn():
+            if preempted:
+                decodes = [planned for planned in decodes if planned.sequence.status is Status.RUNNING]
             batch = self._fill(adapters, decodes, prefill_limit, now, blocked)
             preempted += batch.preempted
             if batch.runs:
@@ -119,16 +120,36 @@ class Scheduler:
             return media
         return StepPlan((), wake_at, tuple(preempted))
 
+    def decoded(self, plan: StepPlan) -> None:
+        """The plan's batch has been computed: ``computed`` for each of its runs, drafts left out."""
+        n_decoded = 0
+        for planned in plan.runs:
+            sequence, run = planned.sequence, planned.run
+            count = len(run.tokens) - run.n_drafted
+            if sequence.n_past < sequence.n_prefill:
+                self.computed(sequence, count)
+                continue
+            sequence.n_past += count
+            sequence.moved = False
+            n_decoded += count
+        self.books.private_cells += n_decoded
+        self.cache.clock += n_decoded
+
     def computed(self, sequence: Sequence, count: int) -> None:
         """``count`` pending tokens of a running sequence are in the KV cache now."""
         assert sequence.seq is not None, "only running sequences compute"
-        assert 0 <= count <= sequence.n_pending, "more computed than asked for"
-        before = sequence.n_past
-        sequence.n_past += count
+        assert 0 <= count <= len(sequence.tokens) - sequence.n_past, "more computed than asked for"
+        books = self.books
+        books.cache.clock += count
         sequence.moved = False
-        self.cache.clock += count
-        if before < sequence.n_prefill:  # else its whole prompt has been shared before
-            self.books.share(sequence, min(sequence.n_past, sequence.n_prefill))
+        if sequence.n_past >= sequence.n_prefill:  # its whole prompt has been shared before
+            sequence.n_past += count
+            books.private_cells += count
+            return
+        books.open(sequence)
+        sequence.n_past += count
+        books.close(sequence)
+        books.share(sequence, min(sequence.n_past, sequence.n_prefill))
 
     def room_for_drafts(self, n_planned: int, wanted: int) -> int:
         """Cells for drafts beside ``n_planned`` others, at most ``wanted``: nobody is preempted for them."""
@@ -147,26 +168,30 @@ class Scheduler:
     def step_back(self, sequence: Sequence) -> None:
         """Take the newest token out of the KV cache again: it is to be computed once more, for its logits."""
         assert sequence.seq is not None, "only running sequences compute"
-        if self.cache.length(sequence.seq) == sequence.n_past:
-            shared = self.cache.make_private(sequence.seq, sequence.n_past - 1)
-            if not shared:  # another request shares the token: start over from the cache
-                self.books.restart(sequence)
-                return
-        sequence.n_past -= 1
+        self.books.open(sequence)
+        is_private = self.cache.length(sequence.seq) < sequence.n_past
+        is_private = is_private or self.cache.make_private(sequence.seq, sequence.n_past - 1)
+        sequence.n_past -= is_private
+        self.books.close(sequence)
+        if not is_private:  # another request shares the token: start over from the cache
+            self.books.restart(sequence)
+            return
         self.books.memory.remove(sequence.seq, sequence.n_past, None)
 
-    def append(self, sequence: Sequence, token: int, now: float) -> None:
-        """The sequence generated a token; it is pending until the next step."""
-        sequence.tokens.append(token)
+    def append(self, sequence: Sequence, token: int, now: float) -> bool:
+        """The sequence generated a token; it is pending until the next step. Returns ``must_end``."""
+        tokens, request = sequence.tokens, sequence.request
+        tokens.append(token)
         sequence.n_generated += 1
-        rate = sequence.request.tokens_per_second
+        rate = request.tokens_per_second
         if rate > 0:
             due = (sequence.next_due or now) + 1 / rate
             # Small delays keep the average; what is missed altogether is not caught up with: never a burst.
             sequence.next_due = due if due > now else now + 1 / rate
+        return (len(tokens) > self.limits.n_ctx_slot or bool(request.media)) and self.must_end(sequence)
 
     def must_end(self, sequence: Sequence) -> bool:
-        """Whether the context is full and may not, or cannot, be shifted. To be asked after each ``append``."""
+        """Whether the context is full and may not, or cannot, be shifted."""
         if sequence.cells(len(sequence.tokens)) <= self.limits.n_ctx_slot:
             return False
         return not self.limits.can_shift or sequence.request.until_context_full or bool(sequence.request.media)
@@ -238,7 +263,7 @@ class Scheduler:
 
     def _plan_media(self, blocked: Collection[str], preempted: list[Sequence]) -> StepPlan | None:
         """A step for the medium of whoever has waited longest for one; None where nobody waits, or has room."""
-        for sequence in [sequence for sequence in self.running if sequence.request.media]:
+        for sequence in self.books.roster.with_media:
             span = sequence.next_media
             if span is None or sequence.is_recalling or sequence.request.id in blocked:
                 continue
@@ -257,7 +282,7 @@ class Scheduler:
 
     def _in_turn(self) -> tuple[AdapterSet, ...]:
         """The sets that running sequences use, the one that has waited longest first."""
-        used = dict.fromkeys(sequence.request.adapters for sequence in self.running)
+        used = self.books.roster.adapters
         self._turns = [adapters for adapters in self._turns if adapters in used]
         self._turns += [adapters for adapters in used if adapters not in self._turns]
         return tuple(self._turns)
@@ -265,15 +290,17 @@ class Scheduler:
     def _fill(
         self,
         adapters: AdapterSet,
-        decodes: list[Sequence],
+        decodes: list[PlannedRun],
         prefill_limit: int,
         now: float,
         blocked: Collection[str],
     ) -> Batch:
         """A batch of what is due with these adapters; ``decodes`` are due with any."""
-        batch = Batch(0)
-        mine = [sequence for sequence in decodes if sequence.request.adapters == adapters]
-        self._add_decodes(batch, mine)
+        batch = Batch()
+        mine = decodes
+        if len(self._turns) > 1:
+            mine = [planned for planned in decodes if planned.sequence.adapters == adapters]
+        add_decodes(self.books, batch, mine)
         others_wait = len(mine) < len(decodes)
         budget = self.limits.n_batch - len(batch.runs)
         limit = budget
@@ -283,90 +310,23 @@ class Scheduler:
             limit = min(budget, rows + -rows % self.limits.tile - len(batch.runs))
         # Forced tokens are computed like a prompt. The one stream that runs waits for nobody but itself.
         alone = len(batch.runs) == 1 and not others_wait
-        taken = self._add_forced(batch, budget if alone else limit)
-        prefills = [s for s in self.running if not s.is_decoding and s.adapters == adapters]
-        self._add_prefills(batch, prefills, min(budget - taken, max(1, limit - taken)), now, blocked)
+        taken = add_forced(self.books, batch, budget if alone else limit)
+        prefills = [sequence for sequence in self.books.roster.prefills if sequence.adapters == adapters]
+        add_prefills(self.books, batch, prefills, min(budget - taken, max(1, limit - taken)), now, blocked)
         return batch
 
-    def _due_decodes(self, now: float, blocked: Collection[str]) -> tuple[list[Sequence], float | None]:
-        due: list[Sequence] = []
+    def _due_decodes(self, now: float, blocked: Collection[str]) -> tuple[list[PlannedRun], float | None]:
+        roster = self.books.roster
+        if not blocked and not roster.is_paced:
+            return roster.decodes, None
+        due: list[PlannedRun] = []
         wake_at: float | None = None
-        for sequence in self.running:
-            if not sequence.is_decoding or sequence.request.id in blocked:
+        for planned in roster.decodes:
+            sequence = planned.sequence
+            if sequence.request.id in blocked:
                 continue
             if sequence.next_due > now:
                 wake_at = sequence.next_due if wake_at is None else min(wake_at, sequence.next_due)
             else:
-                due.append(sequence)
+                due.append(planned)
         return due, wake_at
-
-    def _add_decodes(self, batch: Batch, decodes: list[Sequence]) -> None:
-        running, n_ctx_slot = Status.RUNNING, self.limits.n_ctx_slot
-        for sequence in decodes:
-            if sequence.n_past >= n_ctx_slot and sequence.status is running:
-                shift(self.books, sequence)
-        batch.room = self.books.free_cells
-        for sequence in decodes:
-            if sequence.status is not running or not sequence.is_decoding:
-                continue
-            if batch.room < 1:
-                batch.room += self.books.make_room(1, sequence, batch.preempted)
-            if batch.room >= 1 and sequence.status is running:
-                batch.add(self._planned(sequence, 1))
-        if batch.preempted:
-            batch.runs = [planned for planned in batch.runs if planned.sequence.status is running]
-
-    def _add_forced(self, batch: Batch, budget: int) -> int:
-        """Let decodes that have more than one token pending compute more of them. Returns how many more in all."""
-        taken = 0
-        for index, planned in enumerate(batch.runs):
-            sequence = planned.sequence
-            if len(sequence.tokens) - sequence.n_past < 2:
-                continue
-            wanted = min(self._most_pending(sequence) - 1, budget - taken)
-            if wanted < 1:
-                continue
-            if batch.room < wanted:
-                batch.room += self.cache.evict(wanted - batch.room)
-            count = min(wanted, batch.room)
-            if count >= 1:
-                batch.runs[index] = self._planned(sequence, 1 + count)
-                batch.room -= count
-                taken += count
-        return taken
-
-    def _add_prefills(
-        self, batch: Batch, prefills: list[Sequence], budget: int, now: float, blocked: Collection[str]
-    ) -> None:
-        for sequence in prefills:
-            if budget < 1:
-                break
-            if sequence.request.id in blocked or sequence.status is not Status.RUNNING or sequence.is_recalling:
-                continue  # is paused, gave way to an older one, or is to be brought back first
-            # The token that samples must wait until it is due; a preempted sequence may have to.
-            wanted = min(sequence.n_pending - (sequence.next_due > now), budget, self._most_pending(sequence))
-            if wanted < 1:
-                continue
-            if batch.room < wanted:
-                batch.room += self.cache.evict(wanted - batch.room)
-            if batch.room < 1 and not batch.runs:
-                batch.room += self.books.make_room(1, sequence, batch.preempted)
-                # What a preempted one leaves is idle. Nobody behind this prefill may have it first.
-                batch.room += self.cache.evict(max(0, wanted - batch.room))
-            count = min(wanted, batch.room)
-            if count < 1 or sequence.status is not Status.RUNNING:
-                continue
-            batch.add(self._planned(sequence, count))
-            budget -= count
-
-    def _most_pending(self, sequence: Sequence) -> int:
-        """Pending tokens up to where the context is full: with forced tokens that may be before the last of them.
-
-        A medium is computed in a step of its own.
-        """
-        return min(sequence.next_text, self.limits.n_ctx_slot - sequence.cells(sequence.n_past))
-
-    def _planned(self, sequence: Sequence, count: int) -> PlannedRun:
-        assert sequence.seq is not None, "only running sequences are planned"
-        tokens = sequence.tokens[sequence.n_past : sequence.n_past + count]
-        return PlannedRun(sequence, Run(sequence.seq, sequence.n_past, tokens, count == sequence.n_pending))

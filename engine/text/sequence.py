@@ -49,6 +49,7 @@ class Sequence:
     truncated: bool = False  # some of its context was dropped
     # Common prefix with a running sequence, by that sequence's arrival: both token lists only grow at their ends.
     shared_prefix: dict[int, int] = attrs.field(factory=dict)
+    awaited: "Sequence | None" = None  # while waiting: the running sequence whose prefix it was last found to wait for
 
     @classmethod
     def of(cls, request: GenerationRequest, arrival: int, now: float) -> "Sequence":

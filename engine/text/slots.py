@@ -4,11 +4,17 @@ Cached prefixes are shared by all slots, so which one a request gets decides its
 remembers is for clients that think of a slot as the place where their conversation is.
 """
 
+from heapq import nlargest
+from typing import Final
+
 import attrs
 
 from engine.text.adapters import AdapterSet
 from engine.text.prefix_node import common_prefix
 from engine.text.sequence import Sequence
+
+# Slots whose prompts are compared to the end for one request; each takes about 10 µs for a thousand tokens.
+_MOST_COMPARED: Final = 8
 
 
 @attrs.frozen
@@ -30,11 +36,7 @@ class Slots:
         self._holders: list[Sequence | None] = [None] * n_slots
         self._used: list[int] = [0] * n_slots  # arrival of the last holder
         self._left: list[Remembered | None] = [None] * n_slots
-
-    @property
-    def n_taken(self) -> int:
-        """How many are taken."""
-        return sum(holder is not None for holder in self._holders)
+        self.n_taken = 0
 
     def holder(self, slot: int) -> Sequence | None:
         """Who sits there."""
@@ -52,7 +54,7 @@ class Slots:
     def has_place(self, sequence: Sequence) -> bool:
         """Whether ``choose`` would find one."""
         wanted = sequence.request.slot
-        return None in self._holders if wanted is None else self._holders[wanted] is None
+        return self.n_taken < len(self._holders) if wanted is None else self._holders[wanted] is None
 
     def choose(self, sequence: Sequence) -> int | None:
         """The slot that was asked for, else the most similar one, else the one unused longest; None: it has to wait."""
@@ -61,29 +63,46 @@ class Slots:
             return wanted if self._holders[wanted] is None else None
         free = [i for i, holder in enumerate(self._holders) if holder is None]
         if self._similarity > 0:
-            scores = {i: self._score(i, sequence) for i in free}
-            best = max(free, key=lambda i: (scores[i], -self._used[i], -i), default=None)
+            scores = {i: self._score(i, sequence) for i in self._alike(free, sequence)}
+            best = max(scores, key=lambda i: (scores[i], -self._used[i], -i), default=None)
             if best is not None and scores[best] > self._similarity:
                 return best
-        return min(free, key=lambda i: (self._used[i], i), default=None)
+        return min(free, key=self._used.__getitem__, default=None)  # the first of those that never were used
 
     def take(self, slot: int, sequence: Sequence) -> None:
         """Put the sequence into the free slot."""
         self._holders[slot] = sequence
+        self.n_taken += 1
         self._used[slot] = sequence.arrival
 
     def give_up(self, slot: int, left: Remembered | None) -> None:
         """Free the slot; ``left`` is what its sequence leaves in the cache."""
         self._holders[slot] = None
+        self.n_taken -= 1
         self._left[slot] = left
 
+    def _alike(self, free: list[int], sequence: Sequence) -> list[int]:
+        """Free slots whose prompts may be similar enough: those that the prompt may go on with, then the last used.
+
+        Looked at are two tokens of each: the first that a share above the limit needs, and the last, which tells
+        whether all is shared. Where more than a few are left they share a beginning, and not which one matters.
+        """
+        tokens, n_tokens = sequence.tokens, len(sequence.tokens)
+        ranked: list[tuple[bool, int, int]] = []
+        for slot in free:
+            left = self._left[slot]
+            if left is None or left.adapters != sequence.adapters:
+                continue
+            theirs, n_theirs = left.tokens, len(left.tokens)
+            needed = int(self._similarity * n_theirs)
+            if needed < n_theirs and (needed >= n_tokens or theirs[needed] != tokens[needed]):
+                continue
+            goes_on = n_theirs <= n_tokens and theirs[-1] == tokens[n_theirs - 1]
+            ranked.append((goes_on, self._used[slot], -slot))
+        return [-slot for _, _, slot in nlargest(_MOST_COMPARED, ranked)]
+
     def _score(self, slot: int, sequence: Sequence) -> float:
-        """Share (0 to 1) of what the slot remembers that the sequence begins with; 0 where it is not similar enough."""
+        """Share (0 to 1) of what the slot remembers that the sequence begins with."""
         left = self._left[slot]
-        if left is None or left.adapters != sequence.adapters:
-            return 0.0
-        # The first token that a share above the limit needs: it differs almost always, and is looked at before all.
-        needed = int(self._similarity * len(left.tokens))
-        if needed < len(left.tokens) and left.tokens[needed : needed + 1] != sequence.tokens[needed : needed + 1]:
-            return 0.0
+        assert left is not None, "nothing to compare with"
         return common_prefix(left.tokens, sequence.tokens) / len(left.tokens)

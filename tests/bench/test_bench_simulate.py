@@ -94,6 +94,19 @@ def test_a_second_turn_starts_from_the_first_and_comes_after_its_pause() -> None
     assert found.seconds == pytest.approx(10 + 5 + 1)
 
 
+def test_the_idle_age_follows_from_the_costs_unless_it_is_given() -> None:
+    trace = conversations("chat", 60, 2.0, 16, seed=2)
+    cost = CostModel(fixed=1e-3, token=1e-3, pair=1e-7)
+    measured, given = Simulation(SMALL, cost, trace, 0.150), Simulation(SMALL, cost, trace, 0.150, idle_age=300)
+    measured.run()
+    given.run()
+    # 10,000 tokens are computed until a cell has cost one; of that the rule takes 0.58, and what is asked for again.
+    share = measured.scheduler.cache.returns.share
+    assert measured.scheduler.idle_age == pytest.approx(5820 * share, rel=0.15)
+    assert given.scheduler.idle_age == 300
+    assert max(given.measured.cells) < max(measured.measured.cells)
+
+
 def test_a_conversation_that_outgrows_its_slot_is_cut() -> None:
     turns = (Turn(100, 10, 0.0), Turn(8_000, 10, 0.0), Turn(1, 1, 0.0))
     found = run([Conversation(0.0, 1, (), turns)], CostModel(fixed=1.0))

@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import attrs
 
+from engine.text.cell_rent import CellRent
 from engine.text.commands import Cancel, Command, Submit
 from engine.text.events import Event, Failed, Finished, TerminalEvent, Tokens
 from engine.text.host_memory import HostMemory
@@ -120,6 +121,7 @@ class Driver:
         mask_threads: int = 0,
         host_bytes: int = 0,
         speculation: Speculation | None = None,
+        rent: CellRent | None = None,
         **limits: object,
     ) -> None:
         self.backend = backend or FakeBackend()
@@ -136,6 +138,7 @@ class Driver:
             mask_threads=mask_threads,
             host=self.host,
             speculation=speculation,
+            rent=rent,
             debug=True,
             clock=self.clock,
         )

@@ -199,7 +199,7 @@ class Play:
         blocked = self._blocked()
         running = list(self.scheduler.running)
         plan = self.scheduler.plan(self.now, self.schedule.prefill_limit, blocked)
-        self.trace.append([(p.sequence.request.id, p.run) for p in plan.runs])
+        self.trace.append([(p.sequence.request.id, attrs.evolve(p.run)) for p in plan.runs])
         self._check_plan(plan, blocked)
         if not self.schedule.continuous and running:
             assert set(self.scheduler.running) <= set(running), "admitted while others run"
@@ -209,10 +209,10 @@ class Play:
             return
         self.backend.set_adapters(plan.adapters)
         self.backend.decode([p.run for p in plan.runs])
+        self.scheduler.decoded(plan)
         index = -1
         for planned in plan.runs:
             index += len(planned.run.tokens)
-            self.scheduler.computed(planned.sequence, len(planned.run.tokens))
             if planned.run.logits:
                 self._sample(planned.sequence, self.backend.choose(self.backend.histories[index]))
         self._check_books()

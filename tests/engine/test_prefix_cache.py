@@ -11,6 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from engine.text.adapters import AdapterSet
 from engine.text.prefix_cache import PrefixCache
 from engine.text.prefix_node import common_prefix
+from engine.text.returns import Returns
 from tests.engine.fake_backend import Cell, FakeKv
 
 # Few different tokens and short lists: branches, splits and full matches all happen often.
@@ -104,6 +105,9 @@ class CacheMachine(RuleBasedStateMachine):
     def attach(self, tokens: list[int], length: int, key: AdapterSet) -> int:
         longest = max((naive_common_prefix(tokens, mine) for mine in self.held(key).values()), default=0)
         assert self.cache.match(tokens, key) == longest
+        for known, mine in self.active.items():
+            if mine.key == key and mine.tokens[: mine.n_tree] == tokens[: mine.n_tree]:
+                assert self.cache.match(tokens, key, known) == longest
         seq = self.cache.attach(tokens, length, key)
         assert seq not in self.active
         assert 0 <= seq < self.n_seqs
@@ -320,3 +324,42 @@ def test_two_that_computed_the_same_keep_one_copy() -> None:
         cache.extend(seq, [1, 2, 3])
     assert len(kv.cells) == cache.cells == 3
     assert kv.tokens(0) == kv.tokens(1) == [1, 2, 3]
+
+
+def test_what_came_back_and_what_was_too_old_is_counted_in_cells() -> None:
+    kv = FakeKv(20_000)
+    cache = PrefixCache(4, kv)
+    assert cache.returns.share == 1.0, "nothing is known yet"
+    cached(cache, kv, [1] * 4096)
+    cached(cache, kv, [2] * 2048)
+    cached(cache, kv, [1] * 4096)
+    cache.clock = 100
+    cached(cache, kv, [3])
+    cache.expire(100)
+    assert cache.cells == 4096 + 2048 + 1, "nothing is older than that"
+    cache.expire(99)
+    assert cache.cells == 1
+    gone = 4096 + 2048
+    assert cache.returns.share == (4096 + 4096 + gone / 2) / (4096 + 4096 + gone)
+
+
+def test_what_makes_room_does_not_count_as_too_old() -> None:
+    kv = FakeKv(20_000)
+    cache = PrefixCache(4, kv)
+    cached(cache, kv, [1] * 5000)
+    cache.clear()
+    assert cache.returns.share == 1.0
+
+
+def test_what_was_long_ago_counts_less() -> None:
+    returns = Returns()
+    for _ in range(1000):
+        returns.went(5000)
+    assert returns.share < 0.51
+    for _ in range(1000):
+        returns.came_back(5000)
+    assert returns.share > 0.9
+    returns.went(1)
+    for _ in range(30):
+        returns.went(100_000)
+    assert returns.share < 0.51, "a long good time is forgotten too"

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.text.adapters import AdapterSet
+from engine.text.cell_rent import CellRent
 from engine.text.commands import EraseSlot
 from engine.text.events import PrefillProgress
 from engine.text.recall import budget
@@ -23,9 +24,9 @@ PROMPT: Final = "once upon a time in a far away land"
 MEGABYTE: Final = 1 << 20
 
 
-def small(host_bytes: int = MEGABYTE, n_slots: int = 2, **fields: object) -> Driver:
+def small(host_bytes: int = MEGABYTE, n_slots: int = 2, rent: CellRent | None = None, **fields: object) -> Driver:
     backend = FakeBackend(**{"n_cells": 64, "n_ctx_slot": 64, "n_slots": n_slots, "n_batch": 16} | fields)
-    driver = Driver(backend, host_bytes=host_bytes)
+    driver = Driver(backend, host_bytes=host_bytes, rent=rent)
     slow(driver, 0.0)
     return driver
 
@@ -238,6 +239,39 @@ def test_it_stays_where_it_is_unless_host_memory_has_it(why: str) -> None:
     run(driver, "first", prompt, 1)
     run(driver, "busy", "z", 30)
     assert driver.scheduler.cache.match(list(prompt.encode())) == len(prompt)
+
+
+class Rent(CellRent):
+    """Cells have cost enough after 100 tokens, as soon as copies have a price. ``prices``: what was asked about."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.prices: set[float] = set()
+
+    def tokens(self, price: float | None) -> int | None:
+        if price is None:
+            return None
+        self.prices.add(price)
+        return 100
+
+
+@pytest.mark.usefixtures("hasty")
+def test_it_stays_until_its_cells_have_cost_as_much_as_the_copies() -> None:
+    rent = Rent()
+    driver = small(n_cells=512, rent=rent)
+    slow(driver, 0.05)
+    run(driver, "first", PROMPT)
+    run(driver, "busy", "b", 30)
+    assert driver.scheduler.cache.match(list(PROMPT.encode())) == 0, "nothing is known yet: after 10"
+    run(driver, "second", PROMPT)
+    assert driver.host.cost.out_and_in is not None
+    run(driver, "busier", "c", 30)
+    assert driver.scheduler.cache.match(list(PROMPT.encode())) == len(PROMPT)
+    assert min(rent.prices) > 0
+    run(driver, "busiest", "d", 40)
+    run(driver, "last", "e", 40)
+    assert driver.scheduler.cache.match(list(PROMPT.encode())) == 0
+    driver.check_idle()
 
 
 # --- what it may cost ---

@@ -155,6 +155,44 @@ def test_without_continuous_batching_a_round_ends_before_the_next_begins() -> No
     assert sizes(table.step()) == [("c", 3)]
 
 
+def test_who_goes_on_decoding_keeps_its_run_and_the_plan_moves_it_on() -> None:
+    table = Table()
+    table.ask("a", "abc")
+    table.ask("b", "bcd")
+    table.step()
+    first = table.step().runs
+    table.ask("c", "cde" * 5, 1)
+    second, starts = table.step().runs, [planned.run.start for planned in first]
+    third = table.step().runs
+    for runs in (second, third):
+        assert all(kept is planned for kept, planned in zip(first, runs, strict=False)), "made anew"
+    assert starts == [4, 4]
+    assert [planned.run.start for planned in first] == [5, 5]
+    assert [list(planned.run.tokens) for planned in first] == [table.generated[name][2:3] for name in "ab"]
+
+
+def test_a_decoded_plan_is_what_its_runs_one_by_one_would_be() -> None:
+    tables = Table(FakeBackend(n_batch=8)), Table(FakeBackend(n_batch=8))
+    for at_once, table in zip((True, False), tables, strict=True):
+        table.ask("a", "abc")
+        table.ask("b", "b" * 20)
+        table.step()
+        plan = table.scheduler.plan(table.now, 64)
+        assert sizes(plan) == [("a", 1), ("b", 7)]
+        table.backend.decode([planned.run for planned in plan.runs])
+        if at_once:
+            table.scheduler.decoded(plan)
+        else:
+            for planned in plan.runs:
+                table.scheduler.computed(planned.sequence, len(planned.run.tokens))
+        table.scheduler.check_integrity()
+        check_cells(table.backend, table.scheduler)
+    one, other = (table.scheduler for table in tables)
+    assert (one.usage, one.cache.clock) == (other.usage, other.cache.clock)
+    assert [s.n_past for s in one.running] == [s.n_past for s in other.running] == [4, 12]
+    assert one.cache.match([98] * 20) == other.cache.match([98] * 20) == 12
+
+
 # --- prefixes ---
 
 
@@ -199,6 +237,42 @@ def test_who_waits_for_a_prefix_does_not_hold_up_others() -> None:
     table.ask("c", "other")
     table.step()
     assert (table.running, table.waiting) == (["a", "c"], ["b"])
+
+
+def test_who_waits_for_a_prefix_runs_when_the_one_that_computes_it_is_gone_or_paused() -> None:
+    for paused in (True, False):
+        table = Table(FakeBackend(n_batch=8))
+        a = table.ask("a", "p" * 40)
+        table.ask("b", "p" * 30 + "b")
+        table.step()
+        table.step()
+        assert (table.running, table.waiting) == (["a"], ["b"])
+        if not paused:
+            table.scheduler.end(a)
+        table.step(blocked={"a"} if paused else set())
+        assert "b" in table.running
+
+
+def test_who_waits_for_a_prefix_runs_when_somebody_else_has_computed_it() -> None:
+    """The prefill that was waited for is slow, and a third one has what is common sooner."""
+    table = Table(FakeBackend(n_batch=8, n_cells=512, n_ctx_slot=128))
+    prefix = "abcdefghijklmnopqrstuvwxyzabcdefghijklmn"
+    a = table.ask("a", prefix + "a" * 20)
+    table.ask("b", prefix + "b")
+    table.step()
+    table.step(blocked={"a"})
+    assert table.running == ["a", "b"]
+    b = table.scheduler.find("b")
+    c = table.ask("c", prefix + "c" * 20)
+    table.step()
+    assert table.waiting == ["c"]
+    assert c.awaited in (a, b)
+    while c.seq is None:
+        table.step(blocked={"a"})
+    assert c.awaited is None
+    assert c.n_cached >= 24
+    table.finish()
+    assert table.generated["c"] == continuation(list((prefix + "c" * 20).encode()), 8)
 
 
 def test_cached_prompts_are_reused_but_not_where_the_request_forbids_it() -> None:

@@ -100,3 +100,14 @@ def test_what_is_remembered_is_not_the_sequences_own_list() -> None:
     table.finish()
     sequence.tokens.append(0)
     assert table.scheduler.books.slots.remembered(0) == Remembered(list(b"abc"), ())
+
+
+def test_among_many_that_begin_alike_the_conversation_finds_its_own() -> None:
+    """All share more than half with the prompt, more of them than are compared to the end; it is the oldest."""
+    table = Table(FakeBackend(n_slots=20, n_seqs=30, n_cells=2048, n_ctx_slot=128), slot_similarity=0.5)
+    system = "you are a helpful machine "
+    letters = "abcdefghijklmnop"
+    for slot, name in enumerate(letters):
+        run(table, name, system + name * 4, slot=slot)
+    assert run(table, "a2", system + "a" * 4 + " and then") == 0
+    assert run(table, "c2", system + "c" * 4 + " and then") == 2

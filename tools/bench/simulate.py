@@ -6,14 +6,12 @@ Times to first token, gaps and throughput are the simulated machine's; the sched
 import argparse
 import cProfile
 import pstats
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from time import process_time
 
 import numpy as np
 
-from engine.text import scheduler
 from engine.text.plan import Limits
 from engine.text.start import MOST_SEQUENCES, SPARE_SEQUENCES
 from tools.bench.simulation import growth, plot
@@ -23,8 +21,8 @@ from tools.bench.simulation.traces import KINDS, N_VOCAB, conversations
 
 _LENGTHS = [256, 1024, 4096]
 _COLUMNS = (
-    "requests", "prompt tok/s", "output tok/s", "TTFT s 50/90/99 %", "gap ms 50/90/99 %", "cached", "preempted",
-    "steps", "running 50/max", "cells max",
+    "requests", "prompt tok/s", "output tok/s", "TTFT s 50/90/99 %", "gap ms 50/90/99 %", "mean s an answer", "cached",
+    "preempted", "steps", "running 50/max", "cells max",
 )  # fmt: skip
 _REAL = ("steps", "scheduler+cache µs 50/99 %", "µs where ≥ 90 % of the slots run 50/99 % (steps)", "loop µs 50/99 %")
 
@@ -45,11 +43,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     results: dict[str, Measured] = {}
     profile = cProfile.Profile() if args.profile else None
     began = process_time()
-    with _idle_age(args.idle_age):
-        for kind in args.traces:
-            trace = conversations(kind, args.requests, args.rate, args.output, args.seed)
-            simulation = Simulation(limits, cost, trace, args.step_target)
-            results[kind] = profile.runcall(simulation.run) if profile else simulation.run()
+    for kind in args.traces:
+        trace = conversations(kind, args.requests, args.rate, args.output, args.seed)
+        simulation = Simulation(limits, cost, trace, args.step_target, args.idle_age)
+        results[kind] = profile.runcall(simulation.run) if profile else simulation.run()
     _print_table(("virtual time", *_COLUMNS), [[kind, *simulated(found)] for kind, found in results.items()])
     _print_table(("real time", *_REAL), [[kind, *real(found, limits.n_slots)] for kind, found in results.items()])
     if args.growth:
@@ -71,6 +68,7 @@ def simulated(found: Measured) -> list[str]:
         f"{found.n_output / span:,.0f}",
         _percentiles(found.ttft, (50, 90, 99), 1, ".3f"),
         _percentiles(found.gaps, (50, 90, 99), 1e3, ".1f"),
+        f"{(sum(found.ttft) + sum(found.gaps)) / max(1, found.n_requests):.3f}",
         f"{found.n_cached / max(1, found.n_prompt):.1%}",
         f"{found.n_preempted}",
         f"{len(found.running):,}",
@@ -110,7 +108,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--batch", type=int, default=2048)
     parser.add_argument("--step-target", type=float, default=0.150, help="seconds of a step while streams run")
     parser.add_argument(
-        "--idle-age", type=int, default=scheduler.IDLE_AGE, help="computed tokens after which idle prefixes are dropped"
+        "--idle-age",
+        type=int,
+        metavar="TOKENS",
+        help="computed tokens after which idle prefixes are dropped; by default what the measured costs give",
     )
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument(
@@ -125,7 +126,7 @@ def _parser() -> argparse.ArgumentParser:
 def _limits(args: argparse.Namespace) -> Limits:
     """Raises ValueError with the reason."""
     for name in ("requests", "rate", "output", "slots", "cells", "step_target", "idle_age"):
-        if not getattr(args, name) > 0:
+        if getattr(args, name) is not None and not getattr(args, name) > 0:
             raise ValueError(f"--{name.replace('_', '-')} must be more than 0")
     sequences = args.sequences or max(args.slots, min(MOST_SEQUENCES, args.slots + SPARE_SEQUENCES))
     if sequences < args.slots:
@@ -147,20 +148,10 @@ def _limits(args: argparse.Namespace) -> Limits:
     )
 
 
-@contextmanager
-def _idle_age(age: int) -> Iterator[None]:
-    before, scheduler.IDLE_AGE = scheduler.IDLE_AGE, age
-    try:
-        yield
-    finally:
-        scheduler.IDLE_AGE = before
-
-
 def _print_growth(cached: list[int], n_slots: int) -> None:
     steps = growth.decode_steps(n_slots, repeats=101)
     print(f"a step in which {n_slots} requests decode: {_percentiles(steps, (50, 99), 1, '.0f')} µs (50/99 %)\n")
-    with _idle_age(1 << 60):
-        rows = growth.measure(cached, _LENGTHS, repeats=31)
+    rows = growth.measure(cached, _LENGTHS, repeats=31)
     cells = [[f"{row.cached:,}", *(f"{row.microseconds[length]:.0f}" for length in _LENGTHS)] for row in rows]
     _print_table(("cached tokens", *(f"µs, new request of {length:,}" for length in _LENGTHS)), cells)
 

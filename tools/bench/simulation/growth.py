@@ -66,12 +66,12 @@ def decode_steps(n_running: int, repeats: int) -> list[float]:
 def _step(scheduler: Scheduler) -> int:
     """All that the loop asks of the scheduler in a step. Nanoseconds."""
     began = perf_counter_ns()
-    for planned in scheduler.plan(0.0, scheduler.limits.n_batch).runs:
-        sequence, run = planned.sequence, planned.run
-        scheduler.computed(sequence, len(run.tokens))
-        if run.logits:
-            scheduler.append(sequence, 1, 0.0)
-            assert not scheduler.must_end(sequence), "the context is large enough"
+    plan = scheduler.plan(0.0, scheduler.limits.n_batch)
+    scheduler.decoded(plan)
+    for planned in plan.runs:
+        sequence = planned.sequence
+        if planned.run.logits:
+            assert not scheduler.append(sequence, 1, 0.0), "the context is large enough"
     assert scheduler.usage, "counted as the loop does"
     return perf_counter_ns() - began
 
@@ -85,6 +85,7 @@ def _filled(cached: int, longest: int) -> Scheduler:
     room = cached + 2 * longest
     limits = Limits(n_slots=8, n_cells=room, n_ctx_slot=room, n_batch=2048, n_seqs=256, n_vocab=N_VOCAB, tile=16)
     scheduler = Scheduler(limits, Machine(MACHINES["gpu"], limits, Clock()))
+    scheduler.idle_age = 1 << 60
     for index in range(_PREFIXES):
         _one(scheduler, _prompt(index, cached // _PREFIXES))
     return scheduler

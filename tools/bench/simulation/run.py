@@ -10,6 +10,7 @@ from time import perf_counter_ns
 import attrs
 
 from engine.text.backend import Run
+from engine.text.cell_rent import CellRent
 from engine.text.commands import Command, Mailbox, Stop, Submit
 from engine.text.events import Failed, Finished, Notice, Tokens
 from engine.text.loop import EngineLoop
@@ -105,15 +106,37 @@ class _Arrivals(queue.SimpleQueue[Command]):
         return Stop()
 
 
-class Simulation:
-    """One trace on one machine. ``step_target``: see ``EngineOptions``."""
+class _FixedAge(CellRent):
+    """Idle prefixes go after so many computed tokens, whatever is measured."""
 
-    def __init__(self, limits: Limits, cost: CostModel, trace: Iterable[Conversation], step_target: float) -> None:
+    def __init__(self, age: int) -> None:
+        super().__init__()
+        self._age = age
+
+    def idle_age(self, n_active: int, returning: float) -> int:
+        """Always the same."""
+        return self._age
+
+
+class Simulation:
+    """One trace on one machine. ``step_target``: see ``EngineOptions``; ``idle_age``: tokens, None: as measured."""
+
+    def __init__(
+        self,
+        limits: Limits,
+        cost: CostModel,
+        trace: Iterable[Conversation],
+        step_target: float,
+        idle_age: int | None = None,
+    ) -> None:
         self.measured = Measured()
         self._clock = Clock()
         machine = self._machine = Machine(cost, limits, self._clock)
         self.scheduler = TimedScheduler(limits, machine)
-        self.loop = EngineLoop(machine, self.scheduler, self._publish, step_target=step_target, clock=self._clock)
+        rent = None if idle_age is None else _FixedAge(idle_age)
+        self.loop = EngineLoop(
+            machine, self.scheduler, self._publish, step_target=step_target, rent=rent, clock=self._clock
+        )
         self._arrivals = _Arrivals(self._clock, limits.n_ctx_slot, self.measured)
         self.loop.commands = self._arrivals
         for conversation in trace:

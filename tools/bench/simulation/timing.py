@@ -42,24 +42,18 @@ class TimedScheduler(Scheduler):
         self._calls += 1
         return plan
 
-    def computed(self, sequence: Sequence, count: int) -> None:
+    def decoded(self, plan: StepPlan) -> None:
         began = perf_counter_ns()
-        Scheduler.computed(self, sequence, count)
+        Scheduler.decoded(self, plan)
         self._ns += perf_counter_ns() - began
         self._calls += 1
 
-    def append(self, sequence: Sequence, token: int, now: float) -> None:
+    def append(self, sequence: Sequence, token: int, now: float) -> bool:
         began = perf_counter_ns()
-        Scheduler.append(self, sequence, token, now)
+        must_end = Scheduler.append(self, sequence, token, now)
         self._ns += perf_counter_ns() - began
         self._calls += 1
-
-    def must_end(self, sequence: Sequence) -> bool:
-        began = perf_counter_ns()
-        answer = Scheduler.must_end(self, sequence)
-        self._ns += perf_counter_ns() - began
-        self._calls += 1
-        return answer
+        return must_end
 
     def end(self, sequence: Sequence) -> None:
         began = perf_counter_ns()
