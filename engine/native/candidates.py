@@ -12,7 +12,7 @@ CANDIDATE: Final = np.dtype([("id", np.int32), ("logit", np.float32), ("p", np.f
 _GROUPS_PER_RANK: Final = 8  # how many groups ``top_superset`` forms for each token wanted
 _FEWEST_GROUPS: Final = 1024
 _FEWEST_ROWS: Final = 8  # with fewer elements a group the search costs more than it saves
-_NUCLEUS: Final = (256, 2048, 2**31)  # among so many of the best entries the nucleus is looked for, one after the other
+_NUCLEUS: Final = (256, 2048, 16384)  # among so many of the best entries the nucleus is looked for, in turn
 _SLACK: Final = 1e-3  # more than two ways of computing a bound are apart
 
 
@@ -72,21 +72,17 @@ def nucleus(logits: NDArray[np.float32], p: float, least: int) -> NDArray[np.int
     is that of ``logits``; of equals at the edge the first ones are in.
     """
     total = log_sum_exp(logits)
-    found: NDArray[np.intp] | None = None
-    for k in _NUCLEUS:
-        found = top_superset(logits, k) if k >= least else None
-        values = logits if found is None else logits[found]
-        best = -np.sort(-values)
+    for k in (*_NUCLEUS, len(logits)):
+        best = _largest(logits, min(k, len(logits)))
         sums = np.exp(best - np.float32(total)).cumsum(dtype=np.float64)
         n = max(int(np.searchsorted(sums, p)) + 1, least)
-        if n <= len(best) or found is None:
+        if n <= len(best):
             break
     if n >= len(logits) or np.isnan(best[n - 1]):
         return None
-    kept = np.flatnonzero(values >= best[n - 1])
-    if len(kept) > n:
-        kept = np.delete(kept, np.flatnonzero(values[kept] == best[n - 1])[n - len(kept) :])
-    return kept if found is None else found[kept]
+    kept = np.flatnonzero(logits >= best[n - 1])
+    ties = np.flatnonzero(logits[kept] == best[n - 1])
+    return np.delete(kept, ties[len(ties) - (len(kept) - n) :])
 
 
 def best_index(logits: NDArray[np.float32], tokens: NDArray[np.intp] | None = None) -> int:
@@ -120,3 +116,11 @@ def log_sum_exp(logits: NDArray[np.float32]) -> float:
     highest = logits.max()
     shifted = logits - highest
     return float(highest) + float(np.log(np.exp(shifted, out=shifted).sum()))
+
+
+def _largest(values: NDArray[np.float32], n: int) -> NDArray[np.float32]:
+    """The ``n`` largest, or some more of them, best first."""
+    found = top_superset(values, n)
+    if found is not None:
+        return -np.sort(-values[found])
+    return -np.sort(-np.partition(values, len(values) - n)[len(values) - n :])

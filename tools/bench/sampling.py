@@ -117,6 +117,11 @@ class Bench:
         for free in reversed(self._open):
             free()
 
+    def touch(self) -> None:
+        """Read the logits, so that they are as near to the processor as after a decode."""
+        for index in self.indices:
+            self.context.logits_row(index).max()
+
     def step(self) -> None:
         """Decode one more token of each stream: the logits at the first indices are new ones."""
         batch = self.context.new_batch()
@@ -173,6 +178,7 @@ def show_costs(bench: Bench, crew: Crew, rounds: int) -> None:
     times: dict[tuple[str, str], list[float]] = {}
 
     def take(name: str, way: str, draw: Callable[[Draws], None], draws: Draws) -> None:
+        bench.touch()
         times.setdefault((name, way), []).append(_timed(lambda: draw(draws)) / len(draws) * 1e6)
 
     for _ in range(rounds):
