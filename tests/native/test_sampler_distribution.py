@@ -30,7 +30,7 @@ class Case:
     params: SamplingParams
     n_vocab: int = LARGE
     share: float | None = None
-    likely: bool = False  # of likely tokens all are allowed or none, so that few of the best are left
+    likely: bool = False  # most of the best tokens are forbidden, so that few of them are left
 
 
 def on(**values: object) -> SamplingParams:
@@ -92,7 +92,7 @@ class Setting:
         if case.share is not None:
             allowed = rng.random(case.n_vocab) < case.share
             if case.likely:
-                allowed[best[:200]] = False
+                allowed[best[:90]] = False
             self.allowed = np.flatnonzero(allowed)
 
     def probabilities(self, params: SamplingParams) -> dict[int, float]:
