@@ -182,8 +182,9 @@ class Context:
     def logits_row(self, index: int) -> NDArray[np.float32]:
         """Logits of batch index ``index`` of the last decode, float32[n_vocab].
 
-        A view of the library's memory: it must not be written, and the next decode overwrites it. May be called by
-        several threads at once between two decodes. Raises ValueError when no logits were asked for there.
+        A view of the library's memory, which the next decode overwrites; who draws from it may change it meanwhile, and
+        must restore it. May be called by several threads at once between two decodes. Raises ValueError when no logits
+        were asked for there.
         """
         handle = self._open()
         # The first reader after a decode makes the library sort its rows, and that must not run twice at once.

@@ -34,11 +34,14 @@ class PenaltyWindow:
                 else:
                     self._counts[oldest] -= 1
 
+    def tokens(self) -> NDArray[np.intp]:
+        """The tokens in the window, each once."""
+        return np.fromiter(self._counts.keys(), np.intp, len(self._counts))
+
     def apply(self, logits: NDArray[np.float32]) -> None:
         """Penalise ``logits``, float32[n_vocab], in place."""
-        n = len(self._counts)
-        tokens = np.fromiter(self._counts.keys(), np.intp, n)
-        counts = np.fromiter(self._counts.values(), np.float32, n)
+        tokens = self.tokens()
+        counts = np.fromiter(self._counts.values(), np.float32, len(tokens))
         seen = logits[tokens]
         repeat = np.float32(self.repeat)
         seen = np.where(seen <= 0, seen * repeat, seen / repeat)

@@ -3,26 +3,38 @@
 import math
 import threading
 from collections.abc import Buffer, Sequence
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from engine.errors import InvalidRequest
-from engine.native.candidates import Candidates, log_sum_exp, top_indices, top_superset
+from engine.native.candidates import (
+    Candidates,
+    best_index,
+    log_sum_exp,
+    near_top,
+    nucleus,
+    top_indices,
+    top_superset,
+)
 from engine.native.chain import Chain, ChainFactory
 from engine.native.context import Context
 from engine.native.penalties import PenaltyWindow
-from engine.native.sampling_plan import SamplingPlan, plan_sampling
+from engine.native.sampling_plan import Choice, SamplingPlan, plan_sampling
+from engine.native.softmax import SoftmaxDraw
 from engine.native.token_mask import TokenMask
 from engine.native.vocab import LlamaVocab
 from engine.text.requests import SamplingParams, TokenInfo, TokenProb
+
+# Of so many tokens beyond those needed, a grammar that allows many is expected to allow enough.
+_SPARE: Final = 64
+_NONE_ALLOWED: Final = "the request forbids every token that its grammar allows"
 
 
 class _Scratch(threading.local):
     """Memory that a draw needs and that no draw leaves anything in: one set a thread, made on first use."""
 
-    row: NDArray[np.float32] | None = None
     candidates: Candidates | None = None
 
 
@@ -48,18 +60,12 @@ class SamplerFactory:
                 frequency=params.frequency_penalty,
                 presence=params.presence_penalty,
             )
-        chain = self._chains.create(plan) if plan.needs_chain else None
+        chain = self._chains.create(plan) if plan.choice is Choice.CHAIN else None
         return LlamaSampler(self, plan, penalties, chain)
 
     def close(self) -> None:
         """Free what is kept for reuse; samplers are closed by their owners. Idempotent."""
         self._chains.close()
-
-    def scratch_row(self) -> NDArray[np.float32]:
-        """float32[n_vocab] of the calling thread; its contents are undefined."""
-        if self._scratch.row is None:
-            self._scratch.row = np.empty(self.vocab.n_vocab, np.float32)
-        return self._scratch.row
 
     def scratch_candidates(self) -> Candidates:
         """The candidate array of the calling thread."""
@@ -79,10 +85,15 @@ class LlamaSampler:
         self._plan = plan
         self._penalties = penalties
         self._chain = chain
+        self._softmax = None
+        if plan.choice is Choice.SOFTMAX:
+            self._softmax = SoftmaxDraw(plan.seed, plan.params.temperature if plan.stages else 1.0)
+        self._top_k = plan.params.top_k if plan.stages[:1] == ("top_k",) else 0
         self._bias_tokens = np.fromiter(plan.bias.keys(), np.intp, len(plan.bias))
         self._bias_values = np.fromiter(plan.bias.values(), np.float32, len(plan.bias))
-        # The best token is the best one still when only others are forbidden: no copy of the row is needed then.
-        self._only_forbids = chain is None and penalties is None and bool(np.all(self._bias_values == -np.inf))
+        # The best token is the best one still when only others are forbidden.
+        only_forbids = bool(np.all(self._bias_values == -np.inf))
+        self._only_forbids = plan.choice is Choice.BEST and penalties is None and only_forbids
 
     def accept(self, tokens: Sequence[int]) -> None:
         """Count tokens into the history that penalties look at. Raises ValueError outside the vocabulary."""
@@ -101,10 +112,15 @@ class LlamaSampler:
         """
         raw = self._factory.context.logits_row(index)
         allowed = None if mask is None else TokenMask(mask, len(raw))
-        token = int(raw.argmax()) if self._only_forbids else None
+        token = best_index(raw) if self._only_forbids else None
         if token is None or token in self._plan.bias or (allowed is not None and not allowed.allows(token)):
-            row = self._adjusted(raw)
-            token = self._choose(row) if allowed is None else self._choose_allowed(row, allowed)
+            changed = self._adjust(raw)
+            try:
+                token = self._choose(raw, allowed)
+            finally:
+                if changed is not None:
+                    tokens, before = changed
+                    raw[tokens] = before
         info = self._describe(token, raw)
         self.accept((token,))
         return token, info
@@ -114,49 +130,65 @@ class LlamaSampler:
         if self._chain is not None:
             self._chain.close()
 
-    def _choose(self, row: NDArray[np.float32]) -> int:
-        if self._chain is None:
-            return int(row.argmax())
-        return self._chain.apply(self._factory.scratch_candidates().fill(row, self._preselected(row)))
-
-    def _choose_allowed(self, row: NDArray[np.float32], allowed: TokenMask) -> int:
-        """Like ``_choose`` where the other tokens do not exist."""
-        if allowed.has_few():
-            ids: NDArray[Any] | None = allowed.ids()
-            values = row[ids]
-        else:
-            ids, values = None, self._factory.scratch_row()
-            allowed.apply(row, out=values)
-            row = values
-        if not len(values) or values.max() == -math.inf:
-            raise InvalidRequest("the request forbids every token that its grammar allows", "logit_bias")
-        if self._chain is None:
-            best = int(values.argmax())
-            return best if ids is None else int(ids[best])
-        if ids is None:
-            ids = self._preselected(row)
-            ids = allowed.ids() if ids is None else ids[row[ids] > -math.inf]
-        return self._chain.apply(self._factory.scratch_candidates().fill(row, ids))
-
-    def _adjusted(self, raw: NDArray[np.float32]) -> NDArray[np.float32]:
-        """``raw`` itself, or a copy with bias and leading penalties applied."""
-        if not len(self._bias_tokens) and self._penalties is None:
-            return raw
-        row = self._factory.scratch_row()
-        np.copyto(row, raw)
-        if len(self._bias_tokens):
-            row[self._bias_tokens] += self._bias_values
-            if row.max() == -math.inf:
-                raise InvalidRequest("logit_bias forbids every token", "logit_bias")
+    def _adjust(self, row: NDArray[np.float32]) -> tuple[NDArray[np.intp], NDArray[np.float32]] | None:
+        """Apply bias and leading penalties in place. Returns the tokens they may concern, and the logits before."""
+        tokens = self._bias_tokens
+        if self._penalties is not None:
+            seen = self._penalties.tokens()
+            tokens = np.concatenate((tokens, seen)) if len(tokens) else seen
+        if not len(tokens):
+            return None
+        before = row[tokens]
+        row[self._bias_tokens] += self._bias_values
         if self._penalties is not None:
             self._penalties.apply(row)
-        return row
+        return tokens, before
 
-    def _preselected(self, row: NDArray[np.float32]) -> NDArray[Any] | None:
-        """Candidates that suffice when the chain begins with top_k; None: all."""
-        if self._plan.stages[:1] != ("top_k",):
+    def _choose(self, row: NDArray[np.float32], allowed: TokenMask | None) -> int:
+        """The next token, by an adjusted row. Raises InvalidRequest when none is left."""
+        tokens, logits = self._candidates(row, allowed)
+        chosen = best_index(logits, tokens) if len(logits) else None
+        if chosen is None or (logits[chosen] == -math.inf and (allowed is not None or self._plan.bias)):
+            which = "logit_bias forbids every token" if allowed is None else _NONE_ALLOWED
+            raise InvalidRequest(which, "logit_bias")
+        if self._chain is not None:
+            return self._chain.apply(self._factory.scratch_candidates().fill(logits, tokens))
+        if self._softmax is not None:
+            chosen = self._softmax.choose(logits)
+        return chosen if tokens is None else int(tokens[chosen])
+
+    def _candidates(
+        self, row: NDArray[np.float32], allowed: TokenMask | None
+    ) -> tuple[NDArray[np.intp] | None, NDArray[np.float32]]:
+        """Tokens of which the chain chooses as it would of all that are allowed, None: all tokens; their logits."""
+        tokens, logits = None, row
+        if allowed is not None:
+            wanted = 1 if self._plan.choice is Choice.BEST else self._top_k
+            if wanted and not allowed.has_few() and not np.isnan(row[0]):
+                found = top_superset(row, min(wanted + _SPARE, len(row)))
+                found = None if found is None else found[allowed.among(found)]
+                if found is not None and len(found) >= wanted:
+                    return found, row[found]
+            tokens = allowed.ids()
+            logits = row[tokens]
+        found = self._shortlist(logits)
+        if found is None:
+            return tokens, logits
+        return found if tokens is None else tokens[found], logits[found]
+
+    def _shortlist(self, logits: NDArray[np.float32]) -> NDArray[np.intp] | None:
+        """Indices of the candidates that suffice, by how the chain begins; None: all."""
+        if self._chain is None or not len(logits):
             return None
-        return top_superset(row, min(self._plan.params.top_k, len(row)))
+        params, stages = self._plan.params, self._plan.stages
+        if self._plan.nucleus_first:
+            return nucleus(logits, params.top_p, params.min_keep)
+        if self._top_k:
+            return top_superset(logits, min(self._top_k, len(logits)))
+        if stages[:1] == ("min_p",):
+            found = near_top(logits, -math.log(params.min_p))
+            return found if len(found) >= max(1, params.min_keep) else None
+        return None
 
     def _describe(self, token: int, raw: NDArray[np.float32]) -> TokenInfo | None:
         params = self._plan.params

@@ -1,5 +1,6 @@
 """Which samplers a request's parameters call for, and whether they are sane. No native code."""
 
+import enum
 import math
 import secrets
 from typing import Final
@@ -36,6 +37,14 @@ _FLOATS: Final = (
 )
 
 
+class Choice(enum.Enum):
+    """How the token is chosen in the end."""
+
+    BEST = enum.auto()  # the best one is the answer, without any sampler
+    SOFTMAX = enum.auto()  # drawn from all tokens, by the temperature alone
+    CHAIN = enum.auto()  # by a native chain
+
+
 @attrs.frozen(kw_only=True)
 class SamplingPlan:
     """What is left of the parameters once everything without effect is dropped. Applied in the order of the fields."""
@@ -43,9 +52,10 @@ class SamplingPlan:
     params: SamplingParams
     bias: dict[int, float]  # token → what is added to its logit; -inf forbids
     penalties_first: bool  # penalties on the whole row, before the native chain
+    nucleus_first: bool  # top_p on the whole row, before the native chain
     stages: tuple[str, ...]  # samplers of the native chain, in order
     greedy: bool  # the best candidate is taken, else one is drawn
-    needs_chain: bool  # False: the argmax of the row is the answer
+    choice: Choice
     seed: int  # 32 bits
 
 
@@ -63,15 +73,26 @@ def plan_sampling(
         stages = tuple(name for name in params.samplers if not _without_effect(name, params, greedy=greedy))
     penalties_first = stages[:1] == ("penalties",)
     stages = stages[1:] if penalties_first else stages
+    nucleus_first = stages[:1] == ("top_p",) and not greedy
+    stages = stages[1:] if nucleus_first else stages
     return SamplingPlan(
         params=params,
         bias=_bias(params, eog=eog, suppressed=suppressed),
         penalties_first=penalties_first,
+        nucleus_first=nucleus_first,
         stages=stages,
         greedy=greedy,
-        needs_chain=not greedy or any(name not in _KEEP_THE_BEST for name in stages),
+        choice=_choice(params, stages, greedy=greedy, nucleus_first=nucleus_first),
         seed=_seed(params.seed),
     )
+
+
+def _choice(params: SamplingParams, stages: tuple[str, ...], *, greedy: bool, nucleus_first: bool) -> Choice:
+    if greedy:
+        return Choice.BEST if _KEEP_THE_BEST.issuperset(stages) else Choice.CHAIN
+    # Only the chain tells the probabilities that it has drawn with.
+    chained = nucleus_first or stages not in ((), ("temperature",)) or params.dynatemp_range > 0
+    return Choice.CHAIN if chained or params.post_sampling_probs else Choice.SOFTMAX
 
 
 def _seed(seed: int | None) -> int:
