@@ -1,5 +1,6 @@
 """Runs a job and answers in one of the two ways: event by event, or as a whole."""
 
+import math
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
@@ -9,7 +10,7 @@ from api.generation import Choice, Generation, collect
 from api.http import ApiRequest, Response, json_response
 from api.job import Job
 from api.rate import RESPONSE_HEADER
-from api.sse import HEADERS, EventStream, StreamRenderer
+from api.sse import HEADERS, PING_SECONDS, EventStream, StreamRenderer
 from llamabox.services import Services
 
 
@@ -41,7 +42,7 @@ async def respond(
     """
     engine, _ = text_side(services)
     generation = Generation(services, engine, job)
-    generation.start(request.nursery)
+    generation.start(request.nursery, PING_SECONDS if job.fields.streaming else math.inf)
     request.tokens = generation.tokens
     if not job.fields.streaming:
         response = json_response(await reply(generation))

@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
+import msgspec
+
 from api.job import Job
 from api.logprobs import chat_logprobs
 from api.openai_stream import Chunks, Held, reply, wants_logprobs
@@ -23,6 +25,9 @@ class ChatChunks(PlainEnds):
         self._return_tokens = bool(job.fields.return_tokens)
         self._held = [Held() for _ in job.requests]
         self._begun: set[int] = set()
+        # Most chunks bring a piece of content and nothing else: all but the text is encoded once.
+        self._bare = not (self._logprobs or self._return_tokens or job.fields.timings_per_token)
+        self._around = [self._chunks.around(_chunk(i, {"content": ""})) for i in range(len(job.requests))]
 
     def progress(self, choice: int, progress: PrefillProgress) -> bytes:
         """A chunk that changes nothing but tells how far the prompt is."""
@@ -30,6 +35,9 @@ class ChatChunks(PlainEnds):
 
     def part(self, choice: int, part: Part) -> bytes:
         """A chunk for each delta; the first one has the figures of all tokens."""
+        if self._bare and len(part.deltas) == 1 and choice in self._begun and isinstance(part.deltas[0], Content):
+            before, behind = self._around[choice]
+            return before + msgspec.json.encode(part.deltas[0].text) + behind
         self._held[choice].keep(part)
         bodies = [body for delta in part.deltas if (body := self._delta(delta))]
         chunks = [self._chunks.text(self._choice(choice, body), part.timings) for body in bodies]

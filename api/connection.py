@@ -55,7 +55,20 @@ class Connection(TCPServer):
             if not rest:
                 return
             event = RawData(rest)
+        if isinstance(event, Closed):
+            # The request's task, which ends with its response, is being cancelled by now, and closing has checkpoints.
+            with trio.CancelScope(shield=True):
+                await super().protocol_send(event)
+            return
         await super().protocol_send(event)
+
+    async def send_chunk(self, data: bytes) -> None:
+        """A part of a body in chunks, as h11 would write it: it remembers nothing of one, so it need not see it.
+
+        Only for a response over HTTP/1.1 whose head has gone through Hypercorn and whose end will.
+        """
+        if data:
+            await self.protocol_send(RawData(b"%x\r\n%b\r\n" % (len(data), data)))
 
     def _write(self, data: bytes) -> bytes:
         """What the socket did not take. Its errors are found, and dealt with, where the rest is sent."""

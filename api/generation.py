@@ -1,5 +1,6 @@
 """Runs a job: all its engine streams at once, merged for the one reader that turns them into a reply."""
 
+import math
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 
@@ -43,10 +44,23 @@ class Generation:
         self._refused: Item | None = None
         self._left = len(job.requests)
         self._over = trio.Event()
+        self._silence = math.inf
+        self._since = trio.current_time()  # when the reader began to wait for something to say
+        self._checked = -math.inf  # when a silence was looked for last
+        self._waiting = False
+        self._silent = False
 
-    def start(self, nursery: trio.Nursery) -> None:
-        """Open the streams. Never raises into the nursery: what goes wrong arrives as ``Broken``."""
+    def start(self, nursery: trio.Nursery, silence: float = math.inf) -> None:
+        """Open the streams. Never raises into the nursery: what goes wrong arrives as ``Broken``.
+
+        ``silence``: after so many seconds a reader that waits is told that nothing came.
+        """
+        self._silence = silence
         nursery.start_soon(self._run)
+
+    def listen(self) -> None:
+        """A silence begins now."""
+        self._since = trio.current_time()
 
     def tokens(self) -> tuple[int, int, int]:
         """(prompt, cached, generated) tokens so far; a prompt with several choices counts once."""
@@ -54,13 +68,20 @@ class Generation:
         cached = sum(t.cache_n for t in prompts)
         return cached + sum(t.prompt_n for t in prompts), cached, sum(t.predicted_n for t in self.timings)
 
-    async def receive(self) -> list[Item]:
-        """Wait for an item and take along what is ready with it. Empty after the last one."""
+    async def receive(self) -> list[Item] | None:
+        """Wait for an item and take along what is ready with it. Empty after the last one, None after a silence."""
         while True:
             items = self._take()
             if items or self._over.is_set():
                 return items
-            await self._arrivals.park()
+            self._waiting = True
+            try:
+                await self._arrivals.park()
+            finally:
+                self._waiting = False
+            if self._silent:
+                self._silent = False
+                return self._take() or None
 
     async def _run(self) -> None:
         """Submit in order, so that the engine sees the choices as the request has them; then hold them open."""
@@ -74,7 +95,17 @@ class Generation:
                     break
                 stack.enter_context(self._services.running.added(request))
                 self._streams.append(stream)
-            await self._over.wait()
+            await self._watch()
+
+    async def _watch(self) -> None:
+        """Until all is over. Silences are noticed here: a timeout for each wait would cost more than rendering."""
+        while not self._over.is_set():
+            with trio.move_on_at(max(self._since, self._checked) + self._silence):
+                await self._over.wait()
+            self._checked = trio.current_time()
+            if self._waiting and self._checked >= self._since + self._silence:
+                self._silent = True
+                self._arrivals.unpark_all()
 
     def _take(self) -> list[Item]:
         items: list[Item] = []

@@ -18,7 +18,7 @@ from quart_trio import QuartTrio
 from quart_trio.asgi import TrioASGIHTTPConnection
 from quart_trio.wrappers import TrioRequest, TrioResponse
 
-from api.connection import WIRE
+from api.connection import WIRE, Connection
 from api.page.files import FOLDER
 from llamabox.logs import request_id
 from llamabox.services import Services
@@ -81,17 +81,39 @@ class _Exchange:
 
 class _Connection(TrioASGIHTTPConnection):
     async def _send_response(self, send: ASGISendCallable, response: Any) -> None:
-        """A whole reply is sent in one part, and over HTTP/1.1 in one piece with its head."""
+        """A whole reply is sent in one part, and over HTTP/1.1 in one piece with its head; a stream chunk by chunk."""
         body = response.response
-        if not isinstance(body, DataBody):
-            await super()._send_response(send, response)
-            return
         wire = self.scope.get("state", {}).get(WIRE)  # an optional part of ASGI
+        if not isinstance(body, DataBody):
+            if wire is not None and self._is_chunked(response):
+                await self._send_chunks(send, response, wire)
+            else:
+                await super()._send_response(send, response)
+            return
         if wire is not None and self.scope["http_version"].startswith("1"):
             wire.hold()
         headers = encode_headers(response.headers)
         await send({"type": "http.response.start", "status": response.status_code, "headers": headers})
         await send({"type": "http.response.body", "body": body.data[body.begin : body.end], "more_body": False})
+
+    def _is_chunked(self, response: Any) -> bool:
+        """Whether h11 writes the body in chunks: HTTP/1.1, and no length is known."""
+        method, version = self.scope["method"], self.scope["http_version"]
+        return (
+            version == "1.1"
+            and method != "HEAD"
+            and response.status_code == 200
+            and "Content-Length" not in response.headers
+        )
+
+    async def _send_chunks(self, send: ASGISendCallable, response: Any, wire: Connection) -> None:
+        """Past Hypercorn and h11, which have nothing to do for a part of a body; head and end go through them."""
+        headers = encode_headers(response.headers)
+        await send({"type": "http.response.start", "status": response.status_code, "headers": headers})
+        async with response.response as parts:
+            async for data in parts:
+                await wire.send_chunk(data)
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def handle_request(self, nursery: trio.Nursery, request: Request, send: ASGISendCallable) -> None:  # type: ignore[override]
         assert isinstance(request, ApiRequest), "the application creates no other requests"

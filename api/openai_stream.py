@@ -75,6 +75,11 @@ class Chunks:
         """A chunk with no figures."""
         return self._head.event({"choices": [choice]})
 
+    def around(self, choice: dict[str, Any]) -> tuple[bytes, bytes]:
+        """What is constant in the chunks with ``choice``: before and behind its text, which is empty in ``choice``."""
+        before, _, behind = self.plain(choice).rpartition(b'""')
+        return before, behind
+
     def progress(self, choice: dict[str, Any], progress: PrefillProgress) -> bytes:
         """A chunk that tells how far the prompt is."""
         return self._head.event({"choices": [choice], "prompt_progress": progress_json(progress)})

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from typing import Final, Protocol, Self
 
 import msgspec
-import trio
 from quart.wrappers.response import ResponseBody
 
 from api.errors import ApiError, as_api_error
@@ -57,11 +56,11 @@ class Head:
     """Events that all begin with the same fields: those are encoded once."""
 
     def __init__(self, **fields: object) -> None:
-        self._start = b"data: " + msgspec.json.encode(fields)[:-1] + b","
+        self.start = b"data: " + msgspec.json.encode(fields)[:-1] + b","
 
     def event(self, body: dict[str, object]) -> bytes:
         """An event of the common fields and those of ``body``, of which there must be one."""
-        return self._start + msgspec.json.encode(body)[1:] + b"\n\n"
+        return self.start + msgspec.json.encode(body)[1:] + b"\n\n"
 
 
 def data_event(body: object) -> bytes:
@@ -86,7 +85,8 @@ class EventStream(ResponseBody):
 
     async def open(self) -> None:
         """Wait for the first item, but not for long. Raises ApiError when it is a failure: there is still a status."""
-        self._opening = await self._receive(trio.current_time() + PING_SECONDS)
+        self._generation.listen()
+        self._opening = await self._generation.receive()
         for _, part in self._opening or ():
             if isinstance(part, Broken):
                 raise part.error
@@ -103,25 +103,20 @@ class EventStream(ResponseBody):
     async def __anext__(self) -> bytes:
         if self._done:
             raise StopAsyncIteration
-        deadline = trio.current_time() + PING_SECONDS
+        self._generation.listen()
         while True:
-            items = await self._next_items(deadline)
+            items = await self._next_items()
             if items is None:
                 return self._renderer.ping
             if chunk := self._render(items):
                 return chunk
 
-    async def _next_items(self, deadline: float) -> list[Item] | None:
+    async def _next_items(self) -> list[Item] | None:
+        """None after a silence."""
         if self._opened:
-            return await self._receive(deadline)
+            return await self._generation.receive()
         self._opened = True
         return self._opening
-
-    async def _receive(self, deadline: float) -> list[Item] | None:
-        """None after a silence."""
-        with trio.move_on_at(deadline):
-            return await self._generation.receive()
-        return None
 
     def _render(self, items: list[Item]) -> bytes:
         try:

@@ -20,11 +20,11 @@ class TurnStream:
     def feed(self, choice: int, part: RenderedPart) -> bytes:
         """The events of ``part``; b"" where all of its text is held back."""
         match part:
-            case PrefillProgress():
-                return self._renderer.progress(choice, part)
             case Tokens():
                 read = self._readers[choice].feed(part)
                 return b"" if read is None else self._renderer.part(choice, read)
+            case PrefillProgress():
+                return self._renderer.progress(choice, part)
             case Finished():
                 return self._finish(choice, part)
 

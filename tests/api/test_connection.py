@@ -93,3 +93,28 @@ async def test_a_client_that_leaves_an_idle_connection_leaves_no_task() -> None:
         await stream.aclose()
         while trio.lowlevel.current_statistics().tasks_living > before:
             await trio.testing.wait_all_tasks_blocked()
+
+
+@pytest.mark.parametrize(("version", "chunked"), [("1.1", True), ("1.0", False)])
+async def test_a_stream_is_in_chunks_where_the_client_knows_them(version: str, *, chunked: bool) -> None:
+    body = msgspec.json.encode({**HI, "stream": True})
+    head = f"POST {CHAT} HTTP/{version}\r\nHost: test\r\nConnection: close\r\nContent-Length: {len(body)}\r\n\r\n"
+    async with serving(make_services()) as url:
+        host, port = url.removeprefix("http://").split(":")
+        async with await trio.open_tcp_stream(host, int(port)) as stream:
+            await stream.send_all(head.encode() + body)
+            received = b"".join([part async for part in stream])
+    head_sent, _, rest = received.partition(b"\r\n\r\n")
+    assert (b"transfer-encoding: chunked" in head_sent.lower()) is chunked
+    parts = []
+    while chunked and rest:
+        size, _, rest = rest.partition(b"\r\n")
+        part, end, rest = rest[: int(size, 16)], rest[int(size, 16) :][:2], rest[int(size, 16) + 2 :]
+        assert end == b"\r\n"
+        parts.append(part)
+    said = b"".join(parts) if chunked else rest
+    assert said.startswith(b"data: {")
+    assert said.endswith(b"data: [DONE]\n\n")
+    if chunked:
+        assert parts[-1] == b""
+        assert all(part.endswith(b"\n\n") for part in parts[:-1])
