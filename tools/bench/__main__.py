@@ -4,6 +4,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from tools.bench import (
+    agreement,
     chat_layer,
     compare,
     embed,
@@ -26,6 +27,7 @@ COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "chat": chat_layer.main,
     "embed": embed.main,
     "speculation": speculation.main,
+    "agreement": agreement.main,
     "http": http_path.main,
     "images": images.main,
     "simulate": simulate.main,
