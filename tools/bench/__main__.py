@@ -12,6 +12,7 @@ from tools.bench import (
     images,
     overhead,
     peer,
+    quick,
     simulate,
     soak,
     speculation,
@@ -21,6 +22,7 @@ from tools.bench import (
 COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "peer": peer.main,
     "compare": compare.main,
+    "quick": quick.main,
     "soak": soak.main,
     "overhead": overhead.main,
     "json": structured.main,
