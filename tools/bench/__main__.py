@@ -10,6 +10,7 @@ from tools.bench import (
     embed,
     http_path,
     images,
+    kv_modes,
     overhead,
     peer,
     sampling,
@@ -35,6 +36,7 @@ COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "http": http_path.main,
     "images": images.main,
     "simulate": simulate.main,
+    "kv": kv_modes.main,
 }
 
 
