@@ -9,7 +9,7 @@ import trio.testing
 from tools.bench.load import Address, LoadError, Recording, apply_event, chat_body, encode_request
 from tools.bench.scenarios import longest_gap, span, throughput
 from tools.bench.servers import Common, cpu_ticks, our_spec, rss, their_spec
-from tools.bench.soak import Leaving, leftovers, plan, samples
+from tools.bench.soak import leftovers, samples
 
 METRICS = """# HELP llamabox:kv_cache_tokens cells
 llamabox:kv_cache_tokens 12
@@ -118,11 +118,3 @@ def test_metrics_are_found_by_name_whatever_prefix_and_labels() -> None:
     assert samples(METRICS, "kv_cache_tokens") == [12.0]
     assert leftovers(METRICS) == ["requests_processing is 3", "kv_cache_tokens is 12"]
     assert leftovers("llamacpp:requests_processing 0\n") == []
-
-
-def test_a_soak_is_the_same_for_the_same_seed_and_has_every_kind_of_leaving() -> None:
-    visits = plan(3, 100, 10.0)
-    assert visits == plan(3, 100, 10.0)
-    assert visits != plan(4, 100, 10.0)
-    assert {visit.leaving for visit in visits} == set(Leaving)
-    assert all(0 <= visit.arrives <= 10 for visit in visits)

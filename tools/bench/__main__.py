@@ -4,6 +4,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from tools.bench import (
+    agreement,
     chat_layer,
     compare,
     embed,
@@ -12,6 +13,7 @@ from tools.bench import (
     overhead,
     peer,
     sampling,
+    quick,
     simulate,
     soak,
     speculation,
@@ -21,6 +23,7 @@ from tools.bench import (
 COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "peer": peer.main,
     "compare": compare.main,
+    "quick": quick.main,
     "soak": soak.main,
     "overhead": overhead.main,
     "sampling": sampling.main,
@@ -28,6 +31,7 @@ COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "chat": chat_layer.main,
     "embed": embed.main,
     "speculation": speculation.main,
+    "agreement": agreement.main,
     "http": http_path.main,
     "images": images.main,
     "simulate": simulate.main,
