@@ -15,6 +15,8 @@ from tools.bench import (
     peer,
     sampling,
     quick,
+    quick,
+    sampling,
     simulate,
     soak,
     speculation,
