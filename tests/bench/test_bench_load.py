@@ -120,14 +120,6 @@ def test_metrics_are_found_by_name_whatever_prefix_and_labels() -> None:
     assert leftovers("llamacpp:requests_processing 0\n") == []
 
 
-def test_a_soak_is_the_same_for_the_same_seed_and_has_every_kind_of_leaving() -> None:
-    visits = plan(3, 100, 10.0)
-    assert visits == plan(3, 100, 10.0)
-    assert visits != plan(4, 100, 10.0)
-    assert {visit.leaving for visit in visits} == set(Leaving)
-    assert all(0 <= visit.arrives <= 10 for visit in visits)
-
-
 def test_decoding_counts_from_the_last_begin_to_the_first_end() -> None:
     streams = [Recording(arrivals=[1.0, 2.0, 3.0, 4.0, 5.0]), Recording(arrivals=[3.0, 3.5, 4.0, 6.0])]
     assert decode_throughput(streams) == pytest.approx((2 + 2) / 2)

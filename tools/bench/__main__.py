@@ -13,8 +13,6 @@ from tools.bench import (
     kv_modes,
     overhead,
     peer,
-    sampling,
-    quick,
     quick,
     sampling,
     simulate,
