@@ -11,7 +11,7 @@ import attrs
 
 from cli.build import build_settings
 from cli.parse import read_arguments, read_environment
-from cli.serve import run
+from cli.start import run
 
 
 def main(arguments: Sequence[str]) -> int:
