@@ -22,6 +22,9 @@ class EarlyLoad:
         self._progress: Progress | None = None
         self._stopping = False
         self._taken = False
+        words = LastWords((), lambda reason: None)
+        words.told()  # there are no clients yet
+        abort_guard.install(words.aborted)  # here and not on the thread: the engine's start puts its own in its place
         self._thread = threading.Thread(target=self._load, name="llama-box load")
         self._thread.start()
 
@@ -43,10 +46,7 @@ class EarlyLoad:
             self._model.result().close()
 
     def _load(self) -> None:
-        words = LastWords((), lambda reason: None)
-        words.told()  # there are no clients yet
         try:
-            abort_guard.install(words.aborted)
             self._model.set_result(load_model(self._options, self._may_go_on))
         except BaseException as error:  # it is raised where the model is taken
             self._model.set_exception(error)

@@ -64,8 +64,6 @@ def _entry(option: Option, width: int) -> Iterator[str]:
         body += f" (default: {default})"
     if option.env:
         body += f" [{', '.join(option.env)}]"
-    if not option.available:
-        body += f"; {option.refusal}"
     wrap = functools.partial(textwrap.wrap, width=width, break_on_hyphens=False, break_long_words=False)
     yield from wrap(head, initial_indent="  ", subsequent_indent="    ")
     yield from wrap(body, initial_indent=_INDENT, subsequent_indent=_INDENT)

@@ -9,7 +9,7 @@ from cli.errors import Unreachable, UsageError
 from cli.image_placement import SERVERS, check_image_placement, known_image_devices, makes_images_only
 from cli.info import NATIVE, PLAIN, print_info
 from cli.option import Section
-from cli.parse import Values, check_available, read_arguments, read_environment
+from cli.parse import Values, read_arguments, read_environment
 from cli.workers import UNREACHABLE, connect_servers
 
 USAGE_ERROR: Final = 2
@@ -37,7 +37,6 @@ def _run(arguments: Sequence[str]) -> int:
             print_info(name)
             return 0
     values = read_environment(os.environ) | values
-    check_available(values)
     serves_devices = _serves_devices(values)
     _set_polling(values)
     connect_servers(values)

@@ -54,8 +54,6 @@ class Option:
     setting: str | None = None
     repeat: bool = False
     if_alone: str | None = None
-    available: bool = True
-    refusal: str = "not available yet"  # why an option that is not available is refused
 
     @property
     def name(self) -> str:

@@ -62,21 +62,13 @@ def _is_foreign(name: str) -> bool:
     return not name.startswith("LLAMA_")
 
 
-def check_available(values: Values) -> None:
-    """UsageError when something was given that this release cannot do."""
-    for given in values.values():
-        if not given.option.available:
-            raise UsageError(f"{given.spelling}: {given.option.refusal}")
-
-
 def _unknown(flag: str) -> str:
     if not flag.startswith("-"):
         return f"unexpected argument {flag!r}: every value belongs to a flag"
 
-    def likeness(known: str) -> tuple[float, bool, bool]:
-        # Of equally near ones the one whose letters were only swapped, and one that works.
-        ratio = difflib.SequenceMatcher(None, flag, known).ratio()
-        return ratio, sorted(flag) == sorted(known), FLAGS[known].available
+    def likeness(known: str) -> tuple[float, bool]:
+        # Of equally near ones the one whose letters were only swapped.
+        return difflib.SequenceMatcher(None, flag, known).ratio(), sorted(flag) == sorted(known)
 
     nearest = difflib.get_close_matches(flag, FLAGS, n=3)
     return f"{flag}: unknown option; " + (f"did you mean {max(nearest, key=likeness)}?" if nearest else "see --help")

@@ -284,9 +284,9 @@ def _few_values(value: Any) -> bool:
     count = 0
     rest = [value]
     while rest:
-        count += 1
-        if count > INLINE_VALUES:
+        if count + len(rest) > INLINE_VALUES:
             return False
+        count += 1
         item = rest.pop()
         if isinstance(item, Mapping):
             rest.extend(item.values())

@@ -20,6 +20,10 @@ settings.register_profile(
 )
 settings.load_profile("deterministic")
 
+# Workers run beside each other: threads that spin at a barrier take the cores from those they wait for. To be set
+# before the native library is loaded.
+os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+
 _MOST_WORKERS = 4  # each holds models, servers and a browser of its own
 _LONGEST = ("tests/live", "tests/page")
 

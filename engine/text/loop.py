@@ -50,6 +50,7 @@ log = logging.getLogger("engine.text")
 # A prefill of fewer tokens is over before an abort would have spared anything.
 ABORT_WORTH = 64
 LEAST_PREFILL = 16
+CHECKED_STEPS = 64  # with `debug` the books are compared after so many steps at the latest
 
 type Publish = Callable[[list[tuple[Mailbox, Notice]]], None]
 
@@ -108,6 +109,8 @@ class EngineLoop:
         self._generations: dict[str, Generation] = {}
         self._outbox: list[tuple[Mailbox, Notice]] = []
         self._stopping = False
+        self._n_steps = 0
+        self._n_agreed = 0  # times that the books were checked and right
 
     def run(self) -> None:
         """Serve until Stop. Every request that is left gets EngineUnavailable, also when the loop itself fails."""
@@ -126,6 +129,8 @@ class EngineLoop:
             self._flush()
             self._forget_all()
             self.close()
+            if self._debug:
+                log.info("the KV books agreed with the library's in %d checks", self._n_agreed)
 
     def close(self) -> None:
         """End the threads that compute masks, and what drafts; ``run`` does so at its end."""
@@ -139,6 +144,10 @@ class EngineLoop:
         self._drain()
         if self._stopping:
             return
+        if self._debug:
+            self._n_steps += 1
+            if self._n_steps % CHECKED_STEPS == 0:
+                self.check_books()
         self._outbox += self._slots.work()
         plan = self._plan()
         recalling = self._host is not None and any(sequence.is_recalling for sequence in self.scheduler.running)
@@ -446,9 +455,12 @@ class EngineLoop:
     def check_books(self) -> None:
         """Compare the books with the library's. Raises AssertionError where they differ."""
         self.scheduler.check_integrity()
+        if self._host is not None:
+            self._host.cache.check_integrity()
         spans = self.scheduler.spans()
         for seq in range(self.scheduler.limits.n_seqs):
             length = spans.get(seq, 0)
             expected = (0, length - 1) if length else (-1, -1)
             actual = self._backend.span(seq)
             assert actual == expected, f"sequence {seq}: the library holds {actual}, the books say {expected}"
+        self._n_agreed += 1

@@ -29,4 +29,4 @@ class EngineOptions:
     measure_rate: bool = False  # --tokens-per-second -1: measure the cap before ready
     step_target: float = 0.150  # seconds that a step may take while streams are running
     event_buffer: int = 64  # events that a request may have unread before its sequence pauses
-    debug: bool = False  # compare the KV books with the library's whenever idle
+    debug: bool = False  # compare the KV books with the library's whenever idle and every so many steps

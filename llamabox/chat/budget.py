@@ -53,7 +53,10 @@ class Budget:
 
     def weigh(self, value: Any) -> None:
         """Count the text that ``value`` becomes: containers may share parts, and so be far longer than they look."""
-        self.step(len(value) if isinstance(value, str) else 8)
+        if isinstance(value, str):
+            self.step(len(value))
+            return
+        self.step(8)
         if isinstance(value, dict):
             for key, item in value.items():
                 self.weigh(key)
@@ -67,12 +70,15 @@ def copy_plain(value: Any, depth: int = 0) -> Any:
     """A deep copy of JSON-like data, which a template may then change. Raises TemplateError on anything else."""
     if depth > MAX_DEPTH:
         raise TemplateError(f"the input is nested more than {MAX_DEPTH} levels deep")
-    if value is None or isinstance(value, str | int | float):
+    if value is None or isinstance(value, (str, int, float)):
         return value
+    depth += 1
     if isinstance(value, dict):
-        if not all(isinstance(key, str) for key in value):
-            raise TemplateError("the keys of an object must be strings")
-        return {key: copy_plain(item, depth + 1) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [copy_plain(item, depth + 1) for item in value]
+        for key in value:
+            if not isinstance(key, str):
+                raise TemplateError("the keys of an object must be strings")
+        # Text, which is nearly all, needs neither a copy nor a call.
+        return {key: item if type(item) is str else copy_plain(item, depth) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [item if type(item) is str else copy_plain(item, depth) for item in value]
     raise TemplateError(f"a template takes JSON values, not {type(value).__name__}")

@@ -108,6 +108,9 @@ class ChatEnvironment(SandboxedEnvironment):
         return super().call(__context, __obj, *args, **kwargs)
 
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
+        if operator == "+" and type(left) is str and type(right) is str:  # nearly all that templates do
+            self.budget.step(len(left) + len(right))
+            return left + right
         match operator:
             case "+" if isinstance(left, str | list | tuple) and isinstance(right, Sized):
                 self.budget.step(len(left) + len(right))

@@ -38,6 +38,10 @@ def control_tokens(vocab: Vocab) -> dict[str, int]:
     return {text: token for text, token in pieces.items() if text}
 
 
+# More alternatives than that in a pattern take longer to try, and to compile, than looking each candidate up.
+_FEW: Final = 64
+
+
 class ControlTokens:
     """Finds the spellings of control tokens. Cheap where there are none."""
 
@@ -47,9 +51,14 @@ class ControlTokens:
         initials = "".join(re.escape(initial) for initial in sorted({spelling[0] for spelling in spellings}))
         # An alternation of thousands of spellings would try each of them at every "<".
         self._initial = re.compile(f"[{initials}]") if initials else None
+        longest_first = map(re.escape, sorted(spellings, key=len, reverse=True))
+        self._whole = re.compile("|".join(longest_first)) if 0 < len(spellings) <= _FEW else None
 
     def find(self, text: str, start: int) -> tuple[int, str] | None:
         """(position, spelling) of the first one at or after ``start``, the longest that begins there."""
+        if self._whole is not None:
+            found = self._whole.search(text, start)
+            return None if found is None else (found.start(), found[0])
         if self._initial is None:
             return None
         for match in self._initial.finditer(text, start):
@@ -84,15 +93,16 @@ class Shield:
             return self._hide_text(value, frozenset())
         if isinstance(value, dict):
             return {self.hide(key): self.hide(item) for key, item in value.items()}
-        if isinstance(value, list | tuple):
+        if isinstance(value, (list, tuple)):
             return [self.hide(item) for item in value]
         return value
 
     def hide_message(self, message: dict[str, Any]) -> dict[str, Any]:
         """The same for a message; an assistant may have reasoned."""
-        hidden: dict[str, Any] = self.hide({key: item for key, item in message.items() if key != "content"})
+        hidden = {self.hide(key): self.hide(item) for key, item in message.items() if key != "content"}
         allowed = self._allowed_of_assistant if message.get("role") == "assistant" else frozenset()
-        return {**hidden, "content": self._hide_text(message["content"], allowed)}
+        hidden["content"] = self._hide_text(message["content"], allowed)
+        return hidden
 
     def _hide_text(self, text: str, allowed: frozenset[str]) -> str:
         parts: list[str] = []

@@ -4,14 +4,17 @@ Between two control tokens a tokenizer sees nothing of what lies beyond them, so
 kept. Where a vocabulary has control tokens that swallow white space beside them, they are no such borders.
 """
 
+import sys
+from array import array
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from llamabox.chat.injection import ControlTokens
 
-CAPACITY: Final = 8 * 1024 * 1024  # characters of text whose tokens are kept
+CAPACITY: Final = 8 * 1024 * 1024  # bytes of memory that pieces and their tokens take
 _LONGEST: Final = CAPACITY // 8
+_ENTRY: Final = 160  # bytes that an OrderedDict takes for an entry, about
 _AROUND: Final = ("a \n", " \na")
 
 type Tokenize = Callable[[str], Sequence[int]]
@@ -26,8 +29,8 @@ class Segments:
         self._finder = finder
         self._tokenize = tokenize
         self._borders: dict[str, bool] = {}
-        self._kept: OrderedDict[str, Sequence[int]] = OrderedDict()
-        self._size = 0
+        self._kept: OrderedDict[str, array[int]] = OrderedDict()  # arrays: a tuple's numbers take ten times as much
+        self.size = 0  # bytes that are kept, about
 
     def split(self, text: str) -> list[str]:
         """The text in pieces whose tokens, one behind the other, are those of the whole."""
@@ -60,13 +63,14 @@ class Segments:
         return tokens
 
     def _keep(self, piece: str, tokens: Sequence[int]) -> None:
-        if len(piece) > _LONGEST:
+        kept = array("i", tokens)
+        size = _size(piece, kept)
+        if size > _LONGEST:
             return
-        self._kept[piece] = tuple(tokens)
-        self._size += len(piece)
-        while self._size > CAPACITY:
-            oldest, _ = self._kept.popitem(last=False)
-            self._size -= len(oldest)
+        self._kept[piece] = kept
+        self.size += size
+        while self.size > CAPACITY:
+            self.size -= _size(*self._kept.popitem(last=False))
 
     def _is_border(self, spelling: str) -> bool:
         """Whether the tokenizer takes the text on both sides of this control token as if it were alone."""
@@ -76,3 +80,8 @@ class Segments:
             apart = [*self._tokenize(before), self._controls[spelling], *self._tokenize(after)]
             known = self._borders[spelling] = apart == list(self._tokenize(before + spelling + after))
         return known
+
+
+def _size(piece: str, tokens: "array[int]") -> int:
+    """Bytes that are kept for a piece."""
+    return sys.getsizeof(piece) + sys.getsizeof(tokens) + _ENTRY

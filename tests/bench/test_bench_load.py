@@ -7,9 +7,9 @@ import trio
 import trio.testing
 
 from tools.bench.load import Address, LoadError, Recording, apply_event, chat_body, encode_request
-from tools.bench.scenarios import longest_gap, span, throughput
+from tools.bench.scenarios import decode_throughput, longest_gap, span, throughput
 from tools.bench.servers import Common, cpu_ticks, our_spec, rss, their_spec
-from tools.bench.soak import Leaving, leftovers, plan, samples
+from tools.bench.soak import leftovers, samples
 
 METRICS = """# HELP llamabox:kv_cache_tokens cells
 llamabox:kv_cache_tokens 12
@@ -120,9 +120,11 @@ def test_metrics_are_found_by_name_whatever_prefix_and_labels() -> None:
     assert leftovers("llamacpp:requests_processing 0\n") == []
 
 
-def test_a_soak_is_the_same_for_the_same_seed_and_has_every_kind_of_leaving() -> None:
-    visits = plan(3, 100, 10.0)
-    assert visits == plan(3, 100, 10.0)
-    assert visits != plan(4, 100, 10.0)
-    assert {visit.leaving for visit in visits} == set(Leaving)
-    assert all(0 <= visit.arrives <= 10 for visit in visits)
+def test_decoding_counts_from_the_last_begin_to_the_first_end() -> None:
+    streams = [Recording(arrivals=[1.0, 2.0, 3.0, 4.0, 5.0]), Recording(arrivals=[3.0, 3.5, 4.0, 6.0])]
+    assert decode_throughput(streams) == pytest.approx((2 + 2) / 2)
+
+
+def test_streams_that_never_ran_together_have_no_rate() -> None:
+    with pytest.raises(LoadError, match="before all had begun"):
+        decode_throughput([Recording(arrivals=[1.0, 2.0]), Recording(arrivals=[2.0, 3.0])])

@@ -1,6 +1,8 @@
 """Prompts in pieces: the same tokens as the whole, and what was tokenized once is not tokenized again."""
 
 import re
+import sys
+import tracemalloc
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -64,8 +66,27 @@ def test_only_what_is_new_is_tokenized() -> None:
 
 
 def test_the_oldest_are_forgotten(monkeypatch) -> None:
-    monkeypatch.setattr(segments, "CAPACITY", 8)
     found, tokenizer = make()
-    for text in ("aaaa", "bbbb", "aaaa", "cccc"):
+    tokens_of(found, tokenizer, "aaaa")
+    monkeypatch.setattr(segments, "CAPACITY", 2 * found.size)
+    for text in ("bbbb", "aaaa", "cccc"):
         tokens_of(found, tokenizer, text)
     assert found.missing(["aaaa", "bbbb", "cccc"]) == ["bbbb"]
+
+
+def test_what_is_kept_takes_little_memory_and_what_the_limit_counts() -> None:
+    found, tokenizer = make()
+    texts = [f"{n:04} " + " ".join(f"{word}" for word in range(n, n + 200)) for n in range(100)]
+    tokens_of(found, tokenizer, "warm")
+    tracemalloc.start()
+    try:
+        before = tracemalloc.get_traced_memory()[0]
+        counted = found.size
+        for n in range(len(texts)):
+            found.join([texts[n]], {texts[n]: [1000 + token for token in range(800)]})
+        taken = tracemalloc.get_traced_memory()[0] - before
+    finally:
+        tracemalloc.stop()
+    text_bytes = sum(sys.getsizeof(text) for text in texts)
+    assert taken < 100 * 800 * 6, "four bytes a token and a little, not a number object each"
+    assert taken + text_bytes <= 1.1 * (found.size - counted)

@@ -203,18 +203,16 @@ def test_available_options_reach_the_settings(model: str, path: str, arguments: 
     assert at(build(model, *arguments.split()), path) == expected
 
 
-def test_every_available_option_with_a_setting_has_a_sample():
+def test_every_option_with_a_setting_has_a_sample():
     placements = {o.setting for o in OPTIONS if o.setting and o.setting.startswith("engine.context.placement")}
     assert len(placements) == 8  # tests/cli/test_cli_processors.py is about these
     drafts = {o.setting for o in OPTIONS if o.setting and o.setting.startswith("engine.speculation")}
     assert len(drafts) == 10  # tests/cli/test_cli_speculation.py is about these
-    assert {
-        o.setting for o in OPTIONS if o.available and o.setting
-    } == SAMPLES.keys() | WITH_FILES | SOURCES | placements | drafts
+    assert {o.setting for o in OPTIONS if o.setting} == SAMPLES.keys() | WITH_FILES | SOURCES | placements | drafts
 
 
-def test_available_options_without_a_setting_are_known():
-    names = {o.name for o in OPTIONS if o.available and not o.setting}
+def test_options_without_a_setting_are_known():
+    names = {o.name for o in OPTIONS if not o.setting}
     assert names == {
         "--help", "--version", "--system-info", "--list-devices", "--list-buffer-types",
         "--api-key-file", "--defrag-thold", "--escape", "--cpu-moe", "--n-cpu-moe",

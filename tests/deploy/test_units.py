@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from cli.parse import check_available, read_arguments
+from cli.parse import read_arguments
 from cli.rpc_server import is_wanted
 from cli.workers import UNREACHABLE
 
@@ -21,7 +21,6 @@ def test_units(name: str) -> None:
     program, *arguments = service["ExecStart"].split()
     assert program.endswith("/llama-box")
     values = read_arguments(arguments)
-    check_available(values)
     assert is_wanted(values) == (name == "llama-box-rpc")
     assert service["Restart"] in ("always", "on-failure")
     assert str(UNREACHABLE) not in service["RestartPreventExitStatus"].split()

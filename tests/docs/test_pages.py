@@ -23,7 +23,6 @@ def test_every_spelling_and_variable_is_on_the_page() -> None:
     for option in OPTIONS:
         (row,) = [line for line in lines if line.startswith(f"| `{(*option.flags, *option.off)[0]}`")]
         assert all(f"`{name}`" in row for name in (*option.flags, *option.off, *option.env))
-        assert option.available or option.refusal in row.replace("\\", "")
 
 
 def test_a_row_stays_one_row() -> None:

@@ -4,25 +4,11 @@ from pathlib import Path
 
 import attrs
 import pytest
-import trio
 
 from engine.bridge import BridgedEngine, open_text_engine
-from engine.native.options import ContextOptions, ModelOptions
-from engine.text.events import Failed, Finished, Tokens
-from engine.text.options import EngineOptions
-from engine.text.requests import GenerationRequest, SamplingParams, TokenInfo
+from engine.native.options import ContextOptions
 from engine.text.start import start_text_engine
-
-# Batches of other sizes move logits by this much (measured: 0.26 on Qwen); closer candidates may swap.
-TIE = 0.6
-GREEDY = SamplingParams(temperature=0.0, ignore_eos=True, n_probs=2)
-
-
-@attrs.frozen
-class Outcome:
-    tokens: list[int]
-    infos: list[TokenInfo]
-    finished: Finished
+from tests.live.agreement import assert_agree, generate, options, together
 
 
 @pytest.fixture(params=["tiny", "real"])
@@ -32,53 +18,10 @@ def model(request: pytest.FixtureRequest) -> tuple[Path, int]:
     return request.getfixturevalue(name), {"tiny": 32, "real": 12}[request.param]
 
 
-def options(path: Path, **changes: object) -> EngineOptions:
-    context = ContextOptions(n_ctx=2048, n_batch=256, n_ubatch=256, n_threads=2, n_threads_batch=2)
-    base = EngineOptions(model=ModelOptions(path=str(path)), context=context, n_parallel=8, warmup=False, debug=True)
-    return attrs.evolve(base, **changes)
-
-
-async def generate(engine: BridgedEngine, key: str, prompt: list[int], count: int, **fields: object) -> Outcome:
-    request = GenerationRequest(id=key, prompt=prompt, sampling=GREEDY, max_tokens=count, **fields)
-    tokens: list[int] = []
-    infos: list[TokenInfo] = []
-    async with engine.generate(request) as events:
-        async for event in events:
-            assert not isinstance(event, Failed), event
-            if isinstance(event, Tokens | Finished):
-                tokens += event.tokens
-                infos += event.infos
-    assert isinstance(event, Finished)
-    return Outcome(tokens, infos, event)
-
-
-def assert_agree(alone: Outcome, other: Outcome) -> None:
-    """Equal token by token, up to the first place where the two best candidates were practically equal."""
-    for info, a, b in zip(alone.infos, alone.tokens, other.tokens, strict=False):
-        if a != b:
-            best, second = info.top[:2]
-            assert best.logprob - second.logprob < TIE, "the texts part where there was no tie"
-            assert b in (best.token, second.token)
-            return
-    assert len(alone.tokens) == len(other.tokens)
-
-
 def prompts(engine: BridgedEngine, shared: bool) -> list[list[int]]:
     texts = [f"The {n}th letter of the alphabet, and a word that begins with it:" for n in range(3, 11)]
     head = "This is a list of letters and words that are used in each of the lines below. " if shared else ""
     return [engine.vocab.tokenize(head + text, add_special=True, parse_special=False) for text in texts]
-
-
-async def together(engine: BridgedEngine, jobs: list[list[int]], count: int, **fields: object) -> list[Outcome]:
-    outcomes: dict[int, Outcome] = {}
-
-    async def run(index: int, prompt: list[int]) -> None:
-        outcomes[index] = await generate(engine, f"together-{index}", prompt, count, **fields)
-
-    async with trio.open_nursery() as nursery:
-        for index, prompt in enumerate(jobs):
-            nursery.start_soon(run, index, prompt)
-    return [outcomes[index] for index in range(len(jobs))]
 
 
 @pytest.mark.parametrize("shared", [False, True], ids=["distinct", "shared"])

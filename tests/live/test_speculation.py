@@ -13,8 +13,10 @@ from engine.text.options import EngineOptions
 from engine.text.requests import GenerationRequest, GrammarSpec, SamplingParams
 from engine.text.speculation.options import SpeculationOptions
 from engine.text.start import start_text_engine
-from tests.live.test_agreement import Outcome, assert_agree, generate, options, prompts, together
+from tests.live.agreement import Outcome, assert_agree, generate, options, together
+from tests.live.test_agreement import prompts
 from tests.models.tiny_bert import write_tiny_bert
+from tools.bench import agreement
 
 CODE = """def area(width, height):
     total = width * height
@@ -63,6 +65,24 @@ async def test_greedy_text_is_that_of_plain_decoding(who: str, model: tuple[Path
         assert_agree(plain, drafted)
 
 
+async def fifty(settings: EngineOptions) -> list[Outcome]:
+    """Fifty prompts at once; `python -m tools.bench agreement` does this with a real model."""
+    # Where other processes run, two threads would spend most of the time waiting for each other.
+    one = attrs.evolve(settings.context, n_threads=1, n_threads_batch=1)
+    return await agreement.texts(attrs.evolve(settings, context=one), 50, 16)
+
+
+@pytest.mark.parametrize("who", ["lookup", "model"])
+async def test_fifty_greedy_texts_are_those_of_plain_decoding(who: str, tiny_model: Path) -> None:
+    settings = drafting(tiny_model, lookup_ngram_min=1) if who == "lookup" else by_itself(tiny_model)
+    plain, drafted = await fifty(options(tiny_model)), await fifty(settings)
+    report = agreement.Report.of(plain, drafted)
+    assert report.wrong == []
+    assert report.n_equal + len(report.ties) == 50
+    assert report.n_equal > 40, "ties are rare"
+    assert report.n_drafted > 0
+
+
 @pytest.mark.parametrize("who", ["lookup", "model"])
 async def test_drafts_are_made_and_right(who: str, tiny_model: Path) -> None:
     settings = drafting(tiny_model, lookup_ngram_min=2) if who == "lookup" else by_itself(tiny_model)
@@ -84,11 +104,14 @@ async def test_a_schema_holds_with_lookup(demo_model: Path) -> None:
     assert len(json.loads(text)) == 6
 
 
-async def test_a_seed_gives_the_same_text_with_drafts(tiny_model: Path) -> None:
+@pytest.mark.parametrize("temperature", [0.3, 1.0])
+@pytest.mark.parametrize("who", ["lookup", "model"])
+async def test_a_seed_gives_the_same_text_with_drafts(who: str, temperature: float, tiny_model: Path) -> None:
     texts = []
-    for settings in (options(tiny_model), drafting(tiny_model, lookup_ngram_min=1)):
+    drafts = drafting(tiny_model, lookup_ngram_min=1) if who == "lookup" else by_itself(tiny_model)
+    for settings in (options(tiny_model), drafts):
         async with open_text_engine(lambda publish, s=settings: start_text_engine(s, publish)) as engine:
-            sampling = SamplingParams(temperature=0.3, seed=5, ignore_eos=True, repeat_penalty=1.1)
+            sampling = SamplingParams(temperature=temperature, seed=5, ignore_eos=True, repeat_penalty=1.1)
             request = GenerationRequest(id="x", prompt=jobs(engine)[0], max_tokens=64, sampling=sampling)
             async with engine.generate(request) as events:
                 texts.append("".join([event.text async for event in events if hasattr(event, "text")]))

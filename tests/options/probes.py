@@ -1,4 +1,4 @@
-"""What each option is seen by once it is available: one line an option."""
+"""What each option is seen by: one line an option."""
 
 from collections.abc import Mapping
 

@@ -1,4 +1,4 @@
-"""A walk over the option table: each option reaches the settings, is seen by something, or is refused with a reason."""
+"""A walk over the option table: each option reaches the settings and is seen by something."""
 
 import ast
 from pathlib import Path
@@ -7,19 +7,16 @@ import pytest
 
 from cli.build import build_settings
 from cli.errors import UsageError
-from cli.main import USAGE_ERROR, main
 from cli.option import Option
 from cli.options import OPTIONS
 from cli.parse import read_arguments, read_environment
 from llamabox.settings import Settings
 from tests.options.probes import PROBES
 from tests.options.probing import Shown
-from tests.options.samples import at, beside, command_lines, files, value_texts, variable_text, whole
+from tests.options.samples import at, beside, command_lines, files, variable_text, whole
 
 ROOT = Path(__file__).parents[2]
-AVAILABLE = [option for option in OPTIONS if option.available]
-REFUSED = [option for option in OPTIONS if not option.available]
-SET = [option for option in AVAILABLE if option.setting is not None]
+SET = [option for option in OPTIONS if option.setting is not None]
 
 
 def name(value: object) -> str | None:
@@ -47,7 +44,7 @@ def test_an_option_reaches_its_setting_in_every_spelling(
 
 
 @pytest.mark.parametrize(
-    ("option", "variable"), [(option, variable) for option in AVAILABLE for variable in option.env], ids=name
+    ("option", "variable"), [(option, variable) for option in OPTIONS for variable in option.env], ids=name
 )
 def test_a_variable_gives_the_same(option: Option, variable: str, tiny_model: Path, paths: dict[str, str]) -> None:
     line = next(iter(command_lines(option, paths)))
@@ -61,7 +58,7 @@ def test_a_variable_gives_the_same(option: Option, variable: str, tiny_model: Pa
     assert at(given, option.setting) == at(build(tiny_model, *line), option.setting)
 
 
-@pytest.mark.parametrize("option", AVAILABLE, ids=name)
+@pytest.mark.parametrize("option", OPTIONS, ids=name)
 def test_an_option_has_an_effect(option: Option, tiny_model: Path, paths: dict[str, str]) -> None:
     probe = PROBES.get(option.name)
     assert probe is not None, f"tests/options/probes.py: nothing shows what {option.name} does"
@@ -96,26 +93,3 @@ def test_an_option_without_effect_says_so(spelling: str) -> None:
     (option,) = [option for option in OPTIONS if option.name == spelling]
     assert option.setting is None
     assert "no effect" in option.help
-
-
-@pytest.mark.parametrize("option", REFUSED, ids=name)
-def test_a_refused_option_ends_the_start_with_its_reason(
-    option: Option, paths: dict[str, str], capsys: pytest.CaptureFixture[str]
-) -> None:
-    words = value_texts(option, paths)
-    for spelling in (*option.flags, *option.off):
-        assert main([spelling, *words]) == USAGE_ERROR
-        assert capsys.readouterr() == ("", f"llama-box: {spelling}: {option.refusal}\n")
-
-
-@pytest.mark.parametrize("option", [option for option in REFUSED if option.env], ids=name)
-def test_a_variable_of_a_refused_option_does_too(
-    option: Option, paths: dict[str, str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for variable in option.env:
-        if not variable.startswith("LLAMA_"):
-            continue  # other programs have it too
-        with monkeypatch.context() as patch:
-            patch.setenv(variable, [*value_texts(option, paths), "1"][0])
-            assert main([]) == USAGE_ERROR
-        assert capsys.readouterr() == ("", f"llama-box: {variable} ({option.name}): {option.refusal}\n")

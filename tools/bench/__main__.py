@@ -4,13 +4,16 @@ import sys
 from collections.abc import Callable, Sequence
 
 from tools.bench import (
+    agreement,
     chat_layer,
     compare,
     embed,
     http_path,
     images,
+    kv_modes,
     overhead,
     peer,
+    quick,
     sampling,
     simulate,
     soak,
@@ -21,6 +24,7 @@ from tools.bench import (
 COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "peer": peer.main,
     "compare": compare.main,
+    "quick": quick.main,
     "soak": soak.main,
     "overhead": overhead.main,
     "sampling": sampling.main,
@@ -28,9 +32,11 @@ COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "chat": chat_layer.main,
     "embed": embed.main,
     "speculation": speculation.main,
+    "agreement": agreement.main,
     "http": http_path.main,
     "images": images.main,
     "simulate": simulate.main,
+    "kv": kv_modes.main,
 }
 
 

@@ -6,7 +6,7 @@ Prints the processor time of the server's thread, so that the client, another pr
 import argparse
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import trio
 
@@ -54,12 +54,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--streams", type=int, default=32)
     parser.add_argument("--tokens", type=int, default=400, help="of each stream")
     parser.add_argument("--requests", type=int, default=100, help="for vectors, of each of 8 connections")
-    trio.run(_run, parser.parse_args(arguments))
+    args = parser.parse_args(arguments)
+    trio.run(measure, args.rounds, args.streams, args.tokens, args.requests, _say)
     return 0
 
 
-async def _run(args: argparse.Namespace) -> None:
-    texts = [f" word{i % 7}" for i in range(args.tokens)]
+def _say(number: int, events: float, request: float) -> None:
+    print(f"round {number + 1}: {events:,.0f} token events/s, {request:.3f} ms a short request", flush=True)
+
+
+async def measure(
+    rounds: int, streams: int, tokens: int, requests: int, tell: Callable[[int, float, float], None]
+) -> None:
+    """``tell`` gets each round's number, token events per second of a core, and milliseconds of a core a request."""
+    texts = [f" word{i % 7}" for i in range(tokens)]
     engine = FakeEngine(script=say(*texts), info=make_info(), embedding=_embedding(), vector_of=lambda tokens: _VECTOR)
     services = make_services(engine, hosts=("127.0.0.1",), port=0)
     bound = bind_sockets(services.settings.server)
@@ -69,12 +77,11 @@ async def _run(args: argparse.Namespace) -> None:
     vectors = '{"input":"a text of a dozen words, as short as queries mostly are today"}'
     async with trio.open_nursery() as nursery:
         await nursery.start(server.run)
-        for number in range(args.rounds):
-            seconds = await _load(port, "/v1/chat/completions", chat, args.streams, 1)
-            events = args.streams * (args.tokens + 2) / seconds
-            seconds = await _load(port, "/v1/embeddings", vectors, 8, args.requests)
-            request = seconds / (8 * args.requests) * 1e3
-            print(f"round {number + 1}: {events:,.0f} token events/s, {request:.3f} ms a short request", flush=True)
+        for number in range(rounds):
+            seconds = await _load(port, "/v1/chat/completions", chat, streams, 1)
+            events = streams * (tokens + 2) / seconds
+            seconds = await _load(port, "/v1/embeddings", vectors, 8, requests)
+            tell(number, events, seconds / (8 * requests) * 1e3)
         server.stop()
     bound.close()
 

@@ -1,38 +1,22 @@
-"""What the server adds to an image: against the bare library, with previews, in a queue, and beside everything else.
-
-The bare library is stable-diffusion-cpp-python's own class in a process of its own, same file, size, steps and threads;
-both make images in turn.
-"""
+"""What the server adds to an image: against the bare library, with previews, in a queue, and beside everything else."""
 
 import argparse
+import random
 import statistics
-import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
 
 import trio
 
-from tools.bench.load import Address, LoadError, connection, encode_request, exchange
+from tools.bench.image_client import Made, bare, image, watched
+from tools.bench.load import Address, Recording, chat, connection, encode_request, exchange
 from tools.bench.servers import HOST, Server, ServerSpec, start
 
-PATH = "/v1/images/generations"
-
-# Arguments: model, TAESD or "", threads, side, steps. An image for each line of input; prints the seconds that it took.
-_BARE = """
-import sys, time
-from stable_diffusion_cpp import StableDiffusion
-model, taesd, (threads, side, steps) = sys.argv[1], sys.argv[2], map(int, sys.argv[3:])
-library = StableDiffusion(model_path=model, taesd_path=taesd, n_threads=threads, verbose=False)
-for line in sys.stdin:
-    began = time.perf_counter()
-    library.generate_image(
-        prompt="a cat", width=side, height=side, sample_steps=steps, seed=1, cfg_scale=1.0, sample_method="euler"
-    )
-    print("seconds", time.perf_counter() - began, flush=True)
-"""
+PARTS = ("library", "previews", "queue", "small")
+_TEXT_CONTEXT = 2048
+_MOST_TOKENS = 1900  # of a stream that goes on until it is no longer needed
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -40,89 +24,129 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tools.bench images", description=__doc__)
     parser.add_argument("--model", required=True, help="an image model")
     parser.add_argument("--taesd", default="", help="its TAESD")
-    parser.add_argument("--text-model", help="measures text beside images, too")
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--parts", nargs="*", choices=PARTS, default=PARTS, help="what is measured; all by default")
+    parser.add_argument("--rounds", type=int, default=5, help="of each part; of library: pairs that count")
+    parser.add_argument("--others", type=float, default=0.1, help="cores that others may use while a pair is made")
+    parser.add_argument("--seconds", type=float, default=90, help="after which library takes no more pairs")
     parser.add_argument("--side", type=int, default=256, help="pixels")
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--tokens", type=int, default=96, help="of the text that is written meanwhile")
+    parser.add_argument("--text-model", help="measures text beside images, too")
+    parser.add_argument("--niceness", type=int, nargs="+", default=[10], help="--image-niceness beside text, in turn")
+    parser.add_argument("--tokens", type=int, default=64, help="of the text that is written alone")
     trio.run(_run, parser.parse_args(arguments))
     return 0
 
 
 async def _run(args: argparse.Namespace) -> None:
-    print("| what | min | median | max | target |\n|---|---|---|---|---|")
+    print(
+        "| what | min | quarter | median | three quarters | max | target |\n|---|---|---|---|---|---|---|", flush=True
+    )
     parts = ("--image-taesd-model", args.taesd) if args.taesd else ()
-    image = (*parts, "--image-niceness", "0", "-t", str(args.threads), "--host", HOST)
-    async with _served("--images", "-m", args.model, *image) as server, _bare(args) as bare:
-        await _alone(server, bare, args)
+    common = (*parts, "-t", str(args.threads), "--host", HOST)
+    if args.parts:
+        async with _served("--images", "-m", args.model, *common) as server:
+            await _alone(server, args)
     if args.text_model is not None:
-        text = ("-m", args.text_model, "-c", "2048", "--image-model", args.model, *parts, "-t", str(args.threads))
-        async with _served(*text, "--host", HOST) as server:
-            await _beside_text(server, args)
+        text = ("-m", args.text_model, "-c", str(_TEXT_CONTEXT), "--image-model", args.model, *common)
+        for niceness in args.niceness:
+            async with _served(*text, "--image-niceness", str(niceness)) as server:
+                await _beside_text(server.address, args, f"niceness {niceness}: ")
 
 
-async def _alone(server: Server, bare: Callable[[], Awaitable[float]], args: argparse.Namespace) -> None:
-    ours, previewed, queued, lags = [], [], [], []
-    await bare()
-    await _image(server.address, args)  # the first one of each finds cold caches
+async def _alone(server: Server, args: argparse.Namespace) -> None:
+    address, rounds = server.address, range(args.rounds)
+    plain = [(await image(address, args)).seconds for _ in range(2)][-1]  # the first one finds cold caches
+    if "library" in args.parts:
+        await _library(server, args)
+    if "previews" in args.parts:
+        ratios = []
+        for _ in rounds:
+            plain = (await image(address, args)).seconds
+            ratios.append(
+                (await image(address, args, stream=True, stream_options={"preview_faster": True})).seconds / plain
+            )
+        _row("with previews (fast) / without", ratios, "≤ 1.05")
+    if "queue" in args.parts:
+        ratios = []
+        for _ in rounds:
+            plain = (await image(address, args)).seconds
+            ratios.append(await _queue(address, args, 8) / (8 * plain))
+        _row("8 requests at once / 8 x one", ratios, "≤ 1")
+    if "small" in args.parts:
+        lags = sorted([lag for _ in rounds for lag in await _lags(address, args)])
+        _row(f"GET /health while an image is made, ms, {len(lags)} times", lags, "")
+        print(f"| p99 of these | | | **{lags[len(lags) * 99 // 100]:.1f}** | | | ≤ 20 |", flush=True)
+
+
+async def _library(server: Server, args: argparse.Namespace) -> None:
+    """Pairs, in an order by chance. One during which other programs used the machine says nothing and is dropped."""
+    chance, pairs, dropped = random.Random(1), [], 0  # noqa: S311 - no secret
+    async with bare(args) as (pid, make):
+        makers = {"bare": (pid, make), "ours": (server.process.pid, lambda: image(server.address, args))}
+        await make()
+        until = trio.current_time() + args.seconds
+        while len(pairs) < args.rounds and trio.current_time() < until:
+            order = chance.sample(list(makers), 2)
+            made = {name: await watched(*makers[name]) for name in order}
+            if max(others for _, others in made.values()) <= args.others:
+                pairs.append((made["ours"][0], made["bare"][0]))
+            else:
+                dropped += 1
+    if len(pairs) < 2:
+        print(f"| an image: ours / the bare library | {dropped} of {dropped + len(pairs)} pairs dropped | | | | | |")
+        return
+    library_rows(pairs, dropped)
+
+
+def library_rows(pairs: Sequence[tuple[Made, Made]], dropped: int) -> None:
+    ours, theirs = zip(*pairs, strict=True)
+    _row(f"the bare library, s ({len(pairs)} pairs, {dropped} dropped)", [made.seconds for made in theirs], "")
+    _row("ours, s", [made.seconds for made in ours], "")
+    _row("ours / the bare library, in pairs", [mine.seconds / other.seconds for mine, other in pairs], "≤ 1.02")
+    middle = [statistics.median(made.seconds for made in side) for side in (ours, theirs)]
+    print(f"| the same, of the medians | | | **{middle[0] / middle[1]:.3f}** | | | ≤ 1.02 |")
+    _row("ours / its own call of the library", [made.seconds / made.inside for made in ours], "≤ 1.02")
+
+
+async def _beside_text(address: Address, args: argparse.Namespace, name: str) -> None:
+    """One stream's tokens per second while an image is made, and without; and the image's time likewise."""
+    rates, shares, slower = [], [], []
+    await image(address, args)
+    await _text_rate(address, lambda recording: recording.reached(args.tokens))
     for _ in range(args.rounds):
-        alone = await bare()
-        plain = await _image(server.address, args)
-        ours.append(plain / alone)
-        previewed.append(await _image(server.address, args, stream=True, preview=True) / plain)
-        queued.append(await _queue(server.address, args, 8) / (8 * plain))
-        lags += await _lags(server.address, args)
-    _row("an image: ours / the bare library", ours, "≤ 1.02")
-    _row("with previews (fast) / without", previewed, "≤ 1.05")
-    _row("8 requests at once / 8 x one", queued, "≤ 1")
-    lags.sort()
-    p99 = lags[len(lags) * 99 // 100]
-    print(f"| GET /health while an image is made, ms, {len(lags)} times | {lags[0]:.1f} |", end=" ")
-    print(f"**{statistics.median(lags):.1f}** | p99 {p99:.1f}, most {lags[-1]:.1f} | p99 ≤ 20 |")
-
-
-async def _beside_text(server: Server, args: argparse.Namespace) -> None:
-    """Tokens per second of one stream while images are made one after the other, and without."""
-    shares, slower = [], []
-    await _text(server.address, args)
-    await _image(server.address, args)
-    for _ in range(args.rounds):
-        plain = await _text(server.address, args)
-        one = await _image(server.address, args)
+        alone = (await image(address, args)).seconds
+        rates.append(await _text_rate(address, lambda recording: recording.reached(args.tokens)))
         made: list[float] = []
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(_images, server.address, args, made)
-            shares.append(plain / await _text(server.address, args))
-            nursery.cancel_scope.cancel()
-        slower += [seconds / one for seconds in made]
-    _row("text tokens/s beside images / alone", shares, "")
-    if slower:
-        _row("an image beside a text stream / alone", slower, "")
+
+        async def meanwhile(_: Recording, made: list[float] = made) -> None:
+            made.append((await image(address, args)).seconds)
+
+        shares.append(await _text_rate(address, meanwhile) / rates[-1])
+        slower.append(made[0] / alone)
+    _row(f"{name}text alone, tokens/s", rates, "")
+    _row(f"{name}text beside an image / alone", shares, "≥ 0.5")
+    _row(f"{name}an image beside text / alone", slower, "")
 
 
-async def _images(address: Address, args: argparse.Namespace, made: list[float]) -> None:
-    while True:
-        made.append(await _image(address, args))
-
-
-async def _image(address: Address, args: argparse.Namespace, **more: Any) -> float:
-    """Seconds of a request."""
-    size = f"{args.side}x{args.side}"
-    body = {"prompt": "a cat", "size": size, "sample_steps": args.steps, "seed": 1, "cfg_scale": 1, "sampler": "euler"}
-    return await _timed(address, PATH, {**body, **more})
-
-
-async def _text(address: Address, args: argparse.Namespace) -> float:
-    body = {"prompt": "The story of a cat:", "max_tokens": args.tokens, "temperature": 0, "ignore_eos": True}
-    return await _timed(address, "/v1/completions", body)
+async def _text_rate(address: Address, meanwhile: Callable[[Recording], Awaitable[None]]) -> float:
+    """Tokens per second of a stream from its first one until ``meanwhile`` has returned."""
+    recording = Recording()
+    async with trio.open_nursery() as nursery:
+        messages = [{"role": "user", "content": "Tell a long story of a cat."}]
+        nursery.start_soon(chat, address, messages, _MOST_TOKENS, recording)
+        await recording.reached(1)
+        await meanwhile(recording)
+        count, seconds = len(recording.arrivals), trio.current_time() - recording.arrivals[0]
+        nursery.cancel_scope.cancel()
+    return (count - 1) / seconds
 
 
 async def _queue(address: Address, args: argparse.Namespace, count: int) -> float:
     began = trio.current_time()
     async with trio.open_nursery() as nursery:
         for _ in range(count):
-            nursery.start_soon(_image, address, args)
+            nursery.start_soon(image, address, args)
     return trio.current_time() - began
 
 
@@ -140,19 +164,9 @@ async def _lags(address: Address, args: argparse.Namespace) -> list[float]:
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(probe)
-        await _image(address, args)
+        await image(address, args)
         nursery.cancel_scope.cancel()
     return lags
-
-
-async def _timed(address: Address, path: str, body: object) -> float:
-    began = trio.current_time()
-    async with connection(address) as stream:
-        status, answer = await exchange(stream, encode_request("POST", path, address, body))
-    if status != 200:
-        msg = f"{path}: status {status}: {answer[:300]!r}"
-        raise LoadError(msg)
-    return trio.current_time() - began
 
 
 @asynccontextmanager
@@ -165,28 +179,9 @@ async def _served(*flags: str) -> AsyncIterator[Server]:
         await server.stop()
 
 
-@asynccontextmanager
-async def _bare(args: argparse.Namespace) -> AsyncIterator[Callable[[], Awaitable[float]]]:
-    arguments = [args.model, args.taesd, str(args.threads), str(args.side), str(args.steps)]
-    process = await trio.lowlevel.open_process(
-        [sys.executable, "-c", _BARE, *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    )
-    assert process.stdin is not None and process.stdout is not None  # noqa: PT018 - both are pipes
-
-    async def make() -> float:
-        await process.stdin.send_all(b"\n")
-        told = b""
-        while not told.endswith(b"\n"):
-            told += await process.stdout.receive_some()
-        return float(told.split()[-1])
-
-    try:
-        yield make
-    finally:
-        await process.stdin.aclose()
-        await process.wait()
-
-
 def _row(name: str, values: Sequence[float], target: str) -> None:
-    low, middle, high = min(values), statistics.median(values), max(values)
-    print(f"| {name} | {low:.3f} | **{middle:.3f}** | {high:.3f} | {target} |", flush=True)
+    low, middle, high = statistics.quantiles(values, n=4, method="inclusive") if len(values) > 1 else values * 3
+    print(
+        f"| {name} | {min(values):.3f} | {low:.3f} | **{middle:.3f}** | {high:.3f} | {max(values):.3f} | {target} |",
+        flush=True,
+    )

@@ -53,6 +53,14 @@ def folder(cpu: str, defines: dict[str, str]) -> Path:
     return Path(platformdirs.user_cache_dir("llama-box")) / "peer" / name
 
 
+def find() -> Path | None:
+    """The path of llama-server where ``find_or_build`` would not have to build it."""
+    cpu = cpu_identity()  # type: ignore[no-untyped-call]
+    gcc = compiler_is_gcc()  # type: ignore[no-untyped-call]
+    server = folder(cpu, definitions(cpu, gcc=gcc)) / "build" / "bin" / "llama-server"
+    return server if server.exists() else None
+
+
 def find_or_build(chosen: Sequence[str] = (), *, jobs: int | None = None) -> Path:
     """The path of llama-server, built unless it is there. Raises PeerError, or CalledProcessError of a build step."""
     cpu = cpu_identity()  # type: ignore[no-untyped-call]

@@ -26,10 +26,21 @@ class Sizes:
     idle: int = 64  # connections
     others: int = 20  # conversations
     visit: int = 400
+    long_talk: int = 1500
 
 
 QUICK = Sizes(
-    single=32, stream=16, shared_prompt=300, shared=8, turns=3, turn=8, long_prompt=800, idle=16, others=4, visit=400
+    single=32,
+    stream=16,
+    shared_prompt=300,
+    shared=8,
+    turns=3,
+    turn=8,
+    long_prompt=800,
+    idle=16,
+    others=4,
+    visit=400,
+    long_talk=400,
 )
 
 
@@ -149,6 +160,35 @@ async def returning(subject: Subject) -> float:
     return (await chat(subject.address, messages, 2, Recording())).time_to_first
 
 
+def decode_throughput(recordings: Sequence[Recording]) -> float:
+    """Texts per second of all streams together from the time when each has begun until the first has ended."""
+    begin, end = max(r.arrivals[0] for r in recordings), min(r.arrivals[-1] for r in recordings)
+    if end <= begin:
+        msg = "a stream ended before all had begun"
+        raise LoadError(msg)
+    return sum(sum(begin < at <= end for at in r.arrivals) for r in recordings) / (end - begin)
+
+
+async def long_conversations(subject: Subject) -> float:
+    """Tokens/s of long conversations that have nothing in common, once all prompts are in.
+
+    The first streams to decode go on until the last one's prompt is in and all have ``stream`` tokens from then on.
+    """
+    sizes, streams = subject.sizes, [Recording() for _ in range(subject.sizes.streams)]
+    async with trio.open_nursery() as nursery:
+        for client, recording in enumerate(streams):
+            messages = subject.prompts.visitor(client, sizes.long_talk)
+            # More tokens than they get to see: they are cut off.
+            nursery.start_soon(chat, subject.address, messages, sizes.long_prompt // 2, recording)
+        for recording in streams:
+            await recording.reached(1)
+        seen = [len(recording.arrivals) for recording in streams]
+        for recording, count in zip(streams, seen, strict=True):
+            await recording.reached(count + sizes.stream)
+        nursery.cancel_scope.cancel()
+    return decode_throughput(streams)
+
+
 async def idle_connections(subject: Subject) -> float:
     """Tokens/s over streams while kept-alive connections sit idle."""
     settled = trio.Event()
@@ -209,4 +249,5 @@ SCENARIOS = (
     _scenario("g", "start to ready", "s", FASTER, Target(2.0, at_least=False), start_to_ready),
     _scenario("h", "memory above the model", "MB", ABOVE, Target(150.0, at_least=False), memory_above_model),
     _scenario("i", "returning after 20 others, TTFT", "s", SHORTER, Target(1.0, at_least=True), returning),
+    _scenario("j", "8 long conversations, decode", "tokens/s", FASTER, Target(1.0, at_least=True), long_conversations),
 )

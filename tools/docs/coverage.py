@@ -16,7 +16,6 @@ SOURCE: Final = Path(__file__).parents[2] / "docs" / "coverage.toml"
 OPTION_TESTS: Final = "options"  # the table of the source that adds tests to rows made from the option table
 
 _WALK: Final = "options/test_walk.py::"
-_NOT_YET: Final = attrs.fields(Option).refusal.default
 _HEAD: Final = """\
 # What of the contract is done
 
@@ -65,14 +64,6 @@ def coverage() -> list[Part]:
 def _option_rows(option: Option, more: dict[str, tuple[str, ...]]) -> Iterator[Row]:
     """The option and each of its variables."""
     name = ", ".join(f"`{flag}`" for flag in (*option.flags, *option.off))
-    if not option.available:
-        state = "open" if option.refusal == _NOT_YET else "refused"
-        note = option.refusal if state == "refused" else ""
-        yield Row(name, state, note, (_WALK + "test_a_refused_option_ends_the_start_with_its_reason",))
-        for variable in option.env:
-            tests = ("test_a_variable_of_a_refused_option_does_too",) if variable.startswith("LLAMA_") else ()
-            yield Row(f"`{variable}`", state, note, tuple(_WALK + test for test in tests))
-        return
     yield Row(name, "done", tests=(_WALK + "test_an_option_has_an_effect", *more.get(option.name, ())))
     for variable in option.env:
         yield Row(f"`{variable}`", "done", tests=(_WALK + "test_a_variable_gives_the_same",))

@@ -18,7 +18,7 @@ variable, a variable beats the default. Of several variables the first one that 
 A flag without a value takes a boolean word in its variable: {", ".join(TRUE_WORDS)} or {", ".join(FALSE_WORDS)}. A
 variable of an option that can only switch something off says whether that is on: `LLAMA_ARG_CACHE_PROMPT=0`.
 
-An option that is wrong, or refused, ends the start with one line on standard error and exit status 2.
+An option that is wrong ends the start with one line on standard error and exit status 2.
 """
 _COLUMNS: Final = ("option", "value", "default", "variable", "effect")
 
@@ -42,7 +42,7 @@ def _row(option: Option) -> list[str]:
         _value(option),
         escaped(default_text(option)),
         ", ".join(f"`{name}`" for name in option.env),
-        _effect(option),
+        escaped(option.help),
     ]
 
 
@@ -52,11 +52,6 @@ def _value(option: Option) -> str:
         return ""
     alone = f"; alone: {option.if_alone}" if option.if_alone is not None else ""
     return f"`{escaped(option.metavar)}`: {escaped(option.kind.accepts + alone)}"
-
-
-def _effect(option: Option) -> str:
-    text = escaped(option.help)
-    return text if option.available else f"{text}. **Refused**: {escaped(option.refusal)}"
 
 
 def escaped(text: str) -> str:
