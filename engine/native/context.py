@@ -15,6 +15,7 @@ from engine.native.control_vector import ControlVector
 from engine.native.log import explain, native_log
 from engine.native.model import Model
 from engine.native.options import Attention, CacheType, ContextOptions, FlashAttention, Pooling
+from engine.native.seq_state import from_streams, parse, to_streams
 from engine.native.threads import ThreadPools
 
 _CACHE_TYPES: Final = {
@@ -80,6 +81,7 @@ class Context:
         self.n_seqs = options.n_seq_max
         self.n_threads_batch = options.n_threads_batch
         self.kv_unified = options.kv_unified
+        self._changes = [0] * options.n_seq_max
         self.can_shift = bool(self._memory) and bool(lib.llama_memory_can_shift(self._memory))
         self._n_vocab = model.vocab.n_vocab
         self._n_embd_input: int = lib.llama_model_n_embd_inp(model.handle)
@@ -240,26 +242,39 @@ class Context:
     def copy(self, src: int, dst: int, p0: int, p1: int) -> None:
         """Let ``dst`` share the cells of ``src`` at positions [p0, p1).
 
-        Raises ValueError out of range, and for a part of a sequence when the cache is not unified.
+        When the cache is not unified the cells are copied, and replace what ``dst`` held: a sequence's beginning only.
+        That goes by way of a saved state, at once. The library's own copy is of a stream's whole buffer, and made with
+        the next decode: what is saved or restored before that would be wrong.
+        Raises ValueError out of range or for another part, NativeError when the library fails.
         """
         self._check_range(src, p0, p1)
         self._check_seq(dst)
         if src == dst or p0 == p1:
             return
-        if not self.kv_unified:
-            first, last = self.span(src)
-            if p0 > first or p1 <= last:
-                raise ValueError("only a whole sequence can be copied between streams")
-            p0, p1 = _END, _END
-        self._lib.llama_memory_seq_cp(self._memory, src, dst, p0, p1)
+        self._changes[dst] += 1
+        if self.kv_unified:
+            self._lib.llama_memory_seq_cp(self._memory, src, dst, p0, p1)
+            return
+        if p0:
+            raise ValueError("only the beginning of a sequence can be copied between streams")
+        try:
+            beginning = parse(self.save_state(src)).cut(p0, p1).to_bytes()
+        except ValueError as error:
+            raise NativeError(f"sequence {src} cannot be copied: {error}") from error
+        self.restore_state(dst, beginning)
 
     def remove(self, seq: int, p0: int, p1: int | None) -> None:
         """Take positions [p0, p1) out of ``seq``. Raises NativeError when the model's memory cannot be cut there."""
         self._check_range(seq, p0, p1)
         if p0 == p1:
             return
+        self._changes[seq] += 1
         if not self._lib.llama_memory_seq_rm(self._memory, seq, p0, _END if p1 is None else p1):
             raise NativeError(f"positions {p0} to {p1} of sequence {seq} cannot be removed from this model's memory")
+
+    def n_changes(self, seq: int) -> int:
+        """How often something of ``seq`` was taken out, moved or replaced so far."""
+        return self._changes[seq]
 
     def shift(self, seq: int, p0: int, p1: int | None, delta: int) -> None:
         """Move positions [p0, p1) of ``seq`` by ``delta``. Cells shared with other sequences move for them too.
@@ -274,6 +289,7 @@ class Context:
             raise ValueError(f"position {first} cannot move by {delta}")
         if p0 == p1 or delta == 0:
             return
+        self._changes[seq] += 1
         self._lib.llama_memory_seq_add(self._memory, seq, p0, _END if p1 is None else p1, delta)
 
     def span(self, seq: int) -> tuple[int, int]:
@@ -305,14 +321,23 @@ class Context:
             raise NativeError("the control vector cannot be applied")
 
     def save_state(self, seq: int) -> bytearray:
-        """The cells of a sequence as bytes, which ``restore_state`` takes. Raises NativeError."""
+        """The cells of a sequence as bytes, which ``restore_state`` takes, of either kind of cache.
+
+        Raises NativeError.
+        """
         self._check_range(seq, 0, None)
         size: int = self._lib.llama_state_seq_get_size(self.handle, seq)
         state = bytearray(size)
         buffer = (ctypes.c_uint8 * size).from_buffer(state)
         if self._lib.llama_state_seq_get_data(self.handle, buffer, size, seq) != size:
             raise NativeError(f"the state of sequence {seq} cannot be copied")
-        return state
+        if self.kv_unified or self.n_seqs == 1:
+            return state
+        del buffer  # it would forbid to change the size
+        try:
+            return from_streams(state, seq, self.n_seqs)
+        except ValueError as error:
+            raise NativeError(f"the state of sequence {seq} cannot be copied: {error}") from error
 
     def restore_state(self, seq: int, state: Buffer) -> None:
         """Replace the cells of a sequence by saved ones, which must be just as ``save_state`` gave them.
@@ -320,6 +345,9 @@ class Context:
         Raises NativeError when they are of another configuration or there is no room; ``seq`` is empty then.
         """
         self._check_range(seq, 0, None)
+        self._changes[seq] += 1
+        if not self.kv_unified and self.n_seqs > 1:
+            state = to_streams(state, self.n_seqs)
         view = np.frombuffer(state, np.uint8)
         buffer = view.ctypes.data_as(ctypes.POINTER(ctypes.c_uint8))
         with native_log.collect_errors() as errors:

@@ -31,7 +31,7 @@ def admit(books: Books, now: float, blocked: Collection[str]) -> None:
         reuse = books.reusable(sequence)
         if _better_soon(books, prefilling, sequence, reuse, blocked):
             continue
-        if books.running and not _has_room_for(books, sequence, reuse):
+        if books.running and not books.room.admits(sequence, reuse):
             return  # nobody overtakes: else a large prompt could wait for ever
         slot = books.slots.choose(sequence)
         assert slot is not None, "a place that is gone"
@@ -86,12 +86,3 @@ def _near(prefilling: list[Sequence], sequence: Sequence, reuse: int) -> list[Se
         return []
     token = sequence.tokens[last]
     return [o for o in prefilling if o.n_past <= reuse and last < o.n_prefill and o.tokens[last] == token]
-
-
-def _has_room_for(books: Books, sequence: Sequence, reuse: int) -> bool:
-    """Whether its pending tokens fit beside the running ones, each of which may grow by one token meanwhile."""
-    wanted = sequence.cells(len(sequence.tokens)) - sequence.cells(reuse) + len(books.running) + 1
-    available = books.ceiling - books.cells_used + books.cache.idle_cells
-    if wanted + sequence.cells(reuse) <= available:
-        return True
-    return wanted <= available - books.cache.idle_in_prefix(sequence.tokens, reuse, sequence.adapters)

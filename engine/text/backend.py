@@ -85,7 +85,11 @@ class Memory(Protocol):
     """The KV cache. Positions are half-open ranges [p0, p1); p1 None: to the end."""
 
     def copy(self, src: int, dst: int, p0: int, p1: int) -> None:
-        """Let ``dst`` share the cells of ``src`` in the range."""
+        """Let ``dst`` share the cells of ``src`` in the range.
+
+        Where each sequence has a stream of its own (``info.kv_unified`` is false) ``dst`` is empty, the range begins at
+        0, and the cells are copied.
+        """
 
     def remove(self, seq: int, p0: int, p1: int | None) -> None:
         """Take the range out of the sequence."""

@@ -7,7 +7,7 @@ from collections import deque
 
 from engine.text.media import last_position, whole
 from engine.text.plan import HostPrompts, Limits, SchedulerMemory
-from engine.text.prefix_cache import PrefixCache
+from engine.text.room import open_cache, open_room
 from engine.text.roster import Roster
 from engine.text.sequence import Sequence, Status
 from engine.text.slots import Remembered, Slots
@@ -20,7 +20,8 @@ class Books:
         self.limits = limits
         self.memory = memory
         self.host = host
-        self.cache = PrefixCache(limits.n_seqs, memory, host)
+        self.cache = open_cache(self)
+        self.room = open_room(self)
         self.waiting: deque[Sequence] = deque()
         self.running: list[Sequence] = []
         self.slots = Slots(limits.n_slots, limits.slot_similarity)
@@ -34,12 +35,12 @@ class Books:
     @property
     def cells_used(self) -> int:
         """Cells that running requests and the cache hold."""
-        return self.cache.cells + self.private_cells
+        return self.room.used
 
     @property
     def free_cells(self) -> int:
-        """Cells that may be claimed. One that runs alone may try all that there are."""
-        return (self.ceiling if len(self.running) > 1 else self.limits.n_cells) - self.cells_used
+        """Cells that may be claimed."""
+        return self.room.free
 
     def private(self, sequence: Sequence) -> int:
         """Cells of a running sequence that are no part of the cache."""
@@ -51,7 +52,9 @@ class Books:
         if not self.limits.can_reuse or not sequence.request.cache_prompt:
             return 0
         tokens = sequence.tokens
-        return whole(tokens, min(self.cache.match(tokens, sequence.adapters, self._known(sequence)), len(tokens) - 1))
+        matching = self.cache.match(tokens, sequence.adapters, self._known(sequence))
+        reuse = whole(tokens, min(matching, len(tokens) - 1))
+        return self.cache.usable(tokens, reuse, sequence.adapters)
 
     def _known(self, sequence: Sequence) -> int | None:
         """An id that holds nothing in the cache but what the sequence begins with, where one is known."""
@@ -213,7 +216,7 @@ class Books:
     def check_integrity(self) -> None:
         """Raise AssertionError where the books contradict themselves."""
         self.cache.check_integrity()
-        assert self.cells_used <= self.limits.n_cells, "more cells in use than there are"
+        self.room.check_integrity()
         assert self.private_cells == sum(map(self.private, self.running)), "private cells that are counted wrongly"
         self.roster.check_integrity(self.running)
         assert len(self.running) == self.slots.n_taken, "slots and running disagree"

@@ -16,7 +16,9 @@ _WITHOUT_EFFECT = ("n_ctx", "n_batch", "n_ubatch", "n_seq_max", "n_threads", "n_
 
 def identify(model: ModelOptions, context: ContextOptions, adapters: AdapterOptions) -> Identity:
     """Raises StorageError when a file cannot be read (any more)."""
-    settings = {key: value for key, value in attrs.asdict(context).items() if key not in _WITHOUT_EFFECT}
+    # Nor does it matter whether sequences share cells; the name stays, for the fingerprints of files that exist.
+    settings = attrs.asdict(attrs.evolve(context, kv_unified=True))
+    settings = {key: value for key, value in settings.items() if key not in _WITHOUT_EFFECT}
     try:
         digest = hashlib.blake2b(digest_size=SIZE)
         digest.update(fingerprint(model.path))

@@ -38,6 +38,7 @@ class ModelInfo:
     n_slots: int
     n_batch: int
     n_ubatch: int
+    kv_unified: bool = True  # all sequences share cells; else each has a stream
     bos: int | None
     eos: int | None
     add_bos: bool

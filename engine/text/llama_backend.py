@@ -13,6 +13,7 @@ from engine.native.model import Model, ModelFacts, Progress
 from engine.native.mtmd import Projector
 from engine.native.options import AdapterOptions, ContextOptions, MediaOptions, ModelOptions
 from engine.native.sampler import LlamaSampler, SamplerFactory
+from engine.native.stream_cells import StreamCopier
 from engine.native.vocab import LlamaVocab
 from engine.text.adapters import AdapterSet
 from engine.text.backend import DecodeStatus, Run
@@ -48,9 +49,9 @@ class LlamaBackend:
         """Load the model, unless it is loaded already, with its adapters, and create its context; ``close`` frees all.
 
         ``tune`` may change the context's options once the model is known. Each slot gets an equal share of the
-        context, or with ``whole_context`` as much of it as it needs. ``copies_cells``: the last of the context's
-        sequences is kept back for ``cells``, if there are more of them than slots. Raises ModelLoadError, which names
-        the file and the reason.
+        context, or with ``whole_context`` as much of it as it needs. ``copies_cells``: there are ``cells``; in a unified
+        cache the last of the sequences is kept back for that, if there are more of them than slots. Raises
+        ModelLoadError, which names the file and the reason.
         """
         self._model = model_options if isinstance(model_options, Model) else Model(model_options, progress)
         adapters = adapters or AdapterOptions()
@@ -68,8 +69,10 @@ class LlamaBackend:
         self._loaded = (self._model.options, context_options, adapters)
         self.vocab: LlamaVocab = self._model.vocab
         self.n_seqs = context_options.n_seq_max
-        self.cells: CellCopier | None = None
-        if copies_cells and self.n_seqs > n_slots:
+        self.cells: CellCopier | StreamCopier | None = None
+        if copies_cells and not context_options.kv_unified:
+            self.cells = StreamCopier(self._context)
+        elif copies_cells and self.n_seqs > n_slots:
             self.n_seqs -= 1
             self.cells = CellCopier(self._context, self.n_seqs)
         self.grammars = GuidanceGrammars(self.vocab, self._model.lib.llama_tokenize)
@@ -112,6 +115,7 @@ class LlamaBackend:
             n_ctx_slot=context.n_ctx if whole_context else context.n_ctx // n_slots,
             n_batch=context.n_batch,
             n_ubatch=context.n_ubatch,
+            kv_unified=context.kv_unified,
             can_shift=context.can_shift,
             loras=tuple(lora.path for lora in self._loras),
             vision=self.media is not None and self.media.vision,
@@ -178,7 +182,7 @@ class LlamaBackend:
         self._context.warmup(tokens or [0])
 
     def copy(self, src: int, dst: int, p0: int, p1: int) -> None:
-        """Let ``dst`` share the cells of ``src`` in [p0, p1). Raises ValueError out of range."""
+        """Let ``dst`` share the cells of ``src`` in [p0, p1), or have copies. Raises ValueError out of range."""
         self._context.copy(src, dst, p0, p1)
 
     def remove(self, seq: int, p0: int, p1: int | None) -> None:
@@ -220,6 +224,7 @@ def model_info(
     n_batch: int,
     n_ubatch: int,
     can_shift: bool,
+    kv_unified: bool = True,
     loras: tuple[str, ...] = (),
     vision: bool = False,
     audio: bool = False,
@@ -242,6 +247,7 @@ def model_info(
         n_slots=n_slots,
         n_batch=n_batch,
         n_ubatch=n_ubatch,
+        kv_unified=kv_unified,
         bos=vocab.bos,
         eos=vocab.eos,
         add_bos=vocab.add_bos,

@@ -41,6 +41,7 @@ class Limits:
     n_batch: int
     n_seqs: int  # ids of the KV cache
     n_vocab: int
+    kv_unified: bool = True  # all ids share the cells; False: each has a stream of its own, for n_ctx_slot tokens
     can_reuse: bool = True  # prefixes may be shared and kept
     can_shift: bool = True
     continuous_batching: bool = True
@@ -67,7 +68,7 @@ class PlannedMedia:
 
 @attrs.frozen
 class StepPlan:
-    """The batch, decodes before prefills; ``wake_at``: when the next paced sequence is due, if nothing runs now.
+    """The batch, decodes before prefills where ids share the cells; ``wake_at``: when the next paced sequence is due, if nothing runs now.
 
     Runs of one token are kept from step to step: the next plan changes them.
 

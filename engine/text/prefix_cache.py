@@ -6,7 +6,8 @@ running request computes on them) or *idle* (what an ended request left behind, 
 cells: the library lets one cell belong to several sequences.
 
 Radix-tree prefix sharing follows SGLang's RadixAttention (Zheng et al., 2024, arXiv:2312.07104); here a node is kept
-alive by sequence ids, because that is how llama.cpp names cells.
+alive by sequence ids, because that is how llama.cpp names cells. Where the ids cannot share cells the trees are the
+same, and ``engine.text.stream_cache`` says what differs.
 
 What a token's cell holds depends on the adapters that it was computed with, so each set of them, the ``key``, has a
 tree of its own; ids and the order of eviction are common to all trees. An id belongs to the tree that it ends in.
@@ -45,6 +46,8 @@ class Heir(Protocol):
 class PrefixCache:
     """The trees, the ids and their states. ``n_seqs`` ids exist, 0 … n_seqs - 1. ``heir``: None: nobody asks."""
 
+    idle_costs = True  # idle cells slow the steps of others down, so they are given up in time
+
     def __init__(self, n_seqs: int, memory: SharedMemory, heir: Heir | None = None) -> None:
         self._memory = memory
         self._heir = heir
@@ -67,6 +70,10 @@ class PrefixCache:
         """
         node, offset = self._walk(tokens, key, None if known is None else self._end[known])
         return node.start + offset
+
+    def usable(self, tokens: Sequence[int], length: int, key: Hashable = ()) -> int:
+        """How many of the first ``length`` tokens, which are cached, are worth to ``attach`` to: all, or none."""
+        return length
 
     def length(self, seq: int) -> int:
         """Tokens of its tree that the id holds."""
@@ -154,9 +161,7 @@ class PrefixCache:
             shared = common_prefix(child.tokens, tokens[done : done + len(child.tokens)])
             if shared < len(child.tokens):
                 child = self._split(child, shared)
-            position = child.start
-            self._memory.remove(seq, position, position + shared)
-            self._memory.copy(child.holder(), seq, position, position + shared)
+            self._adopt(seq, child)
             self.active_cells += child.hold(child.parent)
             done += shared
             node = child
@@ -304,6 +309,11 @@ class PrefixCache:
         node, offset = self._walk(tokens[:length], key)
         assert node.start + offset == length, "attach asks for more than is cached"
         return node if offset == len(node.tokens) else self._split(node, offset)
+
+    def _adopt(self, seq: int, node: Node) -> None:
+        """The id has computed what the node holds already: it gives up its own cells and shares those."""
+        self._memory.remove(seq, node.start, node.end)
+        self._memory.copy(node.holder(), seq, node.start, node.end)
 
     def _split(self, node: Node, at: int) -> Node:
         """Cut the edge after ``at`` tokens; returns the new upper node. The lower one keeps its identity."""

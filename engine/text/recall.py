@@ -43,6 +43,7 @@ def prepare(books: Books, host: HostMemory, rent: CellRent) -> None:
     """Save a block of what will be given up soon, so that it need not be saved when somebody waits for its place.
 
     Called once a step. What nobody has asked for in a while moves: it is given up as soon as host memory has all of it.
+    Where idle cells cost nobody anything they stay until there is no free id.
     A while: until its cells have cost what it takes to copy them out and in, MOVE_AGE at least.
     """
     oldest = books.cache.oldest_idle
@@ -50,7 +51,7 @@ def prepare(books: Books, host: HostMemory, rent: CellRent) -> None:
         return
     leaf, _ = oldest
     age = max(MOVE_AGE, rent.tokens(host.cost.out_and_in) or 0)
-    aged = host.roomy and leaf.used_at < books.cache.clock - age
+    aged = books.cache.idle_costs and host.roomy and leaf.used_at < books.cache.clock - age
     if aged or not books.cache.n_free or books.free_cells < books.limits.n_batch:
         host.prepare(*oldest)
     if aged and host.holds(leaf):

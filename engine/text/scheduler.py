@@ -35,6 +35,7 @@ class Scheduler:
         assert limits.n_seqs >= limits.n_slots, "each slot needs an id of its own"
         assert limits.n_batch >= limits.n_slots, "all decodes must fit one batch"
         assert limits.n_ctx_slot <= limits.n_cells, "one sequence alone must fit"
+        assert limits.kv_unified or limits.n_seqs == limits.n_slots, "each slot needs a stream, and no stream a slot"
         self.limits = limits
         self.books = Books(limits, memory, host)
         self.idle_age = IDLE_AGE  # whoever measures sets it
@@ -235,13 +236,12 @@ class Scheduler:
     @property
     def cells_active(self) -> int:
         """Cells that running requests hold."""
-        return self.usage[1]
+        return self.books.room.active
 
     @property
     def usage(self) -> tuple[int, int]:
-        """``cells_used`` and ``cells_active``, counted once."""
-        used = self.cells_used
-        return used, used - self.cache.idle_cells
+        """``cells_used`` and ``cells_active``."""
+        return self.books.room.used, self.books.room.active
 
     def slot(self, index: int) -> Sequence | None:
         return self.books.slots.holder(index)
@@ -313,6 +313,7 @@ class Scheduler:
         taken = add_forced(self.books, batch, budget if alone else limit)
         prefills = [sequence for sequence in self.books.roster.prefills if sequence.adapters == adapters]
         add_prefills(self.books, batch, prefills, min(budget - taken, max(1, limit - taken)), now, blocked)
+        self.books.room.arrange(batch.runs)
         return batch
 
     def _due_decodes(self, now: float, blocked: Collection[str]) -> tuple[list[PlannedRun], float | None]:

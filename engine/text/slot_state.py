@@ -39,12 +39,10 @@ def make_place(books: Books, left: Remembered) -> Held:
     Raises EngineUnavailable when running requests hold the cells.
     """
     wanted = len(left.tokens)
-    free = (books.ceiling if books.running else books.limits.n_cells) - books.cells_used
-    if wanted > free + books.cache.idle_cells:
+    if not books.room.makes_place(wanted):
         raise EngineUnavailable(
             f"the KV cache has no room for {wanted} tokens beside those of the running requests; try again later"
         )
-    books.cache.evict(max(0, wanted - free))
     return Held(books.cache.attach((), 0, left.adapters), left)
 
 

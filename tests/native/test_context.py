@@ -199,18 +199,6 @@ def test_ranges_out_of_order_are_refused(backend: LlamaBackend) -> None:
         backend.shift(0, 5, None, -6)
 
 
-def test_only_whole_sequences_are_copied_between_streams(make_backend: MakeBackend) -> None:
-    backend = make_backend(kv_unified=False, n_ctx=1024)
-    row = prefill(backend, 0, PROMPT)
-    with pytest.raises(ValueError, match="whole sequence"):
-        backend.copy(0, 1, 0, 20)
-    backend.copy(0, 1, 0, 40)
-    assert backend.span(1) == (0, 39)
-    backend.remove(1, 39, None)
-    assert backend.decode([Run(1, 39, PROMPT[39:], True)]) is DecodeStatus.OK
-    np.testing.assert_allclose(logits(backend, 0), row, atol=CLOSE)
-
-
 @pytest.mark.parametrize(
     ("options", "reason"),
     [
