@@ -56,6 +56,7 @@ async def props(services: Services, request: ApiRequest) -> Response:
         "modalities": {"vision": info.vision, "audio": info.audio},
         "media_marker": MEDIA_MARKER,
         "is_sleeping": False,
+        "kv_unified": info.kv_unified,
     }
     return json_response(body | images)
 

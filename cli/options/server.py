@@ -8,6 +8,7 @@ from cli import placement_forms as placement
 from cli.kinds import FILE, POSITIVE, Form, Switch, Whole, names, on_off_auto, text
 from cli.option import Option, Section
 from engine.native.options import FlashAttention
+from engine.text.options import KvLayout
 
 _option = partial(Option, section=Section.SERVER)
 
@@ -263,9 +264,13 @@ _PLACEMENT = (
     ),
     _option(
         flags="-kvu --kv-unified",
+        off="-no-kvu --no-kv-unified",
+        kind=Switch(on=KvLayout.UNIFIED, off=KvLayout.STREAMS),
         env="KV_UNIFIED",
-        setting="engine.slot_may_use_all",
-        help="a slot may use the whole context instead of its share",
+        setting="engine.kv_layout",
+        default="auto",
+        help="one KV cache for all slots, of which each may use the whole context instead of its share; "
+        "--no-kv-unified: one for each slot",
     ),
     _option(
         flags="-ngl --gpu-layers --n-gpu-layers",

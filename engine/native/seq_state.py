@@ -105,9 +105,9 @@ def parse(state: Buffer) -> SeqState:
 
 
 def from_streams(state: bytearray, seq: int, n_streams: int) -> bytearray:
-    """What a cache of one stream would have saved. Changes ``state``; the sequence has its own stream, not an empty one.
+    """What a cache of one stream would have saved. Changes ``state``, which is of a sequence that is not empty.
 
-    Raises ValueError where that is not what it is.
+    Raises ValueError where it is not.
     """
     before, behind = _COUNT * seq, _COUNT * (n_streams - 1 - seq)
     body = len(state) - behind

@@ -49,8 +49,8 @@ class LlamaBackend:
         """Load the model, unless it is loaded already, with its adapters, and create its context; ``close`` frees all.
 
         ``tune`` may change the context's options once the model is known. Each slot gets an equal share of the
-        context, or with ``whole_context`` as much of it as it needs. ``copies_cells``: there are ``cells``; in a unified
-        cache the last of the sequences is kept back for that, if there are more of them than slots. Raises
+        context, or with ``whole_context`` as much of it as it needs. ``copies_cells``: there are ``cells``; in a
+        unified cache the last of the sequences is kept back for that, if there are more of them than slots. Raises
         ModelLoadError, which names the file and the reason.
         """
         self._model = model_options if isinstance(model_options, Model) else Model(model_options, progress)

@@ -1,10 +1,20 @@
 """How the text engine is to run."""
 
+import enum
+
 import attrs
 
 from engine.embedding.options import EmbeddingOptions
 from engine.native.options import AdapterOptions, ContextOptions, MediaOptions, ModelOptions, Numa
 from engine.text.speculation.options import SpeculationOptions
+
+
+class KvLayout(enum.Enum):
+    """How the cells of the KV cache are laid out (see ``engine.text.kv_layout``)."""
+
+    AUTO = "auto"  # what serves the model and the slots best; a slot gets its share of the context
+    UNIFIED = "unified"  # one pool, of which a slot may use all
+    STREAMS = "streams"  # a stream for each slot
 
 
 @attrs.frozen(kw_only=True)
@@ -19,7 +29,7 @@ class EngineOptions:
     speculation: SpeculationOptions = attrs.field(factory=SpeculationOptions)
     n_parallel: int = 1  # slots
     slot_similarity: float = 0.5  # --slot-prompt-similarity
-    slot_may_use_all: bool = False  # --kv-unified: a slot may use the whole context instead of its share
+    kv_layout: KvLayout = KvLayout.AUTO  # --kv-unified, --no-kv-unified
     continuous_batching: bool = True
     context_shift: bool = True
     cache_ram: int = 2048  # MiB of host memory for prompts that left the KV cache; 0: none

@@ -68,7 +68,9 @@ class PlannedMedia:
 
 @attrs.frozen
 class StepPlan:
-    """The batch, decodes before prefills where ids share the cells; ``wake_at``: when the next paced sequence is due, if nothing runs now.
+    """The batch, decodes before prefills where ids share the cells, else by id.
+
+    ``wake_at``: when the next paced sequence is due, if nothing runs now.
 
     Runs of one token are kept from step to step: the next plan changes them.
 

@@ -17,10 +17,11 @@ from engine.native.options import ContextOptions
 from engine.text.backend import DecodeStatus, Run
 from engine.text.host_memory import BLOCK, HostMemory
 from engine.text.info import ModelInfo
+from engine.text.kv_layout import why_pool
 from engine.text.llama_backend import LlamaBackend, model_info
 from engine.text.load import load_model
 from engine.text.loop import EngineLoop, Publish, Started
-from engine.text.options import EngineOptions
+from engine.text.options import EngineOptions, KvLayout
 from engine.text.plan import Limits
 from engine.text.requests import SamplingParams
 from engine.text.scheduler import Scheduler
@@ -95,12 +96,19 @@ def _drafting(options: EngineOptions, model: Model) -> SpeculationOptions:
 
 
 def _generation(options: EngineOptions, model: Model) -> LlamaBackend:
+    if model.facts().has_encoder:
+        raise ModelLoadError(f"cannot use {options.model.path}: encoder-decoder models are not supported")
+    reason = why_pool(options, model)
+    if reason is None:
+        log.info("KV cache: a stream for each of %d slots", options.n_parallel)
+    else:
+        log.info("KV cache: one for all slots (%s)", reason.value)
     return LlamaBackend(
         model,
         options.context,
-        tune=lambda facts, context: _context_for(options, facts, context),
+        tune=lambda facts, context: _context_for(options, facts, context, unified=reason is not None),
         n_slots=options.n_parallel,
-        whole_context=options.slot_may_use_all,
+        whole_context=options.kv_layout is KvLayout.UNIFIED,
         adapters=options.adapters,
         media=options.media,
         copies_cells=options.cache_ram > 0,
@@ -125,9 +133,11 @@ def can_reuse(facts: ModelFacts | ModelInfo, *, swa_full: bool) -> bool:
     return not facts.is_recurrent and (facts.n_swa == 0 or swa_full)
 
 
-def _context_for(options: EngineOptions, facts: ModelFacts, context: ContextOptions) -> ContextOptions:
-    if facts.has_encoder:
-        raise ModelLoadError(f"cannot use {options.model.path}: encoder-decoder models are not supported")
+def _context_for(
+    options: EngineOptions, facts: ModelFacts, context: ContextOptions, *, unified: bool
+) -> ContextOptions:
+    if not unified:
+        return attrs.evolve(context, n_seq_max=options.n_parallel, kv_unified=False)
     spare = SPARE_SEQUENCES if can_reuse(facts, swa_full=context.swa_full) else 0
     copies = 1 if spare and options.cache_ram else 0  # what cells are copied by way of
     n_seq_max = min(MOST_SEQUENCES, options.n_parallel + spare + copies)
@@ -154,6 +164,7 @@ def _limits(options: EngineOptions, info: ModelInfo, n_seqs: int) -> Limits:
         n_batch=info.n_batch,
         n_seqs=n_seqs,
         n_vocab=info.n_vocab,
+        kv_unified=info.kv_unified,
         tile=_TILE,
         can_reuse=reuse,
         can_shift=info.can_shift and options.context_shift,

@@ -1,9 +1,9 @@
 """The prefix cache where each id has a stream of cells of its own (llama.cpp's ``kv_unified = false``).
 
-The trees say which id holds which prefix, as in ``engine.text.prefix_cache``, and a prefix is still computed once. But a
-token in a tree stands for a cell of *each* id that holds it: sharing is copying, or taking over what an idle id holds.
-Idle ids cost the steps of others nothing, so they stay until their streams are needed; and no id can take cells from
-another, so nothing is ever evicted for its cells.
+The trees say which id holds which prefix, as in ``engine.text.prefix_cache``, and a prefix is still computed once.
+But a token in a tree stands for a cell of *each* id that holds it: to share is to copy, or to take over what an idle id
+holds. Idle ids cost the steps of others nothing, so they stay until their streams are needed; and no id can take cells
+from another, so nothing is ever evicted for its cells.
 
 Which id a request gets that begins with something cached:
 

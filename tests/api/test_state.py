@@ -60,6 +60,7 @@ async def test_props(client: Client) -> None:
         "modalities": {"vision": False, "audio": False},
         "media_marker": "<__media__>",
         "is_sleeping": False,
+        "kv_unified": True,
     }
 
 

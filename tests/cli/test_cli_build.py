@@ -13,6 +13,7 @@ from cli.options import OPTIONS
 from cli.parse import read_arguments, read_environment
 from engine.native.options import Attention, CacheType, FlashAttention, Numa, Pooling, Scaled, SplitMode
 from engine.native.sd.options import Sampler, Schedule
+from engine.text.options import KvLayout
 from llamabox.chat.builtin import builtin
 from llamabox.settings import LogFormat, Settings
 
@@ -130,7 +131,7 @@ SAMPLES = {
     "engine.context_shift": {"--no-context-shift": False},
     "engine.continuous_batching": {"-nocb": False},
     "engine.n_parallel": {"-np 8": 8},
-    "engine.slot_may_use_all": {"-kvu": True},
+    "engine.kv_layout": {"-kvu": KvLayout.UNIFIED, "--no-kv-unified": KvLayout.STREAMS, "-no-kvu": KvLayout.STREAMS},
     "engine.context.n_ctx": {"-c 0": 0},
     "engine.context.n_batch": {"-b 1024": 1024},
     "engine.context.n_ubatch": {"-ub 64": 64},
@@ -235,7 +236,7 @@ def test_media_come_with_files(model: str, tmp_path: Path):
 CONTRACT = {
     "--host": ("127.0.0.1",), "--port": 8080, "--timeout": 600, "--threads-http": -1, "--conn-idle": 60,
     "--conn-keepalive": 15, "--seed": None, "--flash-attn": FlashAttention.AUTO, "--swa-full": False,
-    "--kv-unified": False, "--metrics": False, "--slots": False, "--gpu-layers": -1, "--warmup": True,
+    "--kv-unified": KvLayout.AUTO, "--metrics": False, "--slots": False, "--gpu-layers": -1, "--warmup": True,
     "--split-mode": SplitMode.LAYER, "--main-gpu": 0, "--tokens-per-second": 0, "--ctx-size": 4096,
     "--context-shift": True, "--predict": -1, "--batch-size": 2048, "--ubatch-size": 512, "--keep": 0, "--temp": 0.8,
     "--top-k": 40, "--top-p": 0.9, "--min-p": 0.1, "--top-nsigma": -1, "--typical": 1, "--xtc-probability": 0,

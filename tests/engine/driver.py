@@ -98,6 +98,7 @@ def limits_of(backend: FakeBackend, **changes: object) -> Limits:
             n_batch=info.n_batch,
             n_seqs=backend.n_seqs,
             n_vocab=backend.info.n_vocab,
+            kv_unified=backend.info.kv_unified,
             can_shift=info.can_shift,
             n_adapters=len(info.loras),
         ),

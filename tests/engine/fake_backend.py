@@ -81,6 +81,10 @@ class FakeKv:
     def used(self) -> int:
         return len(self.cells) + sum(cell.more for cell in self.cells)
 
+    def room(self, seq: int) -> int:
+        """Free cells for a sequence."""
+        return self.n_cells - self.used
+
     def of(self, seq: int, p0: int = 0, p1: int | None = None) -> list[Cell]:
         return [c for c in self.cells if seq in c.seqs and p0 <= c.position and (p1 is None or c.position < p1)]
 
@@ -110,6 +114,21 @@ class FakeKv:
         cells = sorted(self.of(seq), key=lambda c: c.position)
         assert [c.position for c in cells] == list(range(len(cells))), f"sequence {seq} has holes or doubles"
         return [c.token for c in cells]
+
+
+class FakeStreams(FakeKv):
+    """Cells as llama.cpp has them where each sequence has a stream: ``n_cells`` of them each."""
+
+    def room(self, seq: int) -> int:
+        return self.n_cells - sum(1 + cell.more for cell in self.of(seq))
+
+    def copy(self, src: int, dst: int, p0: int, p1: int) -> None:
+        assert src != dst, "a stream is copied to itself"
+        assert p0 == 0, "a part is copied between streams: the library would end the process"
+        assert not self.of(dst), "what the target holds would be lost"
+        moved = sorted(self.of(src, p0, p1), key=lambda c: c.position)
+        assert [c.position for c in moved] == list(range(p0, p1)), "source has holes"
+        self.cells += [Cell(c.token, c.position, {dst}, c.adapters, c.more) for c in moved]
 
 
 def bits_of(mask: Buffer) -> list[int]:
@@ -158,16 +177,23 @@ class FakeBackend:
         n_batch: int = 64,
         can_shift: bool = True,
         n_adapters: int = 3,
+        kv_unified: bool = True,
     ) -> None:
-        self.kv = FakeKv(n_cells)
+        """Without ``kv_unified`` there is a stream of ``n_ctx_slot`` cells for each slot, and no other id."""
+        n_ctx_slot = n_ctx_slot or n_cells // n_slots
+        if kv_unified:
+            self.kv = FakeKv(n_cells)
+        else:
+            self.kv, n_seqs, n_cells = FakeStreams(n_ctx_slot), n_slots, n_slots * n_ctx_slot
         self.vocab = FakeVocab()
         self.grammars = FakeGrammars(self.vocab)
         self.n_seqs = n_seqs
         self.media: MediaReader | None = None
         self.media_script: Callable[[MediaChunk], DecodeStatus | Exception | None] = lambda chunk: None
         self.n_encoded = 0
-        info = model_info(n_cells, n_ctx_slot or n_cells // n_slots, n_slots, n_batch, can_shift=can_shift)
-        self.info = attrs.evolve(info, loras=tuple(f"lora-{i}.gguf" for i in range(n_adapters)))
+        info = model_info(n_cells, n_ctx_slot, n_slots, n_batch, can_shift=can_shift)
+        loras = tuple(f"lora-{i}.gguf" for i in range(n_adapters))
+        self.info = attrs.evolve(info, loras=loras, kv_unified=kv_unified)
         self.identity = Identity(
             model=b"m" * HASH_SIZE, adapters=tuple(bytes([65 + i]) * HASH_SIZE for i in range(n_adapters))
         )
@@ -203,7 +229,7 @@ class FakeBackend:
     def restore_state(self, seq: int, state: Buffer) -> None:
         assert not self.kv.of(seq), "only an empty sequence can be filled"
         cells = [Cell(token, position, {seq}, adapters) for token, position, adapters in pickle.loads(state)]
-        if self.kv.used + len(cells) > self.kv.n_cells or self.refuses_state:
+        if len(cells) > self.kv.room(seq) or self.refuses_state:
             raise NativeError("no room")
         self.kv.cells += cells
 
@@ -234,7 +260,7 @@ class FakeBackend:
             assert held <= {self.adapters}, "cells of one sequence computed with different adapters"
             for offset, token in enumerate(run.tokens):
                 self.kv.cells.append(Cell(token, run.start + offset, {run.seq}, self.adapters))
-            assert self.kv.used <= self.kv.n_cells, "more cells than there are"
+            assert self.kv.room(run.seq) >= 0, "more cells than there are"
             self.computed += len(run.tokens)
             index += len(run.tokens)
             if run.logits:
@@ -255,7 +281,7 @@ class FakeBackend:
         for offset, token in enumerate(chunk.tokens()):
             more = chunk.n_cells - chunk.n_pos if offset == 0 else 0
             self.kv.cells.append(Cell(token, start + offset, {seq}, self.adapters, more))
-        assert self.kv.used <= self.kv.n_cells, "more cells than there are"
+        assert self.kv.room(seq) >= 0, "more cells than there are"
         self.computed += chunk.n_cells
         return DecodeStatus.OK
 
@@ -321,4 +347,4 @@ def model_info(n_ctx: int, n_ctx_slot: int, n_slots: int, n_batch: int, *, can_s
     )
 
 
-__all__ = ["EOG", "FakeBackend", "FakeKv", "NativeError", "continuation", "model_info", "next_token"]
+__all__ = ["EOG", "FakeBackend", "FakeKv", "FakeStreams", "NativeError", "continuation", "model_info", "next_token"]

@@ -4,7 +4,7 @@ import pickle
 from collections.abc import Buffer, Callable
 
 from engine.errors import NativeError
-from tests.engine.fake_backend import Cell, FakeBackend, FakeKv
+from tests.engine.fake_backend import Cell, FakeBackend, FakeKv, FakeStreams
 
 
 class FakeCells:
@@ -33,11 +33,15 @@ class FakeCells:
         self.before_copy()
         if "restore" in self.failing:
             raise NativeError("the copy fails")
-        assert not self.kv.of(self._scratch), "the scratch sequence is in use"
         assert len(self.kv.of(seq)) == p0, "the sequence does not end where the copy begins"
-        cells = [
-            Cell(token, position, {self._scratch}, key, more) for token, position, key, more in pickle.loads(state)
-        ]
+        own = isinstance(self.kv, FakeStreams)
+        target = seq if own else self._scratch
+        cells = [Cell(token, position, {target}, key, more) for token, position, key, more in pickle.loads(state)]
+        if own:
+            self.kv.cells += [cell for cell in cells if p0 <= cell.position < p1]
+            assert self.kv.room(seq) >= 0, "the books promised room"
+            return
+        assert not self.kv.of(self._scratch), "the scratch sequence is in use"
         assert self.kv.used + sum(1 + cell.more for cell in cells) <= self.kv.n_cells, "the books promised room"
         self.kv.cells += cells
         self.kv.copy(self._scratch, seq, p0, p1)

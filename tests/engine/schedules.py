@@ -53,6 +53,7 @@ class Schedule:
     n_ctx_slot: int
     n_batch: int
     n_seqs: int
+    kv_unified: bool
     can_shift: bool
     can_reuse: bool
     continuous: bool
@@ -104,6 +105,7 @@ def schedules(draw: st.DrawFn, *, events: bool = True) -> Schedule:
         n_ctx_slot=n_ctx_slot,
         n_batch=draw(st.sampled_from([4, 8, 16, 64])),
         n_seqs=n_slots + draw(st.sampled_from([0, 1, 6])),
+        kv_unified=draw(st.booleans()),
         can_shift=draw(st.booleans()),
         can_reuse=draw(st.sampled_from([True, True, True, False])),
         continuous=draw(st.sampled_from([True, True, True, False])),
@@ -126,6 +128,7 @@ class Play:
             n_ctx_slot=schedule.n_ctx_slot,
             n_slots=schedule.n_slots,
             n_seqs=schedule.n_seqs,
+            kv_unified=schedule.kv_unified,
             n_batch=schedule.n_batch,
             can_shift=schedule.can_shift,
         )
@@ -238,6 +241,10 @@ class Play:
     def _check_plan(self, plan: StepPlan, blocked: set[str]) -> None:
         self._check_books()
         runs = plan.runs
+        if not self.schedule.kv_unified:  # in the order of the ids: what is to be seen is who is in the batch
+            assert [p.run.seq for p in runs] == sorted(p.run.seq for p in runs)
+            order = self.scheduler.running.index
+            runs = tuple(sorted(runs, key=lambda p: (not p.sequence.is_decoding, order(p.sequence))))
         assert sum(len(p.run.tokens) for p in runs) <= self.schedule.n_batch
         assert len({p.sequence.request.id for p in runs}) == len(runs), "a sequence twice in a batch"
         for sequence, run in ((p.sequence, p.run) for p in runs):
@@ -274,6 +281,6 @@ class Play:
         self.scheduler.check_integrity()
         check_cells(self.backend, self.scheduler)
         spans = self.scheduler.spans()
-        for seq in range(self.schedule.n_seqs):
+        for seq in range(self.backend.n_seqs):
             length = spans.get(seq, 0)
             assert self.backend.span(seq) == ((0, length - 1) if length else (-1, -1))

@@ -82,7 +82,10 @@ class Game(Driver):
     def __init__(
         self, plan: Sequence[Move], n_cells: int, n_seqs: int, *, continuous: bool, no_room: frozenset[int], host: int
     ) -> None:
-        backend = FakeBackend(n_cells=n_cells, n_slots=N_SLOTS, n_ctx_slot=64, n_batch=8, n_seqs=n_seqs)
+        """``n_seqs`` 0: each slot has a stream of cells."""
+        backend = FakeBackend(
+            n_cells=n_cells, n_slots=N_SLOTS, n_ctx_slot=64, n_batch=8, n_seqs=n_seqs, kv_unified=n_seqs > 0
+        )
         super().__init__(backend, continuous_batching=continuous, host_bytes=host)
         self.embedder = FakeEmbedder(make_info(splittable=True, n_batch=8))
         self.loop = EngineLoop(
@@ -253,7 +256,7 @@ def is_lack_of_room(event: Event) -> bool:
 GAMES: Final = {
     "plan": st.lists(moves(), min_size=6, max_size=20),
     "n_cells": st.sampled_from([66, 80, 150]),
-    "n_seqs": st.sampled_from([N_SLOTS, N_SLOTS + 1, 12]),
+    "n_seqs": st.sampled_from([0, N_SLOTS, N_SLOTS + 1, 0, 12]),
     "continuous": st.sampled_from([True, True, False]),
     "host": st.sampled_from([0, 2_000, 10_000, 1_000_000]),
     "no_room": st.just(frozenset[int]()) | st.frozensets(st.integers(1, 40), max_size=4),

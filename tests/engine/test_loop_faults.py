@@ -37,8 +37,8 @@ def crowd(driver: Driver) -> dict[str, GenerationRequest]:
     return requests
 
 
-def crowded() -> Driver:
-    return Driver(FakeBackend(n_cells=52, n_ctx_slot=32, n_slots=3, n_seqs=4, n_batch=8))
+def crowded(*, kv_unified: bool = True) -> Driver:
+    return Driver(FakeBackend(n_cells=52, n_ctx_slot=32, n_slots=3, n_seqs=4, n_batch=8, kv_unified=kv_unified))
 
 
 def expect_all(driver: Driver, requests: dict[str, GenerationRequest], *, but: Sequence[str] = ()) -> None:
@@ -50,29 +50,31 @@ def expect_all(driver: Driver, requests: dict[str, GenerationRequest], *, but: S
     driver.check_idle()
 
 
-def n_steps() -> int:
-    driver = crowded()
+def n_steps(*, kv_unified: bool) -> int:
+    driver = crowded(kv_unified=kv_unified)
     requests = crowd(driver)
     count = 0
     while driver.busy:
         driver.step()
         count += 1
     expect_all(driver, requests)
-    assert driver.loop.stats.preemptions_total, "the crowd is no crowd"
+    assert driver.loop.stats.preemptions_total or not kv_unified, "the crowd is no crowd"
     assert any(driver.boxes[key].finished().truncated for key in requests)
     return count
 
 
-N_STEPS = n_steps()
+N_STEPS = {kv_unified: n_steps(kv_unified=kv_unified) for kv_unified in (True, False)}
+BOTH = pytest.mark.parametrize("kv_unified", [True, False], ids=["unified", "streams"])
 
 
 # --- cancelled ---
 
 
+@BOTH
 @pytest.mark.parametrize("victim", "abcd")
-def test_cancelled_at_every_step(victim: str) -> None:
-    for count in range(N_STEPS):
-        driver = crowded()
+def test_cancelled_at_every_step(victim: str, kv_unified: bool) -> None:
+    for count in range(N_STEPS[kv_unified]):
+        driver = crowded(kv_unified=kv_unified)
         requests = crowd(driver)
         driver.steps(count)
         box = driver.boxes[victim]
@@ -164,9 +166,10 @@ def test_a_cancel_that_comes_between_plan_and_decode_spares_the_whole_prefill() 
     driver.check_idle()
 
 
-def test_an_abort_that_comes_too_late_costs_nothing_but_time() -> None:
-    for count in range(N_STEPS):
-        driver = crowded()
+@BOTH
+def test_an_abort_that_comes_too_late_costs_nothing_but_time(kv_unified: bool) -> None:
+    for count in range(N_STEPS[kv_unified]):
+        driver = crowded(kv_unified=kv_unified)
         requests = crowd(driver)
 
         def late(_: object, driver: Driver = driver, count: int = count) -> None:
@@ -181,16 +184,17 @@ def test_an_abort_that_comes_too_late_costs_nothing_but_time() -> None:
 # --- clients that do not read ---
 
 
+@BOTH
 @pytest.mark.parametrize("victim", "abcd")
-def test_who_does_not_read_pauses_and_nobody_else_does(victim: str) -> None:
-    driver = crowded()
+def test_who_does_not_read_pauses_and_nobody_else_does(victim: str, kv_unified: bool) -> None:
+    driver = crowded(kv_unified=kv_unified)
     requests = crowd(driver)
     box = driver.boxes[victim]
     while not box.events:
         driver.step()
     box.is_full = True
     told = len(box.events)
-    driver.steps(3 * N_STEPS)
+    driver.steps(3 * N_STEPS[kv_unified])
     assert len(box.events) <= told + 1, "only a token that was computed again after a preemption may come"
     others = [key for key in requests if key != victim]
     assert all(driver.boxes[key].terminals for key in others)
@@ -207,7 +211,7 @@ def at_decode(driver: Driver, number: int, answer: DecodeStatus | Exception) -> 
 
 
 def test_no_room_once_at_every_step() -> None:
-    for count in range(1, N_STEPS + 1):
+    for count in range(1, N_STEPS[True] + 1):
         driver = crowded()
         requests = crowd(driver)
         driver.backend.script = at_decode(driver, count, DecodeStatus.NO_ROOM)
@@ -242,10 +246,11 @@ def test_a_library_with_less_room_than_the_books_say_still_serves_one_after_the_
         assert box.tokens == continuation(list(name.encode() * 25), 4)
 
 
+@BOTH
 @pytest.mark.parametrize("computed", [0, 3, 5])
-def test_a_native_error_at_every_step_fails_the_batch_and_nobody_else(computed: int) -> None:
-    for count in range(1, N_STEPS + 1):
-        driver = crowded()
+def test_a_native_error_at_every_step_fails_the_batch_and_nobody_else(computed: int, kv_unified: bool) -> None:
+    for count in range(1, N_STEPS[kv_unified] + 1):
+        driver = crowded(kv_unified=kv_unified)
         requests = crowd(driver)
         hit: list[str] = []
 
@@ -305,11 +310,13 @@ faults = st.builds(
     st.dictionaries(st.sampled_from("abcdef"), st.integers(0, 40), max_size=2),
     st.dictionaries(st.sampled_from("abcdef"), st.tuples(st.integers(0, 30), st.integers(1, 20)), max_size=2),
     st.sampled_from([8, 16, 64]),
+    st.booleans(),
 )
 def test_every_request_gets_one_terminal_event_and_no_wrong_token(
-    faults: list[Fault], cancels: dict[str, int], pauses: dict[str, tuple[int, int]], n_batch: int
+    faults: list[Fault], cancels: dict[str, int], pauses: dict[str, tuple[int, int]], n_batch: int, kv_unified: bool
 ) -> None:
-    driver = Driver(FakeBackend(n_cells=52, n_ctx_slot=32, n_slots=3, n_seqs=5, n_batch=n_batch))
+    fields = {"n_cells": 52, "n_ctx_slot": 32, "n_slots": 3, "n_seqs": 5, "n_batch": n_batch}
+    driver = Driver(FakeBackend(**fields, kv_unified=kv_unified))
     requests = crowd(driver)
     for key, prompt in (("e", SHARED + "b" * 5), ("f", "f" * 40)):
         requests[key] = GenerationRequest(id=key, prompt=list(prompt.encode()), max_tokens=6)

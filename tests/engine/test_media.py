@@ -291,11 +291,12 @@ def test_no_room_in_the_library_makes_room_and_tries_again() -> None:
         max_size=6,
     ),
     st.sampled_from([70, 90, 150]),
+    st.booleans(),
 )
 def test_any_schedule_gives_what_each_would_get_alone(
-    schedule: list[tuple[int, list[str], AdapterSet]], n_cells: int
+    schedule: list[tuple[int, list[str], AdapterSet]], n_cells: int, kv_unified: bool
 ) -> None:
-    driver = Driver(FakeBackend(n_cells=n_cells, n_slots=3, n_ctx_slot=64, n_batch=8))
+    driver = Driver(FakeBackend(n_cells=n_cells, n_slots=3, n_ctx_slot=64, n_batch=8, kv_unified=kv_unified))
     media = {"x": chunk("x", 3, 10), "y": chunk("y", 6), "z": chunk("z", 1, 4)}
     boxes: list[tuple[Box, GenerationRequest]] = []
     for n, (pause, parts, adapters) in enumerate(schedule):

@@ -375,7 +375,7 @@ visits = st.builds(
 @given(
     plan=st.lists(visits, min_size=5, max_size=30),
     n_cells=st.sampled_from([64, 80, 120]),
-    n_seqs=st.sampled_from([3, 4, 9]),
+    n_seqs=st.sampled_from([0, 3, 4, 0, 9]),
     host_bytes=st.sampled_from([1500, 6000, 20_000, MEGABYTE]),
     failing=st.sampled_from([set(), set(), {"save"}, {"restore"}]),
     cost=st.sampled_from([0.0, 0.0, 0.03]),
@@ -389,7 +389,8 @@ def test_conversations_that_come_and_go_are_what_each_would_be_alone(
 
 
 def come_and_go(plan: list[Visit], n_cells: int, n_seqs: int, host_bytes: int, failing: set[str], cost: float) -> None:
-    driver = small(host_bytes, n_slots=3, n_cells=n_cells, n_seqs=n_seqs, n_batch=8)
+    """``n_seqs`` 0: each slot has a stream of cells."""
+    driver = small(host_bytes, n_slots=3, n_cells=n_cells, n_seqs=n_seqs, n_batch=8, kv_unified=n_seqs > 0)
     slow(driver, cost)
     driver.host._cells.failing |= failing
     texts = ["tell me more, " * (1 + who % 2) + chr(65 + who) for who in range(6)]

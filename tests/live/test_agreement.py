@@ -7,6 +7,7 @@ import pytest
 
 from engine.bridge import BridgedEngine, open_text_engine
 from engine.native.options import ContextOptions
+from engine.text.options import KvLayout
 from engine.text.start import start_text_engine
 from tests.live.agreement import assert_agree, generate, options, together
 
@@ -48,7 +49,7 @@ async def test_preemption_changes_nothing(model: tuple[Path, int]) -> None:
     path, count = model
     count *= 3
     small = ContextOptions(n_ctx=256, n_batch=64, n_ubatch=64, n_threads=2, n_threads_batch=2)
-    tight = options(path, context=small, slot_may_use_all=True)
+    tight = options(path, context=small, kv_layout=KvLayout.UNIFIED)
     async with open_text_engine(lambda publish: start_text_engine(options(path), publish)) as engine:
         jobs = prompts(engine, False)
         alone = [await generate(engine, f"alone-{i}", prompt, count) for i, prompt in enumerate(jobs)]

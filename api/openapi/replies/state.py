@@ -83,7 +83,7 @@ class Props:
     """The model, and what a request gets that says nothing.
 
     ``images``: the image model, where there is one. Where it is the only model the other fields tell of it too, and
-    those about text are empty.
+    those about text are empty. ``kv_unified``: all slots share one KV cache; false: each has one of its own.
     """
 
     default_generation_settings: DefaultSettings
@@ -97,6 +97,7 @@ class Props:
     modalities: Modalities
     media_marker: str
     is_sleeping: bool
+    kv_unified: bool | UnsetType = UNSET
     images: ImageProps | UnsetType = UNSET
 
 

@@ -259,6 +259,7 @@ def parties(draw: st.DrawFn) -> tuple[dict[str, int], list[Visitor], tuple[int, 
     n_ctx_slot = draw(st.sampled_from([n_cells, n_cells // n_slots, n_cells * 2 // (n_slots + 1)]))
     fields: dict[str, int] = {
         "n_slots": n_slots, "n_cells": n_cells, "n_ctx_slot": n_ctx_slot, "can_shift": draw(st.booleans()),
+        "kv_unified": draw(st.booleans()),
         "n_seqs": n_slots + draw(st.sampled_from([0, 1, 6])), "n_batch": draw(st.sampled_from([4, 8, 16, 64])),
     }  # fmt: skip
     guests = [draw(visitors(i, min(30, n_ctx_slot - 1))) for i in range(draw(st.integers(1, 6)))]
@@ -301,9 +302,10 @@ def test_whoever_comes_and_goes_the_text_is_that_of_a_request_alone(
             assert isinstance(box.events[-1], Finished)
 
 
+@pytest.mark.parametrize("kv_unified", [True, False])
 @pytest.mark.parametrize("step", range(12))
-def test_a_request_can_be_cancelled_at_every_step(step: int) -> None:
-    drafted = driver((4, 0, 2, 6), n_slots=2)
+def test_a_request_can_be_cancelled_at_every_step(step: int, kv_unified: bool) -> None:
+    drafted = driver((4, 0, 2, 6), n_slots=2, kv_unified=kv_unified)
     drafted.ask("a", "hello", max_tokens=50)
     other = drafted.ask("b", "hello there", max_tokens=50)
     drafted.steps(step)

@@ -1,0 +1,78 @@
+"""How the KV cache's cells are laid out: one pool for all sequences, or a stream for each; and which one is chosen.
+
+In a pool a prefix is shared without copies and any slot may use any cell, but each token's attention walks all cells in
+use: those of unrelated conversations, and idle ones. In streams it walks those of its own sequence.
+"""
+
+import enum
+
+import attrs
+
+from engine.errors import ModelLoadError, NativeError
+from engine.native.context import Context
+from engine.native.model import Model
+from engine.native.options import ContextOptions
+from engine.native.stream_cells import StreamCopier
+from engine.text.options import EngineOptions, KvLayout
+
+_TRIAL_TOKENS = 3
+
+
+class Reason(enum.Enum):
+    """Why a pool is used; the value is for the log."""
+
+    CHOSEN = "--kv-unified"
+    ONE_SLOT = "there is one slot"
+    RECURRENT = "the model's state is recurrent"
+    WINDOW = "the model's attention has a window"
+    MEDIA = "there is a projector"
+    MOVES = "--cache-reuse takes over what other prompts have left"
+    NO_COPIES = "the model's cells cannot be copied in part"
+
+
+def why_pool(options: EngineOptions, model: Model) -> Reason | None:
+    """None: each slot gets a stream. Raises ModelLoadError when that was asked for and cannot be."""
+    reason = _why_pool(options, model)
+    if reason is not None and options.kv_layout is KvLayout.STREAMS and options.n_parallel > 1:
+        raise ModelLoadError(f"--no-kv-unified is of no use here: {reason.value}")
+    return reason
+
+
+def _why_pool(options: EngineOptions, model: Model) -> Reason | None:
+    facts = model.facts()
+    if options.kv_layout is KvLayout.UNIFIED:
+        return Reason.CHOSEN
+    if options.n_parallel < 2:
+        return Reason.ONE_SLOT
+    if facts.is_recurrent:
+        return Reason.RECURRENT
+    if facts.n_swa:
+        return Reason.WINDOW
+    if options.media.path:
+        return Reason.MEDIA
+    if options.cache_reuse:
+        return Reason.MOVES
+    return None if _copies(model, options.context) else Reason.NO_COPIES
+
+
+def _copies(model: Model, options: ContextOptions) -> bool:
+    """Whether the state of this model's cells can be taken apart: tried with a few tokens in a cache of its own.
+
+    That is one pass over the weights, which the first request or the warm-up would make otherwise.
+    """
+    small = attrs.evolve(options, n_ctx=512, n_batch=32, n_ubatch=32, n_seq_max=2, kv_unified=False)
+    context = Context(model, small)
+    try:
+        batch = context.new_batch()
+        token = model.vocab.bos or 0
+        batch.add_run(1, 0, [token] * _TRIAL_TOKENS, logits=True)
+        if context.decode(batch) != 0:
+            return False
+        copier = StreamCopier(context)
+        context.copy(1, 0, 0, 1)
+        copier.restore(0, 1, _TRIAL_TOKENS, copier.save(1, 1, _TRIAL_TOKENS))
+        return context.span(0) == (0, _TRIAL_TOKENS - 1)
+    except NativeError:
+        return False
+    finally:
+        context.close()
