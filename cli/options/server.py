@@ -264,13 +264,17 @@ _PLACEMENT = (
     ),
     _option(
         flags="-kvu --kv-unified",
-        off="-no-kvu --no-kv-unified",
         kind=Switch(on=KvLayout.UNIFIED, off=KvLayout.STREAMS),
         env="KV_UNIFIED",
         setting="engine.kv_layout",
         default="auto",
-        help="one KV cache for all slots, of which each may use the whole context instead of its share; "
-        "--no-kv-unified: one for each slot",
+        help="one KV cache for all slots, of which each may use the whole context instead of its share",
+    ),
+    _option(
+        off="-no-kvu --no-kv-unified",
+        kind=Switch(off=KvLayout.STREAMS),
+        setting="engine.kv_layout",
+        help="a KV cache for each slot: many long conversations decode faster, prompts beside others slower",
     ),
     _option(
         flags="-ngl --gpu-layers --n-gpu-layers",

@@ -2,9 +2,16 @@
 
 In a pool a prefix is shared without copies and any slot may use any cell, but each token's attention walks all cells in
 use: those of unrelated conversations, and idle ones. In streams it walks those of its own sequence.
+
+Measured with Qwen 0.5B on two cores (tools/bench/RESULTS.md): a foreign cell costs a token 1.1 µs, of about 40 ms that
+a token costs beside others. Streams pay that with other things. A prompt's tokens are no longer computed together with
+the tokens of those who generate (steps with both take up to a third longer); where the ids that run do not follow on
+each other each gap costs a pass over the weights (25 to 30 ms); a prefix is copied. So without being told, streams are
+chosen only where many long conversations fit, and a token might walk WORTHWHILE foreign cells: that is 18 ms.
 """
 
 import enum
+from typing import Final
 
 import attrs
 
@@ -15,7 +22,8 @@ from engine.native.options import ContextOptions
 from engine.native.stream_cells import StreamCopier
 from engine.text.options import EngineOptions, KvLayout
 
-_TRIAL_TOKENS = 3
+WORTHWHILE: Final = 16384
+_TRIAL_TOKENS: Final = 3
 
 
 class Reason(enum.Enum):
@@ -26,6 +34,7 @@ class Reason(enum.Enum):
     RECURRENT = "the model's state is recurrent"
     WINDOW = "the model's attention has a window"
     MEDIA = "there is a projector"
+    SHORT = "the context is too small for many long conversations"
     MOVES = "--cache-reuse takes over what other prompts have left"
     NO_COPIES = "the model's cells cannot be copied in part"
 
@@ -52,7 +61,15 @@ def _why_pool(options: EngineOptions, model: Model) -> Reason | None:
         return Reason.MEDIA
     if options.cache_reuse:
         return Reason.MOVES
+    if options.kv_layout is KvLayout.AUTO and _foreign_cells(options, model) < WORTHWHILE:
+        return Reason.SHORT
     return None if _copies(model, options.context) else Reason.NO_COPIES
+
+
+def _foreign_cells(options: EngineOptions, model: Model) -> int:
+    """Cells that others may hold while one sequence computes."""
+    n_ctx = options.context.n_ctx or model.facts().n_ctx_train
+    return n_ctx - n_ctx // options.n_parallel
 
 
 def _copies(model: Model, options: ContextOptions) -> bool:

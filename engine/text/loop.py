@@ -30,6 +30,7 @@ from engine.text.commands import (
     Stop,
     Submit,
 )
+from engine.text.copy_cost import TimedMemory
 from engine.text.events import Event, Failed, FinishReason, Notice
 from engine.text.generation import Generation
 from engine.text.host_memory import HostMemory
@@ -44,6 +45,7 @@ from engine.text.slot_keeper import SlotKeeper
 from engine.text.speculation.speculation import Speculation
 from engine.text.steering import steering_for
 from engine.text.step_cost import StepCost
+from engine.text.stream_cache import COPY_PRICE, StreamCache
 
 log = logging.getLogger("engine.text")
 
@@ -70,7 +72,8 @@ class EngineLoop:
     ``publish`` gets all events of a step at once; it must neither block nor raise. ``mask_threads``: how many may
     compute masks while the backend decodes. ``embeddings``: the other kind of work, one batch of it after each step.
     ``host``: the same that the scheduler has. ``rent``: says how long idle prefixes are kept; measured if left out.
-    ``speculation``: who drafts; it is closed with the loop.
+    ``speculation``: who drafts; it is closed with the loop. ``copies``: what the scheduler copies with, where each id
+    has a stream of cells.
     """
 
     def __init__(
@@ -85,6 +88,7 @@ class EngineLoop:
         host: HostMemory | None = None,
         speculation: Speculation | None = None,
         rent: CellRent | None = None,
+        copies: TimedMemory | None = None,
         debug: bool = False,
         clock: Callable[[], float] = monotonic,
     ) -> None:
@@ -100,6 +104,7 @@ class EngineLoop:
         self._clock = clock
         self._cost = StepCost()
         self._rent = rent or CellRent()
+        self._copies = copies
         self._masks = Masks(mask_threads)
         self._host = host
         self._speculation = speculation or Speculation()
@@ -260,6 +265,9 @@ class EngineLoop:
         prefill_limit = self._cost.prefill_limit(target, LEAST_PREFILL, limits.n_batch)
         if self._host is not None:
             self._copy(self._host, blocked)
+        if self._copies is not None and isinstance(self.scheduler.cache, StreamCache):
+            price = self._copies.price(self._cost.prefill_token)
+            self.scheduler.cache.copy_price = COPY_PRICE if price is None else price
         idle_age = self._rent.idle_age(self.scheduler.cells_active, self.scheduler.cache.returns.share)
         if idle_age is not None:
             self.scheduler.idle_age = idle_age

@@ -305,9 +305,11 @@ class Scheduler:
         budget = self.limits.n_batch - len(batch.runs)
         limit = budget
         if batch.runs or others_wait:
-            # Matrix kernels work in tiles of rows: what fills the last tile costs next to nothing.
-            rows = len(batch.runs) + max(1, prefill_limit)
-            limit = min(budget, rows + -rows % self.limits.tile - len(batch.runs))
+            # Matrix kernels work in tiles of rows: what fills the last tile costs next to nothing. In streams the
+            # library computes the prompt's tokens, but for the first one, behind the others and not with them.
+            beside = len(batch.runs) if self.limits.kv_unified else 0
+            rows = beside + max(1, prefill_limit)
+            limit = min(budget, rows + -rows % self.limits.tile - beside)
         # Forced tokens are computed like a prompt. The one stream that runs waits for nobody but itself.
         alone = len(batch.runs) == 1 and not others_wait
         taken = add_forced(self.books, batch, budget if alone else limit)

@@ -15,6 +15,7 @@ from engine.errors import ModelLoadError
 from engine.native.model import Model, ModelFacts, Progress
 from engine.native.options import ContextOptions
 from engine.text.backend import DecodeStatus, Run
+from engine.text.copy_cost import TimedMemory
 from engine.text.host_memory import BLOCK, HostMemory
 from engine.text.info import ModelInfo
 from engine.text.kv_layout import why_pool
@@ -64,7 +65,8 @@ def _start(options: EngineOptions, publish: Publish, model: Model) -> Started:
     info = backend.info
     limits = _limits(options, info, backend.n_seqs)
     host = _host_memory(options, backend, limits) if isinstance(backend, LlamaBackend) else None
-    scheduler = Scheduler(limits, backend, host)
+    copies = None if info.kv_unified else TimedMemory(backend)
+    scheduler = Scheduler(limits, copies or backend, host)
     rate = None
     if isinstance(backend, LlamaBackend):
         if options.warmup:
@@ -82,6 +84,7 @@ def _start(options: EngineOptions, publish: Publish, model: Model) -> Started:
         embeddings=EmbeddingWorker(embedder),
         host=host,
         speculation=speculation,
+        copies=copies,
         debug=options.debug,
     )
     if speculation.enabled:

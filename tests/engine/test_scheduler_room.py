@@ -242,6 +242,15 @@ def test_a_mixed_batch_is_filled_to_whole_tiles() -> None:
     assert sizes(table.step(prefill_limit=15)) == [("stream", 1), ("long", 15)]
 
 
+def test_in_streams_the_prompts_part_alone_fills_tiles() -> None:
+    table = Table(FakeBackend(n_batch=64, kv_unified=False), tile=16)
+    table.ask("stream", "s", 8)
+    table.step()
+    table.ask("long", "x" * 60, 4)
+    assert sizes(table.step(prefill_limit=16)) == [("stream", 1), ("long", 16)]
+    assert sizes(table.step(prefill_limit=17)) == [("stream", 1), ("long", 32)]
+
+
 def test_idle_prefixes_are_given_up_once_they_have_cost_more_than_they_save(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("engine.text.scheduler.IDLE_AGE", 20)
     table = Table(FakeBackend(n_cells=128))

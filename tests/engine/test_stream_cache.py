@@ -173,12 +173,12 @@ def test_a_few_tokens_are_computed_unless_a_stream_has_them_for_nothing() -> Non
     cache.clear()
     cached(cache, kv, [3] * few)
     assert cache.usable([3] * few, few) == few, "nothing would be copied"
-    cache.least_copy = 500
-    cached(cache, kv, [4] * 90)
     cache.clear()
     cached(cache, kv, [4] * 90)
-    assert cache.usable([4] * 90, 60) == 0
-    assert cache.usable([4] * 90, 89) == 89
+    cache.copy_price = 0.5
+    assert cache.usable([4] * 90, 44) == 0, "90 cells would be read for it"
+    assert cache.usable([4] * 90, 45) == 45
+    assert cache.usable([4] * 90, 0) == 0
 
 
 def test_idle_ids_stay_however_old_they_are() -> None:

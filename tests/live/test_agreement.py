@@ -25,10 +25,12 @@ def prompts(engine: BridgedEngine, shared: bool) -> list[list[int]]:
     return [engine.vocab.tokenize(head + text, add_special=True, parse_special=False) for text in texts]
 
 
+@pytest.mark.parametrize("layout", [KvLayout.UNIFIED, KvLayout.STREAMS], ids=["unified", "streams"])
 @pytest.mark.parametrize("shared", [False, True], ids=["distinct", "shared"])
-async def test_eight_at_once_equal_their_solo_runs(model: tuple[Path, int], shared: bool) -> None:
+async def test_eight_at_once_equal_their_solo_runs(model: tuple[Path, int], shared: bool, layout: KvLayout) -> None:
     path, count = model
-    async with open_text_engine(lambda publish: start_text_engine(options(path), publish)) as engine:
+    wanted = options(path, kv_layout=layout)
+    async with open_text_engine(lambda publish: start_text_engine(wanted, publish)) as engine:
         jobs = prompts(engine, shared)
         alone = [
             await generate(engine, f"alone-{i}", prompt, count, cache_prompt=False) for i, prompt in enumerate(jobs)

@@ -1,8 +1,7 @@
-"""The engine on real cells, each slot with a stream of its own: sharing, returning, saving, drafting, a full context."""
+"""The engine on real cells, a stream for each slot: sharing, returning, saving, drafting, a full context."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
-from functools import partial
 from pathlib import Path
 
 import attrs
@@ -11,7 +10,6 @@ import pytest
 from engine.bridge import BridgedEngine, open_text_engine
 from engine.errors import ModelLoadError
 from engine.native.options import ContextOptions, ModelOptions
-from engine.text.events import SlotDone
 from engine.text.options import EngineOptions, KvLayout
 from engine.text.speculation.options import SpeculationOptions
 from engine.text.start import start_text_engine
@@ -40,19 +38,43 @@ async def streams(tiny_model: Path) -> AsyncIterator[BridgedEngine]:
         yield opened
 
 
-async def test_it_is_chosen_for_several_slots_and_said(tiny_model: Path, caplog: pytest.LogCaptureFixture) -> None:
+def sized(path: Path, n_ctx: int, n_parallel: int = 8, **changes: object) -> EngineOptions:
+    context = ContextOptions(n_ctx=n_ctx, n_batch=64, n_ubatch=64)
+    return options(path, context=context, n_parallel=n_parallel, **changes)
+
+
+async def test_it_is_chosen_where_many_long_conversations_fit_and_said(
+    tiny_model: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     caplog.set_level("INFO", "engine.text")
-    async with engine(options(tiny_model)) as opened:
+    async with engine(sized(tiny_model, 18_944)) as opened:  # 7/8 of it are more than 16,384 cells
         assert not opened.info.kv_unified
-        assert (opened.info.n_ctx, opened.info.n_ctx_slot) == (2048, 256)
+        assert (opened.info.n_ctx, opened.info.n_ctx_slot) == (20_480, 2560)  # the library pads
     assert "KV cache: a stream for each of 8 slots" in caplog.messages
-    async with engine(options(tiny_model, n_parallel=1)) as opened:
+    for wanted, reason in (
+        (sized(tiny_model, 18_000), "the context is too small for many long conversations"),
+        (sized(tiny_model, 32_768, 1), "there is one slot"),
+        (sized(tiny_model, 32_768, cache_reuse=16), "--cache-reuse takes over what other prompts have left"),
+        (sized(tiny_model, 18_944, kv_layout=KvLayout.UNIFIED), "--kv-unified"),
+    ):
+        async with engine(wanted) as opened:
+            assert opened.info.kv_unified
+            whole = wanted.kv_layout is KvLayout.UNIFIED
+            assert opened.info.n_ctx_slot == opened.info.n_ctx // (1 if whole else wanted.n_parallel)
+        assert caplog.messages.count(f"KV cache: one for all slots ({reason})") == 1
+
+
+async def test_a_model_whose_cells_cannot_be_copied_stays_in_one(
+    tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(state: object) -> None:
+        raise ValueError("another layout")
+
+    monkeypatch.setattr("engine.native.context.parse", refuse)
+    async with engine(sized(tiny_model, 20_480)) as opened:
         assert opened.info.kv_unified
-    assert "KV cache: one for all slots (there is one slot)" in caplog.messages
-    async with engine(options(tiny_model, kv_layout=KvLayout.UNIFIED)) as opened:
-        assert (opened.info.kv_unified, opened.info.n_ctx_slot) == (True, 2048)
-    async with engine(options(tiny_model, cache_reuse=16)) as opened:
-        assert opened.info.kv_unified
+    with pytest.raises(ModelLoadError, match="--no-kv-unified is of no use here: the model's cells"):
+        start_text_engine(in_streams(tiny_model), lambda batch: None)
 
 
 async def test_what_cannot_be_is_refused(tiny_model: Path) -> None:
@@ -90,28 +112,30 @@ async def test_conversations_that_have_lost_their_streams_come_back_from_host_me
         assert a.finished.timings.prompt_n <= 8 + 16, "brought back, but for a few tokens"
 
 
-async def test_a_slot_goes_from_streams_to_a_pool_and_back(tiny_model: Path) -> None:
+async def test_a_slot_goes_from_streams_to_a_pool_and_back(tiny_model: Path, tmp_path: Path) -> None:
     pool = options(tiny_model, kv_layout=KvLayout.UNIFIED)
+    path = tmp_path / "slot"
     async with engine(in_streams(tiny_model)) as opened:
         prompt = tokens(opened, TEXT)
         first = await generate(opened, "first", prompt, 8, slot=5)
         longer = [*prompt, *first.tokens]
+        await opened.save_slot(5, path)
         alone = await generate(opened, "alone", longer, 8, cache_prompt=False)
-        saved = await saved_slot(opened, 5)
     for wanted in (pool, in_streams(tiny_model)):
         async with engine(wanted) as opened:
-            done = await opened.restore_slot(2, saved)
-            assert done.n_tokens == len(longer) - 1
-            outcome = await generate(opened, "again", longer, 8)
+            await opened.restore_slot(2, path)
+            outcome = await generate(opened, "again", longer, 8, slot=2)
             assert_agree(alone, outcome)
             assert outcome.finished.timings.prompt_n <= 2
-            saved = await saved_slot(opened, 2)
+            await opened.save_slot(2, path)
 
 
 @pytest.mark.parametrize("lookup", [False, True])
 async def test_drafts_change_nothing(tiny_model: Path, lookup: bool) -> None:
-    drafts = SpeculationOptions(lookup_ngram_min=2) if lookup else SpeculationOptions(
-        model=ModelOptions(path=str(tiny_model)), least=1, least_probability=0.0
+    drafts = (
+        SpeculationOptions(lookup_ngram_min=2)
+        if lookup
+        else SpeculationOptions(model=ModelOptions(path=str(tiny_model)), least=1, least_probability=0.0)
     )
     async with engine(in_streams(tiny_model)) as opened:
         jobs = [tokens(opened, f"{i} {i} {i} {TEXT}") for i in range(6)]

@@ -67,6 +67,7 @@ PROBES: Mapping[str, Probe | Shown] = {
     "--no-flash-attn": in_context("flash_attn_type"),
     "--swa-full": in_context("swa_full"),
     "--kv-unified": started(lambda backend, limits: limits.n_ctx_slot, slots=2),
+    "--no-kv-unified": started(lambda backend, limits: limits.kv_unified, slots=2),
     "--gpu-layers": in_model(lambda params: params.n_gpu_layers),
     "--tensor-split": in_model(lambda params: params.tensor_split[:2] if params.tensor_split else None),
     "--warmup": started(lambda backend, limits: backend.warmed),
