@@ -6,8 +6,9 @@ use: those of unrelated conversations, and idle ones. In streams it walks those 
 Measured with Qwen 0.5B on two cores (tools/bench/RESULTS.md): a foreign cell costs a token 1.1 µs, of about 40 ms that
 a token costs beside others. Streams pay that with other things. A prompt's tokens are no longer computed together with
 the tokens of those who generate (steps with both take up to a third longer); where the ids that run do not follow on
-each other each gap costs a pass over the weights (25 to 30 ms); a prefix is copied. So without being told, streams are
-chosen only where many long conversations fit, and a token might walk WORTHWHILE foreign cells: that is 18 ms.
+each other each gap costs a pass over the weights (25 to 30 ms, what 25,000 foreign cells cost a token), and after a
+while of coming and going there are gaps; a prefix is copied. So without being told a pool is chosen. Streams are for
+whoever knows that most slots hold long conversations most of the time.
 """
 
 import enum
@@ -22,7 +23,6 @@ from engine.native.options import ContextOptions
 from engine.native.stream_cells import StreamCopier
 from engine.text.options import EngineOptions, KvLayout
 
-WORTHWHILE: Final = 16384
 _TRIAL_TOKENS: Final = 3
 
 
@@ -30,11 +30,11 @@ class Reason(enum.Enum):
     """Why a pool is used; the value is for the log."""
 
     CHOSEN = "--kv-unified"
+    AUTOMATIC = "--no-kv-unified: one for each"
     ONE_SLOT = "there is one slot"
     RECURRENT = "the model's state is recurrent"
     WINDOW = "the model's attention has a window"
     MEDIA = "there is a projector"
-    SHORT = "the context is too small for many long conversations"
     MOVES = "--cache-reuse takes over what other prompts have left"
     NO_COPIES = "the model's cells cannot be copied in part"
 
@@ -42,15 +42,15 @@ class Reason(enum.Enum):
 def why_pool(options: EngineOptions, model: Model) -> Reason | None:
     """None: each slot gets a stream. Raises ModelLoadError when that was asked for and cannot be."""
     reason = _why_pool(options, model)
-    if reason is not None and options.kv_layout is KvLayout.STREAMS and options.n_parallel > 1:
+    if reason not in (None, Reason.CHOSEN, Reason.AUTOMATIC, Reason.ONE_SLOT):
         raise ModelLoadError(f"--no-kv-unified is of no use here: {reason.value}")
     return reason
 
 
 def _why_pool(options: EngineOptions, model: Model) -> Reason | None:
     facts = model.facts()
-    if options.kv_layout is KvLayout.UNIFIED:
-        return Reason.CHOSEN
+    if options.kv_layout is not KvLayout.STREAMS:
+        return Reason.CHOSEN if options.kv_layout is KvLayout.UNIFIED else Reason.AUTOMATIC
     if options.n_parallel < 2:
         return Reason.ONE_SLOT
     if facts.is_recurrent:
@@ -61,15 +61,7 @@ def _why_pool(options: EngineOptions, model: Model) -> Reason | None:
         return Reason.MEDIA
     if options.cache_reuse:
         return Reason.MOVES
-    if options.kv_layout is KvLayout.AUTO and _foreign_cells(options, model) < WORTHWHILE:
-        return Reason.SHORT
     return None if _copies(model, options.context) else Reason.NO_COPIES
-
-
-def _foreign_cells(options: EngineOptions, model: Model) -> int:
-    """Cells that others may hold while one sequence computes."""
-    n_ctx = options.context.n_ctx or model.facts().n_ctx_train
-    return n_ctx - n_ctx // options.n_parallel
 
 
 def _copies(model: Model, options: ContextOptions) -> bool:

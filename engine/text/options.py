@@ -12,7 +12,7 @@ from engine.text.speculation.options import SpeculationOptions
 class KvLayout(enum.Enum):
     """How the cells of the KV cache are laid out (see ``engine.text.kv_layout``)."""
 
-    AUTO = "auto"  # what serves the model and the slots best; a slot gets its share of the context
+    AUTO = "auto"  # one pool, of which each slot gets its share
     UNIFIED = "unified"  # one pool, of which a slot may use all
     STREAMS = "streams"  # a stream for each slot
 

@@ -38,48 +38,31 @@ async def streams(tiny_model: Path) -> AsyncIterator[BridgedEngine]:
         yield opened
 
 
-def sized(path: Path, n_ctx: int, n_parallel: int = 8, **changes: object) -> EngineOptions:
-    context = ContextOptions(n_ctx=n_ctx, n_batch=64, n_ubatch=64)
-    return options(path, context=context, n_parallel=n_parallel, **changes)
-
-
-async def test_it_is_chosen_where_many_long_conversations_fit_and_said(
-    tiny_model: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_which_it_is_is_said(tiny_model: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO", "engine.text")
-    async with engine(sized(tiny_model, 18_944)) as opened:  # 7/8 of it are more than 16,384 cells
+    async with engine(in_streams(tiny_model)) as opened:
         assert not opened.info.kv_unified
-        assert (opened.info.n_ctx, opened.info.n_ctx_slot) == (20_480, 2560)  # the library pads
+        assert (opened.info.n_ctx, opened.info.n_ctx_slot) == (2048, 256)
     assert "KV cache: a stream for each of 8 slots" in caplog.messages
-    for wanted, reason in (
-        (sized(tiny_model, 18_000), "the context is too small for many long conversations"),
-        (sized(tiny_model, 32_768, 1), "there is one slot"),
-        (sized(tiny_model, 32_768, cache_reuse=16), "--cache-reuse takes over what other prompts have left"),
-        (sized(tiny_model, 18_944, kv_layout=KvLayout.UNIFIED), "--kv-unified"),
+    for wanted, reason, n_ctx_slot in (
+        (options(tiny_model), "--no-kv-unified: one for each", 256),
+        (options(tiny_model, kv_layout=KvLayout.UNIFIED), "--kv-unified", 2048),
+        (in_streams(tiny_model, n_parallel=1), "there is one slot", 2048),
     ):
         async with engine(wanted) as opened:
-            assert opened.info.kv_unified
-            whole = wanted.kv_layout is KvLayout.UNIFIED
-            assert opened.info.n_ctx_slot == opened.info.n_ctx // (1 if whole else wanted.n_parallel)
+            assert (opened.info.kv_unified, opened.info.n_ctx_slot) == (True, n_ctx_slot)
         assert caplog.messages.count(f"KV cache: one for all slots ({reason})") == 1
 
 
-async def test_a_model_whose_cells_cannot_be_copied_stays_in_one(
-    tiny_model: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_what_cannot_be_is_refused(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(state: object) -> None:
         raise ValueError("another layout")
 
-    monkeypatch.setattr("engine.native.context.parse", refuse)
-    async with engine(sized(tiny_model, 20_480)) as opened:
-        assert opened.info.kv_unified
-    with pytest.raises(ModelLoadError, match="--no-kv-unified is of no use here: the model's cells"):
-        start_text_engine(in_streams(tiny_model), lambda batch: None)
-
-
-async def test_what_cannot_be_is_refused(tiny_model: Path) -> None:
     with pytest.raises(ModelLoadError, match="--no-kv-unified is of no use here: --cache-reuse"):
         start_text_engine(in_streams(tiny_model, cache_reuse=16), lambda batch: None)
+    monkeypatch.setattr("engine.native.context.parse", refuse)
+    with pytest.raises(ModelLoadError, match="--no-kv-unified is of no use here: the model's cells"):
+        start_text_engine(in_streams(tiny_model), lambda batch: None)
 
 
 async def test_a_prompt_that_four_have_is_computed_once(streams: BridgedEngine) -> None:
