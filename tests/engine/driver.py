@@ -7,6 +7,7 @@ import attrs
 
 from engine.text.cell_rent import CellRent
 from engine.text.commands import Cancel, Command, Submit
+from engine.text.copy_cost import TimedMemory
 from engine.text.events import Event, Failed, Finished, TerminalEvent, Tokens
 from engine.text.host_memory import HostMemory
 from engine.text.loop import EngineLoop
@@ -128,7 +129,8 @@ class Driver:
         self.backend = backend or FakeBackend()
         self.clock = Clock()
         self.host = host_of(self.backend, host_bytes, self.clock) if host_bytes else None
-        self.scheduler = Scheduler(limits_of(self.backend, **limits), self.backend, self.host)
+        copies = None if self.backend.info.kv_unified else TimedMemory(self.backend, self.clock)
+        self.scheduler = Scheduler(limits_of(self.backend, **limits), copies or self.backend, self.host)
         self.boxes: dict[str, Box] = {}
         self.batches: list[int] = []  # events of each publish
         self.loop = EngineLoop(
@@ -140,6 +142,7 @@ class Driver:
             host=self.host,
             speculation=speculation,
             rent=rent,
+            copies=copies,
             debug=True,
             clock=self.clock,
         )

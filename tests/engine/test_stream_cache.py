@@ -4,9 +4,11 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize, invariant, precondition, rule
 
+from engine.text.copy_cost import TimedMemory
 from engine.text.prefix_node import Node
 from engine.text.stream_cache import LEAST_COPY, SHORT_TAIL, StreamCache
-from tests.engine.fake_backend import Cell, FakeStreams
+from tests.engine.driver import Clock, Driver
+from tests.engine.fake_backend import Cell, FakeBackend, FakeStreams
 from tests.engine.test_prefix_cache import CacheMachine, cached, naive_common_prefix
 
 CAPACITY = 1000
@@ -203,3 +205,37 @@ def test_a_shift_of_one_leaves_the_others_what_they_have() -> None:
     assert (cache.length(first), cache.length(second)) == (10, 40)
     assert cache.match(prompt) == 40
     cache.check_integrity()
+
+
+def test_the_price_of_a_copy_is_what_reading_its_source_takes() -> None:
+    backend, clock = FakeBackend(n_cells=400, kv_unified=False), Clock()
+    backend.kv.cells += [Cell(1, i, {0}) for i in range(50)]
+    memory = TimedMemory(backend, clock)
+    assert memory.price(0.1) is None
+    copy = backend.copy
+    backend.copy = lambda *what: (clock.on(2.0), copy(*what))  # type: ignore[method-assign]
+    memory.copy(0, 1, 0, 10)
+    assert memory.cell == 2.0 / 50
+    assert memory.price(0.1) == memory.cell / 0.1
+    assert memory.price(None) is None
+    memory.remove(1, 4, None)
+    assert backend.kv.tokens(1) == [1] * 4
+
+
+def test_what_is_dearer_to_copy_than_to_compute_is_computed() -> None:
+    driver = Driver(FakeBackend(n_cells=1024, n_batch=256, kv_unified=False))
+    driver.backend.before_decode = lambda runs: driver.clock.on(0.01 * sum(len(run.tokens) for run in runs))
+    copy = driver.backend.copy
+    driver.backend.copy = lambda *what: (driver.clock.on(5.0), copy(*what))  # type: ignore[method-assign]
+    shared = "x" * 40
+    driver.ask("first", shared + "a" * 90, 2)
+    driver.finish()
+    assert driver.ask("copied", shared + "b" * 90, 2).events == []
+    driver.finish()
+    assert driver.boxes["copied"].finished().timings.cache_n == 40, "nothing was known of copies"
+    driver.ask("computed", shared + "c" * 90, 2)
+    driver.finish()
+    assert driver.boxes["computed"].finished().timings.cache_n == 0
+    again = driver.ask("again", shared + "c" * 90, 2)
+    driver.finish()
+    assert again.finished().timings.cache_n == 129, "its own stream goes on"
