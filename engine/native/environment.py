@@ -25,3 +25,8 @@ def prepare_environment() -> None:
     for name, value in DEFAULTS.items():
         os.environ.setdefault(name, value)
     return_large_blocks()
+
+
+def chose_spinning() -> bool:
+    """Whether it is our value by which OpenMP's threads spin, and not the user's."""
+    return os.environ.get("GOMP_SPINCOUNT") == DEFAULTS["GOMP_SPINCOUNT"] and "OMP_WAIT_POLICY" not in os.environ
