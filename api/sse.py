@@ -72,8 +72,21 @@ def error_event(error: ApiError) -> bytes:
     return b"error: " + msgspec.json.encode(error.envelope()) + b"\ndata: " + error.body() + b"\n\n"
 
 
-class EventStream(ResponseBody):
-    """The response body of a streamed generation. Holds no scope between its items."""
+class EventBody(ResponseBody):
+    """A response body of events, an async iterator. Holds no scope between its items."""
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        pass
+
+    def __aiter__(self) -> Self:
+        return self
+
+
+class EventStream(EventBody):
+    """The response body of a streamed generation."""
 
     def __init__(self, generation: Generation, renderer: StreamRenderer) -> None:
         self._generation = generation
@@ -90,15 +103,6 @@ class EventStream(ResponseBody):
         for _, part in self._opening or ():
             if isinstance(part, Broken):
                 raise part.error
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        pass
-
-    def __aiter__(self) -> Self:
-        return self
 
     async def __anext__(self) -> bytes:
         if self._done:
