@@ -1,5 +1,6 @@
 """Server-sent events: a generation as a response body."""
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Final, Protocol, Self
 
@@ -83,6 +84,10 @@ class EventBody(ResponseBody):
 
     def __aiter__(self) -> Self:
         return self
+
+    @abstractmethod
+    async def __anext__(self) -> bytes:
+        """One event or more."""
 
 
 class EventStream(EventBody):
