@@ -17,7 +17,6 @@ from engine.embedding.worker import EmbeddingWorker
 from engine.errors import ContextExceeded, ModelLoadError
 from engine.native.model import Model
 from engine.native.options import Attention, ContextOptions, ModelOptions, Pooling
-from engine.native.tensors import tensor_names
 from engine.text.commands import Embed
 from engine.text.info import EngineStats
 from tests.engine.driver import Box
@@ -199,10 +198,3 @@ def test_abilities(bert: Path, reranker: Path, tiny_model: Path) -> None:
     assert reasons[tiny_model] is None
     assert "mean" in reasons[bert]
     assert "rank" in reasons[reranker]
-
-
-def test_tensor_names(bert: Path, tmp_path: Path) -> None:
-    assert "token_embd.weight" in tensor_names(str(bert))
-    (tmp_path / "junk.gguf").write_bytes(b"GGUF" + b"\xff" * 64)
-    assert tensor_names(str(tmp_path / "junk.gguf")) == frozenset()
-    assert tensor_names(str(tmp_path / "missing.gguf")) == frozenset()
