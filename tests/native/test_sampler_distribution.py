@@ -1,4 +1,4 @@
-"""What is drawn is as frequent as in llama.cpp's own chain over the whole vocabulary: chi-square over 10,000 draws."""
+"""What is drawn is as frequent as in llama.cpp's own chain over the whole vocabulary: chi-square over 20,000 draws."""
 
 import math
 from collections import Counter
@@ -13,7 +13,7 @@ from engine.native.options import ModelOptions
 from engine.text.requests import SamplingParams
 from tests.native.rows import Rows, mask_of
 
-DRAWS = 10_000
+DRAWS = 20_000
 SMALL, LARGE = 512, 17_003  # a large vocabulary is searched before the chain runs
 NEUTRAL = SamplingParams(temperature=1, top_k=0, top_p=1, min_p=0, seed=11)
 PENALTIES = {"repeat_penalty": 1.5, "frequency_penalty": 0.5, "presence_penalty": 0.25, "repeat_last_n": 8}
