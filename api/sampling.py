@@ -8,20 +8,10 @@ import attrs
 from api.errors import bad_request
 from api.fields import GenerationFields
 from engine.bridge import TextEngine
-from engine.text.requests import KNOWN_SAMPLERS, SamplingParams
+from engine.text.requests import KNOWN_SAMPLERS, SAMPLER_LETTERS, SamplingParams
 from llamabox.services import Prompts
 from llamabox.settings import GenerationDefaults
 
-_LETTERS: Final[Mapping[str, str]] = {
-    "e": "penalties",
-    "d": "dry",
-    "k": "top_k",
-    "y": "typ_p",
-    "p": "top_p",
-    "m": "min_p",
-    "x": "xtc",
-    "t": "temperature",
-}
 _OTHER_NAMES: Final[Mapping[str, str]] = {
     "typical_p": "typ_p",
     "typical": "typ_p",
@@ -35,33 +25,9 @@ _OTHER_NAMES: Final[Mapping[str, str]] = {
 _MAX_SAMPLERS: Final = 32
 _MAX_BIAS: Final = 1e6
 
+_CONVERTED: Final = {"seed", "top_k", "dry_sequence_breakers", "samplers", "logit_bias", "logprobs"}
 # Fields that go over as they are.
-_PLAIN: Final = (
-    "temperature",
-    "top_p",
-    "min_p",
-    "top_n_sigma",
-    "typical_p",
-    "xtc_probability",
-    "xtc_threshold",
-    "dynatemp_range",
-    "dynatemp_exponent",
-    "repeat_last_n",
-    "repeat_penalty",
-    "frequency_penalty",
-    "presence_penalty",
-    "dry_multiplier",
-    "dry_base",
-    "dry_allowed_length",
-    "dry_penalty_last_n",
-    "mirostat",
-    "mirostat_tau",
-    "mirostat_eta",
-    "ignore_eos",
-    "min_keep",
-    "n_probs",
-    "post_sampling_probs",
-)
+_PLAIN: Final = tuple(field.name for field in attrs.fields(SamplingParams) if field.name not in _CONVERTED)
 
 
 async def sampling_params(
@@ -114,9 +80,9 @@ def sampler_names(samplers: str | list[str]) -> tuple[str, ...]:
 def _from_text(text: str) -> tuple[str, ...]:
     if ";" in text or text in KNOWN_SAMPLERS or text in _OTHER_NAMES:
         return sampler_names([name.strip() for name in text.split(";") if name.strip()])
-    if unknown := [letter for letter in text if letter not in _LETTERS]:
-        raise bad_request(f"samplers: unknown letter {unknown[0]!r}, known are {''.join(_LETTERS)}", "samplers")
-    return sampler_names([_LETTERS[letter] for letter in text])
+    if unknown := [letter for letter in text if letter not in SAMPLER_LETTERS]:
+        raise bad_request(f"samplers: unknown letter {unknown[0]!r}, known are {''.join(SAMPLER_LETTERS)}", "samplers")
+    return sampler_names([SAMPLER_LETTERS[letter] for letter in text])
 
 
 async def logit_bias(

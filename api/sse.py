@@ -1,5 +1,6 @@
 """Server-sent events: a generation as a response body."""
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Final, Protocol, Self
 
@@ -72,8 +73,25 @@ def error_event(error: ApiError) -> bytes:
     return b"error: " + msgspec.json.encode(error.envelope()) + b"\ndata: " + error.body() + b"\n\n"
 
 
-class EventStream(ResponseBody):
-    """The response body of a streamed generation. Holds no scope between its items."""
+class EventBody(ResponseBody):
+    """A response body of events, an async iterator. Holds no scope between its items."""
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        pass
+
+    def __aiter__(self) -> Self:
+        return self
+
+    @abstractmethod
+    async def __anext__(self) -> bytes:
+        """One event or more."""
+
+
+class EventStream(EventBody):
+    """The response body of a streamed generation."""
 
     def __init__(self, generation: Generation, renderer: StreamRenderer) -> None:
         self._generation = generation
@@ -90,15 +108,6 @@ class EventStream(ResponseBody):
         for _, part in self._opening or ():
             if isinstance(part, Broken):
                 raise part.error
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        pass
-
-    def __aiter__(self) -> Self:
-        return self
 
     async def __anext__(self) -> bytes:
         if self._done:

@@ -8,19 +8,9 @@ from typing import Any, Final, NoReturn
 
 from cli.kinds import FALSE_WORDS, FILE, TRUE_WORDS, Form, Pairs, Real, parse_finite, split_names
 from engine.native.options import MetadataValue, Scaled
-from engine.text.requests import KNOWN_SAMPLERS
+from engine.text.requests import KNOWN_SAMPLERS, SAMPLER_LETTERS
 from llamabox.models.address import HubName, ModelUrl
 
-SAMPLER_LETTERS: Final = {
-    "e": "penalties",
-    "d": "dry",
-    "k": "top_k",
-    "y": "typ_p",
-    "p": "top_p",
-    "m": "min_p",
-    "x": "xtc",
-    "t": "temperature",
-}
 METADATA_TEXT_MAX: Final = 127  # bytes: the library keeps keys and texts in arrays of 128
 TOKEN_MAX: Final = 2**31 - 1
 

@@ -1,6 +1,7 @@
 """The composition root: puts server, interpreter pool, engine and HTTP layer together and runs them."""
 
 import logging
+import os
 import signal
 import socket
 import threading
@@ -15,6 +16,7 @@ import trio
 
 from api.listen import address_of
 from cli.build import with_files
+from cli.contention import watch_processors
 from cli.early_load import EarlyLoad
 from cli.last_words import LastWords
 from cli.report import report_images, report_text
@@ -112,7 +114,10 @@ class _Run:
 
     async def _guard_engine(self, services: Services) -> None:
         try:
-            await self._run_engines(services)
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._watch_processors, services)
+                await self._run_engines(services)
+                nursery.cancel_scope.cancel()
         except* (EngineError, TemplateError, SubInterpreterError, ModelFileError) as group:
             self._fail(services, group)
         finally:
@@ -288,6 +293,12 @@ class _Run:
                     log.info("%s: stopping", signal.Signals(number).name)
                     self._stop_loading.set()
                     self._stop.set()
+
+    async def _watch_processors(self, services: Services) -> None:
+        settings, processors = self._settings, getattr(os, "sched_getaffinity", lambda _: ())(0)
+        text = settings.engine.context.n_threads if settings.has_text else 0
+        images = settings.images.engine.model.n_threads if settings.images.running else 0
+        await watch_processors(max(text, images), processors, lambda: bool(services.running))
 
     async def _watch_engine(self, engine: "BridgedEngine | BridgedImageEngine") -> None:
         await engine.died.wait()

@@ -1,12 +1,12 @@
-"""The text engine as Trio code sees it: one worker thread, one door. With its parts ``engine.slot_bridge``
-and ``engine.mailboxes`` the only module of the engine that knows Trio.
+"""The text engine as Trio code sees it: one worker thread, one door. With its parts ``engine.slot_bridge``,
+``engine.mailboxes`` and ``engine.event_queue``, and the image engine's bridge, all of the engine that knows Trio.
 
 Requests go to the thread through its command queue; all events of a step come back in one ``run_sync_soon``.
 """
 
 import logging
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Protocol
 
@@ -16,6 +16,7 @@ import trio
 from engine.embedding.requests import Embedded, EmbeddingInfo, EmbeddingRequest
 from engine.errors import EngineError, EngineUnavailable, InvalidRequest
 from engine.mailboxes import EventStream, Reply
+from engine.nurseries import unwrapped
 from engine.slot_bridge import Errand, SlotDesk, SlotFile
 from engine.text.backend import Vocab
 from engine.text.commands import Cancel, CancelEmbed, Command, Embed, Mailbox, Resume, Stop, Submit
@@ -278,7 +279,7 @@ async def open_text_engine(start: Starter, *, event_buffer: int = 64) -> AsyncIt
     dies meanwhile, requests fail with EngineUnavailable and leaving the block raises the error.
     """
     thread = _Thread(start)
-    with _unwrapped():
+    with unwrapped():
         async with trio.open_nursery() as nursery:
             nursery.start_soon(thread.run)
             started = await thread.started()
@@ -294,17 +295,6 @@ async def open_text_engine(start: Starter, *, event_buffer: int = 64) -> AsyncIt
         raise thread.start_error
     if thread.death is not None:
         raise thread.death
-
-
-@contextmanager
-def _unwrapped() -> Iterator[None]:
-    """The nursery is an inner matter: the one error of the block leaves it as itself, not as a group."""
-    try:
-        yield
-    except BaseExceptionGroup as group:
-        if len(group.exceptions) == 1:
-            raise group.exceptions[0] from group.exceptions[0].__cause__
-        raise
 
 
 def _deliver(batch: list[tuple[Mailbox, Notice]]) -> None:

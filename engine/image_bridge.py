@@ -5,7 +5,6 @@ Requests go to the thread through its command queue; events come back by ``run_s
 
 import logging
 import threading
-from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Protocol
@@ -14,12 +13,14 @@ import attrs
 import trio
 
 from engine.errors import EngineError, EngineUnavailable, InvalidRequest
+from engine.event_queue import EventQueue
 from engine.image.commands import Cancel, Mailbox, Stop, Submit
 from engine.image.events import ImageEvent, ImagePreview, ImagesFailed, ImagesFinished
 from engine.image.info import ImageModelInfo, ImageProgressState, ImageStats
 from engine.image.loop import Publish, StartedImages
 from engine.image.requests import AnyRequest
 from engine.image.rules import check_request
+from engine.nurseries import unwrapped
 
 log = logging.getLogger("engine.bridge")
 
@@ -53,17 +54,15 @@ class ImageEngine(Protocol):
 type ImageStarter = Callable[[Publish], StartedImages]
 
 
-class ImageEventStream(Mailbox):
-    """The unread events of one request. An async iterator for one task; ends after the terminal event.
+class ImageEventStream(EventQueue[ImageEvent], Mailbox):
+    """The unread events of one request.
 
     A client that does not read loses previews, the oldest first, and nothing else: the rest is small, or a result.
     """
 
     def __init__(self, preview_buffer: int) -> None:
+        super().__init__()
         self._preview_buffer = preview_buffer
-        self._events: deque[ImageEvent] = deque()
-        self._lot = trio.lowlevel.ParkingLot()
-        self.ended = False  # the terminal event has arrived
 
     def put(self, event: ImageEvent) -> None:
         """Called in the loop: an event has arrived."""
@@ -73,21 +72,7 @@ class ImageEventStream(Mailbox):
             previews = [held for held in self._events if isinstance(held, ImagePreview)]
             if len(previews) >= self._preview_buffer:
                 self._events.remove(previews[0])
-        self._events.append(event)
-        self.ended = isinstance(event, ImagesFinished | ImagesFailed)
-        self._lot.unpark_all()
-
-    def __aiter__(self) -> "ImageEventStream":
-        return self
-
-    async def __anext__(self) -> ImageEvent:
-        if self._events:
-            await trio.lowlevel.checkpoint_if_cancelled()
-        while not self._events:
-            if self.ended:
-                raise StopAsyncIteration
-            await self._lot.park()
-        return self._events.popleft()
+        self._add(event, terminal=isinstance(event, ImagesFinished | ImagesFailed))
 
 
 class BridgedImageEngine:
@@ -223,7 +208,7 @@ async def open_image_engine(start: ImageStarter, *, preview_buffer: int = 2) -> 
         assert thread.start_error is not None, "a thread that has not started says why"
         raise thread.start_error
     engine = BridgedImageEngine(thread.started, preview_buffer)
-    try:
+    with unwrapped():
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_watch, thread, engine)
             try:
@@ -232,10 +217,6 @@ async def open_image_engine(start: ImageStarter, *, preview_buffer: int = 2) -> 
                 engine.close("the server is shutting down")
                 await thread.join()
                 nursery.cancel_scope.cancel()
-    except BaseExceptionGroup as group:  # the nursery is an inner matter
-        if len(group.exceptions) == 1:
-            raise group.exceptions[0] from group.exceptions[0].__cause__
-        raise
     if thread.death is not None:
         raise thread.death
 

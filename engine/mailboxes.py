@@ -1,16 +1,16 @@
 """Where the events of a request wait for their reader: a part of ``engine.bridge``."""
 
-from collections import deque
 from collections.abc import Callable
 
 import trio
 
 from engine.embedding.requests import Embedded
+from engine.event_queue import EventQueue
 from engine.text.events import Event, Failed, Finished, Notice
 
 
-class EventStream:
-    """The unread events of one request. An async iterator for one task; ends after the terminal event.
+class EventStream(EventQueue[Event]):
+    """The unread events of one generation.
 
     It never refuses an event; a client that does not read is noticed by ``full`` and its sequence pauses.
     """
@@ -18,14 +18,12 @@ class EventStream:
     def __init__(
         self, capacity: int, wake_engine: Callable[[], None], arrivals: trio.lowlevel.ParkingLot | None = None
     ) -> None:
+        super().__init__(arrivals)
         self._capacity = capacity
         self._wake_engine = wake_engine
-        self._events: deque[Event] = deque()
-        self._lot = arrivals or trio.lowlevel.ParkingLot()
         self._pausing = False
         self._posted = 0  # events on their way or here; only the engine thread counts
         self._read = 0  # only the reader counts
-        self.ended = False  # the terminal event has arrived
 
     def full(self) -> bool:
         """Called by the engine thread. See ``engine.text.commands.Mailbox``."""
@@ -42,23 +40,11 @@ class EventStream:
 
     def put(self, event: Event) -> None:
         """Called in the loop: an event has arrived."""
-        if self.ended:
-            return
-        self._events.append(event)
-        self.ended = isinstance(event, Finished | Failed)
-        self._lot.unpark_all()
-
-    def __aiter__(self) -> "EventStream":
-        return self
+        if not self.ended:
+            self._add(event, terminal=isinstance(event, Finished | Failed))
 
     async def __anext__(self) -> Event:
-        if self._events:
-            await trio.lowlevel.checkpoint_if_cancelled()
-        while not self._events:
-            if self.ended:
-                raise StopAsyncIteration
-            await self._lot.park()
-        event = self._events.popleft()
+        event = await super().__anext__()
         self._count_read(1)
         return event
 

@@ -8,6 +8,7 @@ import contextlib
 import importlib
 import pickle
 import sys
+import threading
 import types
 from collections.abc import Callable
 from functools import lru_cache
@@ -17,6 +18,11 @@ import attrs
 
 # CPython pickles and unpickles on both sides here, within one process: nothing foreign is ever loaded.
 _PROTOCOL: Final = pickle.HIGHEST_PROTOCOL
+
+# Python 3.13 cannot be trusted to create two at a time: now and then one of them fails ("interpreter creation failed",
+# python/cpython issue 109700; seen on 16 cores, and there may be threads of other code that create some).
+_creating: Final = threading.Lock()
+_ATTEMPTS: Final = 3
 
 
 class SubInterpreterError(Exception):
@@ -85,7 +91,7 @@ if sys.version_info >= (3, 14):
 
     class _Interpreter:
         def __init__(self) -> None:
-            self._interpreter = interpreters.create()
+            self._interpreter = _one_at_a_time(interpreters.create)
             try:
                 self._interpreter.exec(_BOOT.format(path=sys.path))
             except interpreters.ExecutionFailed as error:
@@ -123,7 +129,7 @@ _interpqueues.put(queue, serve(_interpqueues.get(queue)[0]), {_PLAIN}, {_UNBOUND
 
     class _Interpreter:
         def __init__(self) -> None:
-            self._id: int | None = _interpreters.create()
+            self._id: int | None = _one_at_a_time(_interpreters.create)
             self._queue: int = _interpqueues.create(1, _PLAIN, _UNBOUND)
             try:
                 self._exec(_BOOT.format(path=sys.path))
@@ -150,6 +156,18 @@ _interpqueues.put(queue, serve(_interpqueues.get(queue)[0]), {_PLAIN}, {_UNBOUND
             interpreter, self._id = self._id, None
             _interpqueues.destroy(self._queue)
             _interpreters.destroy(interpreter)
+
+
+def _one_at_a_time[T](create: Callable[[], T]) -> T:
+    """What ``create`` gives, tried again where it fails. Raises SubInterpreterError."""
+    with _creating:
+        for attempt in range(1, _ATTEMPTS + 1):
+            try:
+                return create()
+            except Exception as error:
+                if attempt == _ATTEMPTS:
+                    raise SubInterpreterError(f"no interpreter could be created: {error}") from error
+    raise AssertionError("there are attempts")
 
 
 def create() -> SubInterpreter:

@@ -9,6 +9,7 @@ from xdist.remote import Producer
 from xdist.scheduler import LoadFileScheduling
 
 from tests.models.tiny_llm import write_tiny_llm
+from tests.models.tiny_sd import TinySd, write_tiny_sd
 
 # CI must give the same answer each time: examples are derived from the test itself, and slow machines are no failure.
 settings.register_profile(
@@ -48,3 +49,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A llama-architecture model of 570 KB with random weights."""
     return write_tiny_llm(tmp_path_factory.mktemp("models") / "tiny-llm.gguf")
+
+
+@pytest.fixture(scope="session")
+def tiny_sd(tmp_path_factory: pytest.TempPathFactory) -> TinySd:
+    """An image model of 9 MB with random weights, with its LoRA and upscalers."""
+    return write_tiny_sd(tmp_path_factory.mktemp("image-models"))

@@ -28,7 +28,7 @@ wave() {
     done
     for ((number = 0; number < count; number++)); do
         if ! wait "${pids[number]}"; then
-            ((failed++)) || printf '%s: %s\n' "${0##*/}" "$(reason "$work/answer.$number" "$work/errors.$number")" >&2
+            ((failed++)) || warn "$(reason "$work/answer.$number" "$work/errors.$number")"
             rm -f -- "$work/answer.$number" "$work/seconds.$number"
         fi
     done
@@ -59,12 +59,7 @@ row() {
     printf '%8s %7s %8s %9s %10s %13s %15s\n' "$@"
 }
 
-case ${1-} in
--h | --help)
-    sed -n '2,6s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"
-    exit 0
-    ;;
-esac
+help_if_asked "$@"
 question=${1:-Tell a short story about a lighthouse.}
 shift || true
 (($# > 0)) || set -- 1 2 4 8

@@ -56,12 +56,11 @@ readonly JOIN='
         + (if $calls == [] then {} else {tool_calls: $calls} end)),
     finish: ([$events[] | choice | .finish_reason // empty] | last),
     usage: ([$events[].usage? // empty] | last),
-    failed: any($events[]; has("error"))
   }'
 
-# What the shell has to know of a turn, in lines: whether there was text, how it ended, whether it failed, the figures.
+# What the shell has to know of a turn, in lines: whether there was text, how it ended, the figures.
 readonly FACTS="$EVENTS"'
-.message.content != "", .finish, .failed,
+.message.content != "", .finish,
 (.usage // empty
 | "\(.prompt_tokens) prompt tokens"
   + (.prompt_tokens_details.cached_tokens // 0 | if . > 0 then " (\(.) from the cache)" else "" end)
@@ -115,16 +114,9 @@ exchange() {
     jq -r "$FACTS" "$work/turn.json" >"$work/facts" || return 1
     mapfile -t facts <"$work/facts"
     [[ ${facts[0]} == false ]] || printf '\n'
-    if ((status != 0)) || [[ ${facts[2]} == true ]]; then
-        printf '%s: %s\n' "${0##*/}" "$(reason "$work/raw" "$work/errors")" >&2
-        return 1
-    fi
-    if ! grep -q '^data: \[DONE\]' "$work/raw"; then
-        printf '%s: the answer broke off\n' "${0##*/}" >&2
-        return 1
-    fi
+    is_whole "$status" || return 1
     [[ ${facts[1]} != length ]] || figures+=('(cut off: the limit of tokens)')
-    figures+=("${facts[@]:3}")
+    figures+=("${facts[@]:2}")
     # shellcheck disable=SC2016
     edit -n '$messages[0] + [$turn[0].message]' --slurpfile turn "$work/turn.json"
 }
@@ -159,7 +151,7 @@ turn() {
             run_call "$name" "$id" "$arguments" || return 1
         done 3<"$work/calls"
     done
-    printf '%s: the model still calls tools after %d requests\n' "${0##*/}" "$MAX_ROUNDS" >&2
+    warn "the model still calls tools after $MAX_ROUNDS requests"
     return 1
 }
 
@@ -181,12 +173,7 @@ converse() {
     return "$failed"
 }
 
-case ${1-} in
--h | --help)
-    sed -n '2,6s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"
-    exit 0
-    ;;
-esac
+help_if_asked "$@"
 (($# <= 1)) || die "one question, in quotation marks, or one @FILE" 2
 begin
 find_tools

@@ -35,12 +35,7 @@ post() {
             -- "$API_URL/v1/images/edits"
 }
 
-case ${1-} in
--h | --help)
-    sed -n '2,6s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"
-    exit 0
-    ;;
-esac
+help_if_asked "$@"
 (($# <= 1)) || die "one prompt, in quotation marks, or one @FILE" 2
 [[ -n ${IMAGE-} ]] || die "IMAGE: which image is to be edited?" 2
 # shellcheck disable=SC2119

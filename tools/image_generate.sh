@@ -16,12 +16,7 @@ post() {
         --data-binary "@$work/request.json" -- "$API_URL/v1/images/generations"
 }
 
-case ${1-} in
--h | --help)
-    sed -n '2,6s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"
-    exit 0
-    ;;
-esac
+help_if_asked "$@"
 (($# <= 1)) || die "one prompt, in quotation marks, or one @FILE" 2
 begin 'Content-Type: application/json'
 run "$@"

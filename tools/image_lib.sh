@@ -130,14 +130,7 @@ make_images() {
     post 2>"$work/errors" | tee -- "$work/raw" | jq -Rrnj --unbuffered "$EVENTS $PICTURES" | receive "$name" "$ending"
     status=("${PIPESTATUS[@]}")
     ((status[3] == 0)) || return 1
-    if ((status[0] != 0)) || jq -Rne "$EVENTS any(events; has(\"error\"))" "$work/raw" >/dev/null; then
-        printf '%s: %s\n' "${0##*/}" "$(reason "$work/raw" "$work/errors")" >&2
-        return 1
-    fi
-    if ! grep -q '^data: \[DONE\]' "$work/raw"; then
-        printf '%s: the answer broke off\n' "${0##*/}" >&2
-        return 1
-    fi
+    is_whole "${status[0]}" || return 1
     jq -Rrn --argjson began "$began" --argjson ended "${EPOCHREALTIME/,/.}" \
         "$EVENTS (\$ended - \$began) as \$seconds | $IMAGE_FIGURES" "$work/raw" >&2
 }

@@ -23,10 +23,25 @@ def boolean(name): set(name; ascii_downcase
 def given: with_entries(select(.value != null));
 '
 
+# Says what is wrong.
+warn() {
+    printf '%s: %s\n' "${0##*/}" "$1" >&2
+}
+
 # Says what is wrong, and gives up.
 die() {
-    printf '%s: %s\n' "${0##*/}" "$1" >&2
+    warn "$1"
     exit "${2:-1}"
+}
+
+# Shows the lines at the top of the script, and ends, where that is what $1 asks for.
+help_if_asked() {
+    case ${1-} in
+    -h | --help)
+        sed -n '2,/^$/s/^# \{0,1\}//p' "$0"
+        exit 0
+        ;;
+    esac
 }
 
 # Checks that the programs are there, and makes the directory $work, which goes with the script.
@@ -74,4 +89,16 @@ reason() {
             (.[] | select(startswith("data: ")) | .[6:] | fromjson?)
         | objects | .error // empty | .message? // tostring' "$1" 2>/dev/null | head -n 1)
     printf '%s' "${message:-$(<"$2")}"
+}
+
+# Whether a stream, in $work/raw, came whole; says why not. $1 is curl's status; its words are in $work/errors.
+is_whole() {
+    if (($1 != 0)) || jq -Rne "$EVENTS any(events; has(\"error\"))" "$work/raw" >/dev/null; then
+        warn "$(reason "$work/raw" "$work/errors")"
+        return 1
+    fi
+    if ! grep -q '^data: \[DONE\]' "$work/raw"; then
+        warn "the answer broke off"
+        return 1
+    fi
 }

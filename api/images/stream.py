@@ -1,19 +1,16 @@
 """Server-sent events: an image job as a response body."""
 
-from typing import Self
-
 import trio
-from quart.wrappers.response import ResponseBody
 
 from api.errors import as_api_error
 from api.images.render import ImageStreamRenderer
 from api.images.run import ImageRun
-from api.sse import PING, PING_SECONDS, error_event
+from api.sse import PING, PING_SECONDS, EventBody, error_event
 from engine.image.events import ImageEvent, ImagesFinished
 
 
-class ImageEventBody(ResponseBody):
-    """The response body of a streamed job. Holds no scope between its items."""
+class ImageEventBody(EventBody):
+    """The response body of a streamed job."""
 
     def __init__(self, run: ImageRun, renderer: ImageStreamRenderer) -> None:
         self._run = run
@@ -25,15 +22,6 @@ class ImageEventBody(ResponseBody):
         """Wait for the first event, but not for long. Raises ApiError when the job is refused: there is a status."""
         with trio.move_on_after(PING_SECONDS):
             self._first.append(await self._run.receive())
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        pass
-
-    def __aiter__(self) -> Self:
-        return self
 
     async def __anext__(self) -> bytes:
         if self._done:

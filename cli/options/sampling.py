@@ -6,7 +6,7 @@ from typing import Final
 from cli import forms
 from cli.kinds import NOT_NEGATIVE, SHARE, Form, Kind, Real, Whole, texts
 from cli.option import Option, Section
-from engine.text.requests import DEFAULT_SAMPLERS, KNOWN_SAMPLERS
+from engine.text.requests import DEFAULT_SAMPLERS, KNOWN_SAMPLERS, SAMPLER_LETTERS
 
 _option = partial(Option, section=Section.COMPLETION)
 
@@ -31,7 +31,7 @@ SAMPLING: Final = (
     _option(
         flags="--sampling-seq",
         kind=Form(
-            "letters of " + ", ".join(f"{letter} {name}" for letter, name in forms.SAMPLER_LETTERS.items()),
+            "letters of " + ", ".join(f"{letter} {name}" for letter, name in SAMPLER_LETTERS.items()),
             forms.sampler_letters,
         ),
         metavar="LETTERS",

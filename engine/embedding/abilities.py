@@ -1,12 +1,9 @@
 """What a model file says about whether it generates, embeds or ranks."""
 
-import re
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Final
 
+from engine.native.gguf_file import has_tensor
 from engine.native.model import ModelFacts
-from engine.native.tensors import tensor_names
 
 # These architectures see a text as a whole and have no KV cache: nothing can be continued token by token.
 WHOLE_TEXT: Final = frozenset({
@@ -17,7 +14,6 @@ _POOLINGS: Final = {"1": "mean", "2": "cls", "3": "last", "4": "rank"}
 _RANK_HEADS: Final = frozenset({"cls.weight", "cls.output.weight"})
 # Their rank head ends in a softmax.
 _SHARES: Final = frozenset({"qwen3", "qwen3vl"})
-_FIRST_PART: Final = re.compile(r"-00001-of-(\d{5})\.gguf$")
 
 
 def why_no_generation(facts: ModelFacts) -> str | None:
@@ -45,21 +41,13 @@ def ranks(facts: ModelFacts) -> bool:
 
 
 def has_rank_head(path: str) -> bool:
-    """Whether the file has the tensors that turn a text into scores: the library does not tell."""
-    return any(not _RANK_HEADS.isdisjoint(tensor_names(str(part))) for part in _parts(path))
+    """Whether the model has the tensors that turn a text into scores: the library does not tell.
+
+    Raises ModelLoadError.
+    """
+    return has_tensor(path, _RANK_HEADS)
 
 
 def scores_are_shares(facts: ModelFacts) -> bool:
     """Whether the rank head's scores lie between 0 and 1 already."""
     return facts.architecture in _SHARES
-
-
-def _parts(path: str) -> Iterator[Path]:
-    """The file, and the other parts of a split one."""
-    first = Path(path)
-    yield first
-    if found := _FIRST_PART.search(first.name):
-        for number in range(2, int(found[1]) + 1):
-            part = first.with_name(first.name.replace("-00001-of-", f"-{number:05}-of-"))
-            if part.exists():
-                yield part

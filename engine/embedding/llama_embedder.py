@@ -1,5 +1,6 @@
 """llama.cpp as the embedding worker's backend: a context of its own on a model that is loaded."""
 
+import math
 from collections.abc import Sequence
 
 import attrs
@@ -103,16 +104,21 @@ def longest_text(facts: ModelFacts, n_ctx: int) -> int:
 def _context_options(
     facts: ModelFacts, base: ContextOptions, options: EmbeddingOptions, *, splittable: bool
 ) -> ContextOptions:
-    """A batch is one ubatch: a text that the library splits over two would get a wrong vector, or end the process."""
+    """A batch is one ubatch: a text that the library splits over two would get a wrong vector, or end the process.
+
+    It has as many tokens for each sequence as for any other: reserving the graph of mean pooling ends the process else.
+    """
     longest = longest_text(facts, base.n_ctx)
     n_batch = _batch_size(base) if splittable else max(_batch_size(base), longest)
+    n_seqs = min(N_SEQS, n_batch)
+    n_batch = math.ceil(n_batch / n_seqs) * n_seqs
     return attrs.evolve(
         base,
         # A text in pieces keeps its cells while others are computed.
         n_ctx=longest + n_batch if splittable else n_batch,
         n_batch=n_batch,
         n_ubatch=n_batch,
-        n_seq_max=min(N_SEQS, n_batch),
+        n_seq_max=n_seqs,
         kv_unified=True,
         embeddings=True,
         pooling=options.pooling,

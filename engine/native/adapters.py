@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from engine.errors import ModelLoadError
-from engine.native.gguf_file import GgufFile, Tensor, parts, read_gguf
+from engine.native.gguf_file import GgufFile, Tensor, has_tensor, read_gguf
 from engine.native.log import explain, native_log
 from engine.native.model import Model
 
@@ -74,7 +74,7 @@ def _check_embedding(file: GgufFile, model: Model) -> None:
     if len({shape[0] for shape in shapes}) != 1:
         raise _wrong(file, f"the ranks of the two tensors of {_EMBEDDING} differ")
     # The library would apply it to the output too, where its shape is none that can be multiplied.
-    if not any(tensor.name == _OUTPUT for part in parts(model.path) for tensor in read_gguf(str(part)).tensors):
+    if not has_tensor(model.path, {_OUTPUT}):
         raise _wrong(file, f"it changes {_EMBEDDING}, which this model uses for its output too; that is not supported")
 
 

@@ -1,7 +1,9 @@
-"""Environment variables that must be set before any native library, numpy included, is loaded."""
+"""What must be set before any native library, numpy included, is loaded: variables, and how the heap behaves."""
 
 import os
 from typing import Final
+
+from engine.native.heap import return_large_blocks
 
 # A variable that the user has set wins.
 DEFAULTS: Final = {
@@ -22,3 +24,9 @@ def prepare_environment() -> None:
     # libgomp ignores the spin count when a wait policy is given, so a policy of the user's stays in force.
     for name, value in DEFAULTS.items():
         os.environ.setdefault(name, value)
+    return_large_blocks()
+
+
+def chose_spinning() -> bool:
+    """Whether it is our value by which OpenMP's threads spin, and not the user's."""
+    return os.environ.get("GOMP_SPINCOUNT") == DEFAULTS["GOMP_SPINCOUNT"] and "OMP_WAIT_POLICY" not in os.environ

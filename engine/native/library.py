@@ -3,10 +3,7 @@
 import functools
 import importlib
 import importlib.metadata
-import importlib.util
-import sys
 import threading
-import types
 from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
@@ -16,6 +13,7 @@ from engine.native import ggml as ggml_functions
 from engine.native.environment import prepare_environment
 from engine.native.log import native_log
 from engine.native.options import Numa
+from engine.native.package import bypass
 
 PACKAGE: Final = "llama_cpp"
 DISTRIBUTION: Final = "llama-cpp-python"
@@ -24,26 +22,10 @@ _NUMA_STRATEGY: Final = {Numa.DISABLED: 0, Numa.DISTRIBUTE: 1, Numa.ISOLATE: 2, 
 _lock: Final = threading.RLock()
 
 
-def _bypass_package() -> None:
-    """Make ``llama_cpp.llama_cpp`` importable without the package's ``__init__``.
-
-    That one imports the high-level API: 0.6 s of start time and 20 MiB for nothing that we use.
-    """
-    if PACKAGE in sys.modules:
-        return
-    spec = importlib.util.find_spec(PACKAGE)
-    if spec is None or spec.submodule_search_locations is None:
-        raise ImportError(f"{DISTRIBUTION} is not installed")
-    package = types.ModuleType(PACKAGE)
-    package.__path__ = list(spec.submodule_search_locations)
-    package.__spec__ = spec
-    sys.modules[PACKAGE] = package
-
-
 @functools.cache
 def _load() -> Any:
     prepare_environment()
-    _bypass_package()
+    bypass(PACKAGE, DISTRIBUTION)
     return importlib.import_module(f"{PACKAGE}.llama_cpp")
 
 

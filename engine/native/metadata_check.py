@@ -3,18 +3,14 @@
 A damaged vocabulary or a senseless number of layers ends the process in an assertion of the library, not in an error.
 """
 
-import hashlib
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
 
 from engine.errors import ModelLoadError
 from engine.native import library
-from engine.native.model import check_file
-from engine.native.trial import Memory, module_command, no_core_dump, run_child
-
-_GOOD: Final = "good"
+from engine.native.gguf_file import check_file
+from engine.native.trial import module_command, no_core_dump, try_file
 
 
 def check_metadata(path: str, cache_dir: Path | None = None, *, command: Sequence[str] | None = None) -> None:
@@ -24,17 +20,9 @@ def check_metadata(path: str, cache_dir: Path | None = None, *, command: Sequenc
     stays good as long as its size and date do. Other faults are left to the load proper, which names them.
     """
     check_file(path)
-    stat = Path(path).stat()
-    identity = f"{library.package_version()}\0{Path(path).absolute()}\0{stat.st_size}\0{stat.st_mtime_ns}"
-    memory, name = Memory(cache_dir), f"model-{hashlib.sha256(identity.encode()).hexdigest()[:32]}"
-    if memory.recall(name) == _GOOD:
-        return
-    outcome = run_child(command or module_command("engine.native.metadata_check"), path)
-    if outcome.killed_by:
-        reason = outcome.complaint or outcome.killed_by
-        raise ModelLoadError(f"cannot load {path}: its metadata makes the library abort: {reason}")
-    if outcome.status == 0:
-        memory.remember(name, _GOOD)
+    killer = try_file("model", path, command or module_command("engine.native.metadata_check"), cache_dir)
+    if killer is not None:
+        raise ModelLoadError(f"cannot load {path}: its metadata makes the library abort: {killer}")
 
 
 def main(path: str) -> int:

@@ -3,21 +3,18 @@
 import ctypes
 import weakref
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, Final
 
 import attrs
 
 from engine.errors import ModelLoadError
 from engine.native import devices, library
-from engine.native.gguf_file import read_gguf
+from engine.native.gguf_file import check_file, read_gguf
 from engine.native.log import explain, native_log
 from engine.native.options import MetadataValue, ModelOptions, SplitMode
 from engine.native.placement import buffer_types_of
 from engine.native.vocab import LlamaVocab
 
-_MAGIC: Final = b"GGUF"
-_HEADER_BYTES: Final = 24  # magic, version, number of tensors, number of metadata entries
 _KEY_BYTES: Final = 127  # room of a metadata override's key and of its text, without the terminator
 
 type Progress = Callable[[float], bool]
@@ -133,28 +130,6 @@ def _read_text(function: Any, *args: Any) -> str:
         if n < room:
             return buffer.value.decode("utf-8", "replace")
         room = n + 1
-
-
-def check_file(path: str) -> None:
-    """Refuse what is certainly no model. Raises ModelLoadError."""
-    try:
-        with Path(path).open("rb") as file:
-            head = file.read(_HEADER_BYTES)
-    except OSError as error:
-        raise ModelLoadError(f"cannot load {path}: {error.strerror or error}") from error
-    except ValueError as error:  # a NUL byte in the path
-        raise ModelLoadError(f"cannot load {path!r}: {error}") from error
-    if not head:
-        raise ModelLoadError(f"cannot load {path}: the file is empty")
-    if head[8:9] == b"{":  # behind the length of its header
-        raise ModelLoadError(
-            f"cannot load {path}: it is a safetensors file, language models are GGUF files; if it is an image model: "
-            "--images serves it"
-        )
-    if not head.startswith(_MAGIC):
-        raise ModelLoadError(f"cannot load {path}: not a GGUF file (it starts with {head[:4]!r})")
-    if len(head) < _HEADER_BYTES:
-        raise ModelLoadError(f"cannot load {path}: the file is truncated")
 
 
 def _hint(path: str) -> str:

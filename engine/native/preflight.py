@@ -22,7 +22,7 @@ from engine.native.context import Context
 from engine.native.model import Model
 from engine.native.options import ContextOptions, ModelOptions
 from engine.native.probe_model import N_VOCAB, write_probe
-from engine.native.trial import Memory, module_command, no_core_dump, run_child
+from engine.native.trial import Memory, file_identity, module_command, no_core_dump, run_child
 
 _PROMPT: Final = 64  # tokens: enough for the code paths that take several at once
 _WRONG_RESULT: Final = 3  # the child's exit status
@@ -75,9 +75,7 @@ def _fingerprint() -> str:
     """Changes with the library's build and the processor."""
     digest = hashlib.sha256()
     parts = [library.package_version(), _processor()]
-    for path in sorted(library.library_path().glob("*ggml-cpu*")):
-        stat = path.stat()
-        parts.append(f"{path} {stat.st_size} {stat.st_mtime_ns}")
+    parts += [file_identity(path) for path in sorted(library.library_path().glob("*ggml-cpu*"))]
     for part in parts:
         digest.update(part.encode() + b"\0")
     return digest.hexdigest()[:32]

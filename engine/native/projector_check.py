@@ -3,7 +3,6 @@
 A file of another kind, or one with senseless sizes, may end the process in an assertion of the library.
 """
 
-import hashlib
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,11 +10,9 @@ from typing import Final
 
 from engine.errors import ModelLoadError
 from engine.native import library
-from engine.native.gguf_text import read_texts
-from engine.native.model import check_file
-from engine.native.trial import Memory, module_command, no_core_dump, run_child
+from engine.native.gguf_file import check_file, read_gguf
+from engine.native.trial import module_command, no_core_dump, try_file
 
-_GOOD: Final = "good"
 _TYPES: Final = ("clip.projector_type", "clip.vision.projector_type", "clip.audio.projector_type")
 # Their embeddings depend on where an image stands in the prompt, so they cannot be shared by content.
 _POSITIONAL: Final = frozenset({"deepseek4v", "hunyuanvl"})
@@ -28,26 +25,17 @@ def check_projector(path: str, cache_dir: Path | None = None, *, command: Sequen
     date do. Other faults are left to the load proper, which names them.
     """
     check_file(path)
-    texts = read_texts(path, ("general.architecture", *_TYPES))
-    if texts.get("general.architecture") != "clip":
-        kind = texts.get("general.architecture", "unknown")
+    metadata = read_gguf(path).metadata
+    if (kind := metadata.get("general.architecture", "unknown")) != "clip":
         raise ModelLoadError(f"cannot load {path}: it is no projector for images or sound, but of the kind {kind!r}")
-    if unserved := _POSITIONAL & {texts.get(key, "") for key in _TYPES}:
+    if unserved := _POSITIONAL & {metadata.get(key) for key in _TYPES}:
         raise ModelLoadError(
             f"cannot load {path}: projectors of the kind {min(unserved)} are not supported, "
             "their images depend on where in the prompt they stand"
         )
-    stat = Path(path).stat()
-    identity = f"{library.package_version()}\0{Path(path).absolute()}\0{stat.st_size}\0{stat.st_mtime_ns}"
-    memory, name = Memory(cache_dir), f"projector-{hashlib.sha256(identity.encode()).hexdigest()[:32]}"
-    if memory.recall(name) == _GOOD:
-        return
-    outcome = run_child(command or module_command("engine.native.projector_check"), path)
-    if outcome.killed_by:
-        reason = outcome.complaint or outcome.killed_by
-        raise ModelLoadError(f"cannot load {path}: it makes the library abort: {reason}")
-    if outcome.status == 0:
-        memory.remember(name, _GOOD)
+    killer = try_file("projector", path, command or module_command("engine.native.projector_check"), cache_dir)
+    if killer is not None:
+        raise ModelLoadError(f"cannot load {path}: it makes the library abort: {killer}")
 
 
 def main(path: str) -> int:

@@ -17,24 +17,7 @@ _GREEDY_BELOW: Final = 1e-6
 _FLOAT32_MAX: Final = 3.0e38
 _INT32_MAX: Final = 2**31 - 1
 _RANDOM_SEED: Final = 2**32 - 1  # the library's "choose one yourself"
-_FLOATS: Final = (
-    "temperature",
-    "top_p",
-    "min_p",
-    "top_n_sigma",
-    "typical_p",
-    "xtc_probability",
-    "xtc_threshold",
-    "dynatemp_range",
-    "dynatemp_exponent",
-    "repeat_penalty",
-    "frequency_penalty",
-    "presence_penalty",
-    "dry_multiplier",
-    "dry_base",
-    "mirostat_tau",
-    "mirostat_eta",
-)
+_FLOATS: Final = tuple(field.name for field in attrs.fields(SamplingParams) if field.type is float)
 
 
 class Choice(enum.Enum):

@@ -1,6 +1,7 @@
 """Tries in a child process what might kill this one, and remembers how it ended."""
 
 import contextlib
+import hashlib
 import logging
 import os
 import re
@@ -16,12 +17,15 @@ from typing import Final
 import attrs
 import platformdirs
 
+from engine.native import library
+
 logger: Final = logging.getLogger(__name__)
 
 # Whoever stops the server in the middle of a trial stops the child too (a terminal, a service manager).
 _ASKED_TO_END: Final = frozenset({signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)})
 _TIMEOUT: Final = 120.0  # seconds; the trials need less than one
 _GLANCE: Final = 0.1  # seconds between two looks whether the child is still wanted
+_GOOD: Final = "good"  # how a child that lived is remembered
 _SOURCE_PATH: Final = re.compile(r"^\S*/(?=[^/\s]+:\d+: )")  # the build machine's directories in an assertion
 
 
@@ -123,3 +127,41 @@ class Memory:
             Path(file.name).replace(path)
         except OSError as error:
             logger.debug("the outcome of %s is not remembered: %s", name, error)
+
+
+def file_identity(path: Path) -> str:
+    """Changes with the place, the size and the date of a file. Raises OSError."""
+    stat = path.stat()
+    return f"{path.absolute()} {stat.st_size} {stat.st_mtime_ns}"
+
+
+def try_once(
+    kind: str,
+    identity: str,
+    command: Sequence[str],
+    argument: str,
+    cache_dir: Path | None = None,
+    *,
+    timeout: float = _TIMEOUT,
+    go_on: Callable[[], bool] = lambda: True,
+) -> str | None:
+    """What killed a child that runs ``command`` with ``argument`` (see ``run_child``); None where nothing did.
+
+    A child that ends well is remembered by ``kind`` and ``identity`` (see ``Memory``) and not run again; one that was
+    killed, or reports an error of its own, is.
+    """
+    memory, name = Memory(cache_dir), f"{kind}-{hashlib.sha256(identity.encode()).hexdigest()[:32]}"
+    if memory.recall(name) == _GOOD:
+        return None
+    outcome = run_child(command, argument, timeout, go_on)
+    if outcome.killed_by:
+        return outcome.complaint or outcome.killed_by
+    if outcome.status == 0:
+        memory.remember(name, _GOOD)
+    return None
+
+
+def try_file(kind: str, path: str, command: Sequence[str], cache_dir: Path | None = None) -> str | None:
+    """As ``try_once``, of a file that llama.cpp reads. Raises OSError."""
+    identity = f"{library.package_version()}\0{file_identity(Path(path))}"
+    return try_once(kind, identity, command, path, cache_dir)

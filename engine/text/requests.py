@@ -1,6 +1,6 @@
 """What one generation is asked to do. Frozen: a request never changes once it is submitted."""
 
-from collections.abc import Buffer, Sequence
+from collections.abc import Buffer, Mapping, Sequence
 from typing import Final, Protocol
 
 import attrs
@@ -11,6 +11,17 @@ from engine.text.media import MediaSpan
 # Order in which contract.md applies the samplers when neither a flag nor a request says otherwise.
 DEFAULT_SAMPLERS: Final = ("penalties", "dry", "top_k", "typ_p", "top_p", "min_p", "xtc", "temperature")
 KNOWN_SAMPLERS: Final = (*DEFAULT_SAMPLERS, "top_n_sigma")
+# How llama.cpp abbreviates them.
+SAMPLER_LETTERS: Final[Mapping[str, str]] = {
+    "e": "penalties",
+    "d": "dry",
+    "k": "top_k",
+    "y": "typ_p",
+    "p": "top_p",
+    "m": "min_p",
+    "x": "xtc",
+    "t": "temperature",
+}
 DEFAULT_DRY_BREAKERS: Final = ("\n", ":", '"', "*")
 
 

@@ -26,6 +26,12 @@ def normalize(matrix: Matrix, norm: int = EUCLIDEAN) -> Matrix:
     """
     if norm == NONE:
         return matrix
+    if norm == EUCLIDEAN:  # what nearly everybody wants, with one copy
+        wide = matrix.astype(np.float64)
+        lengths = np.sqrt(np.vecdot(wide, wide))
+        lengths[lengths == 0] = 1
+        wide /= lengths[:, None]
+        return wide.astype(np.float32)
     sizes = _sizes(matrix, norm)
     result: Matrix = np.divide(matrix, sizes, out=np.zeros(matrix.shape), where=sizes > 0).astype(np.float32)
     return result
@@ -33,9 +39,6 @@ def normalize(matrix: Matrix, norm: int = EUCLIDEAN) -> Matrix:
 
 def _sizes(matrix: Matrix, norm: int) -> NDArray[np.float64]:
     """The norm of each row, as a column."""
-    if norm == EUCLIDEAN:  # what nearly everybody wants, without copies of the whole matrix
-        squares: NDArray[np.float64] = np.einsum("ij,ij->i", matrix, matrix, dtype=np.float64)
-        return np.sqrt(squares)[:, None]
     wide = np.abs(matrix.astype(np.float64))
     largest: NDArray[np.float64] = wide.max(axis=-1, keepdims=True)
     if norm == LARGEST:

@@ -16,6 +16,7 @@ from engine.slot_bridge import SlotFile
 from engine.text.events import Event, Finished, FinishReason, Timings, Tokens
 from engine.text.info import EngineStats, ModelInfo, SlotState
 from engine.text.requests import GenerationRequest, GrammarSpec, TokenInfo, TokenProb
+from tests.engine.infos import fake_info
 
 BOS, EOS, N_VOCAB = 256, 257, 258
 
@@ -42,31 +43,11 @@ class ByteVocab:
 
 def make_info(**changes: object) -> ModelInfo:
     """Facts of a small model with two slots of 128 tokens."""
-    info = ModelInfo(
-        path="/models/tiny.gguf",
-        description="tiny",
-        architecture="llama",
-        vocab_type=1,
-        n_vocab=N_VOCAB,
-        n_ctx_train=512,
-        n_embd=32,
-        n_params=1000,
-        size=4000,
-        n_ctx=256,
-        n_ctx_slot=128,
-        n_slots=2,
-        n_batch=64,
-        n_ubatch=64,
-        bos=BOS,
-        eos=EOS,
-        add_bos=True,
-        can_shift=True,
-        is_recurrent=False,
-        has_encoder=False,
-        n_swa=0,
+    info = fake_info(
+        path="/models/tiny.gguf", description="tiny", architecture="llama", n_vocab=N_VOCAB, n_ctx_train=512,
+        n_embd=32, n_ctx=256, n_ctx_slot=128, n_slots=2, bos=BOS, eos=EOS, add_bos=True,
         chat_template="{{ messages }}",
-        tool_template=None,
-    )
+    )  # fmt: skip
     return attrs.evolve(info, **changes)
 
 

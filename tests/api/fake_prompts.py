@@ -11,25 +11,13 @@ from engine.text.requests import GrammarSpec, Thinking
 from llamabox.chat.ask import ChatAsk, ChatPlan, ToolChoice
 from llamabox.chat.errors import TemplateError
 from llamabox.chat.formats.base import Marks
-from llamabox.chat.formats.json_calls import JsonCalls
 from llamabox.chat.formats.standard import StandardFormat
 from llamabox.chat.parser import OutputParser
 from llamabox.chat.placing import Placed
 from tests.api.fake_engine import ByteVocab
+from tests.chat.formats.shapes import HERMES
 
-FORMAT = StandardFormat(
-    reasoning=Marks("<think>", "</think>"),
-    tools=JsonCalls(
-        section=Marks("", ""),
-        call=Marks("<tool_call>\n", "\n</tool_call>"),
-        separator="\n",
-        is_list=False,
-        keys=("name", "arguments"),
-        name_key="name",
-        arguments_key="arguments",
-        id_key=None,
-    ),
-)
+FORMAT = StandardFormat(reasoning=Marks("<think>", "</think>"), tools=HERMES)
 
 
 class FakePrompts:

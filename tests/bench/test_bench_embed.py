@@ -5,7 +5,7 @@ import json
 import pytest
 import trio
 
-from tools.bench.embed import CLIENTS, cosine, embed, main, rank, vectors
+from tools.bench.embed import CLIENTS, ONE_REQUEST, cosine, cost_of, embed, main, rank, vectors
 from tools.bench.load import Address, LoadError
 
 
@@ -68,3 +68,8 @@ def test_a_wrong_command_line(arguments: list[str], capsys: pytest.CaptureFixtur
     with pytest.raises(SystemExit):
         main(arguments)
     assert "error" in capsys.readouterr().err
+
+
+def test_the_processor_time_is_compared_the_other_way_round() -> None:
+    assert cost_of(ONE_REQUEST).comparison.apply(2.0, 3.0) == 1.5
+    assert ONE_REQUEST.comparison.apply(3.0, 2.0) == 1.5

@@ -17,6 +17,7 @@ from llamabox.interpreters import InterpreterPool, open_interpreter_pool
 from llamabox.prompts import PromptBuilder, create_prompt_builder
 from llamabox.settings import ChatSettings
 from tests.chat.small_templates import CHATML, FAMILIES, GEMMA, LLAMA2, LLAMA3, REASONER
+from tests.engine.infos import fake_info
 
 CONTROLS = ("<s>", "</s>", "<|im_start|>", "<|im_end|>", "<|im_end|>_extra", "<start_of_turn>", "<end_of_turn>")
 
@@ -58,31 +59,7 @@ def shown(tokens: list[int]) -> str:
 
 
 def info(template: str | None, *, add_bos: bool = True) -> ModelInfo:
-    return ModelInfo(
-        path="model.gguf",
-        description="a model",
-        architecture="none",
-        vocab_type=1,
-        n_vocab=CharVocab.n_vocab,
-        n_ctx_train=64,
-        n_embd=8,
-        n_params=1,
-        size=1,
-        n_ctx=64,
-        n_ctx_slot=64,
-        n_slots=1,
-        n_batch=64,
-        n_ubatch=64,
-        bos=256,
-        eos=257,
-        add_bos=add_bos,
-        can_shift=True,
-        is_recurrent=False,
-        has_encoder=False,
-        n_swa=0,
-        chat_template=template,
-        tool_template=None,
-    )
+    return fake_info(n_vocab=CharVocab.n_vocab, bos=256, eos=257, add_bos=add_bos, chat_template=template)
 
 
 @pytest.fixture

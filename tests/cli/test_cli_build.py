@@ -16,17 +16,7 @@ from engine.native.sd.options import Sampler, Schedule
 from engine.text.options import KvLayout
 from llamabox.chat.builtin import builtin
 from llamabox.settings import LogFormat, Settings
-
-
-@pytest.fixture
-def model(tmp_path: Path) -> str:
-    path = tmp_path / "tiny.gguf"
-    path.write_bytes(b"GGUF")
-    return str(path)
-
-
-def build(model: str, *arguments: str) -> Settings:
-    return build_settings(read_arguments(["-m", model, *arguments]))
+from tests.cli.conftest import build
 
 
 def at(settings: Settings, path: str):

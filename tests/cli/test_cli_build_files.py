@@ -14,13 +14,6 @@ from tests.cli.test_cli_build import at, build
 
 
 @pytest.fixture
-def model(tmp_path: Path) -> str:
-    path = tmp_path / "tiny.gguf"
-    path.write_bytes(b"GGUF")
-    return str(path)
-
-
-@pytest.fixture
 def pair(tmp_path: Path) -> tuple[str, str]:
     """A private key's and a certificate's file."""
     issued = trustme.CA().issue_cert("localhost")

@@ -16,19 +16,8 @@ from cli.report import report_ignored
 from engine.errors import RpcError
 from engine.native.rpc_server import ServeOptions
 from llamabox import logs
-from llamabox.settings import Settings
+from tests.cli.conftest import build
 from tests.cli.test_cli_build import IMAGE_PARTS
-
-
-@pytest.fixture
-def model(tmp_path: Path) -> str:
-    path = tmp_path / "tiny.gguf"
-    path.write_bytes(b"GGUF")
-    return str(path)
-
-
-def build(model: str, *arguments: str) -> Settings:
-    return build_settings(read_arguments(["-m", model, *arguments]))
 
 
 @pytest.mark.parametrize("flag", IMAGE_PARTS)

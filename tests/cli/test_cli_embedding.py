@@ -1,19 +1,10 @@
 """The options of embeddings and rerank: what they need of each other."""
 
-from pathlib import Path
-
 import pytest
 
 from cli.build import build_settings
 from cli.errors import UsageError
 from cli.parse import read_arguments, read_environment
-
-
-@pytest.fixture
-def model(tmp_path: Path) -> str:
-    path = tmp_path / "tiny.gguf"
-    path.write_bytes(b"GGUF")
-    return str(path)
 
 
 @pytest.mark.parametrize(

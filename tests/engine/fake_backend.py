@@ -17,6 +17,7 @@ from engine.text.media import MediaChunk, MediaReader
 from engine.text.requests import SamplingParams, TokenInfo
 from engine.text.snapshot import HASH_SIZE, Identity
 from tests.engine.fake_grammar import FakeGrammars
+from tests.engine.infos import fake_info
 
 EOG = 256
 
@@ -320,31 +321,10 @@ def _first(runs: Sequence[Run], count: int) -> list[Run]:
 
 
 def model_info(n_ctx: int, n_ctx_slot: int, n_slots: int, n_batch: int, *, can_shift: bool = True) -> ModelInfo:
-    return ModelInfo(
-        path="fake.gguf",
-        description="fake",
-        architecture="fake",
-        vocab_type=1,
-        n_vocab=257,
-        n_ctx_train=4096,
-        n_embd=8,
-        n_params=1000,
-        size=4000,
-        n_ctx=n_ctx,
-        n_ctx_slot=n_ctx_slot,
-        n_slots=n_slots,
-        n_batch=n_batch,
-        n_ubatch=n_batch,
-        bos=None,
-        eos=EOG,
-        add_bos=False,
+    return fake_info(
+        n_ctx=n_ctx, n_ctx_slot=n_ctx_slot, n_slots=n_slots, n_batch=n_batch, n_ubatch=n_batch, eos=EOG,
         can_shift=can_shift,
-        is_recurrent=False,
-        has_encoder=False,
-        n_swa=0,
-        chat_template=None,
-        tool_template=None,
-    )
+    )  # fmt: skip
 
 
 __all__ = ["EOG", "FakeBackend", "FakeKv", "FakeStreams", "NativeError", "continuation", "model_info", "next_token"]

@@ -10,7 +10,7 @@ from engine.errors import InvalidRequest, NativeError
 from engine.text.adapters import AdapterSet, adapter_set
 from tests.engine.driver import Driver
 from tests.engine.fake_backend import FakeBackend, continuation
-from tests.engine.test_scheduler_rules import Table, sizes
+from tests.engine.table import Table, sizes
 
 A: AdapterSet = ((0, 1.0),)
 B: AdapterSet = ((0, 0.5), (2, 1.0))

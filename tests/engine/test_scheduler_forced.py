@@ -6,7 +6,7 @@ from engine.text.plan import StepPlan
 from engine.text.sequence import Sequence, Status
 from tests.engine.driver import reference
 from tests.engine.fake_backend import FakeBackend
-from tests.engine.test_scheduler_rules import Table, sizes
+from tests.engine.table import Table, sizes
 
 
 def force(table: Table, sequence: Sequence, count: int) -> None:

@@ -5,7 +5,7 @@ import pytest
 from engine.text.sequence import Status
 from tests.engine.driver import reference
 from tests.engine.fake_backend import FakeBackend, continuation
-from tests.engine.test_scheduler_rules import Table, sizes
+from tests.engine.table import Table, sizes
 
 
 def small(n_cells: int, n_slots: int = 2, **fields: object) -> FakeBackend:

@@ -1,90 +1,15 @@
 """Each rule of the scheduler by itself, on schedules small enough to follow by hand."""
 
-from collections.abc import Callable
 from itertools import pairwise
 
 import pytest
 
 from engine.errors import ContextExceeded, InvalidRequest
-from engine.text.admission import MIN_SHARED_PREFILL
-from engine.text.plan import StepPlan
 from engine.text.requests import GenerationRequest
-from engine.text.scheduler import Scheduler
-from engine.text.sequence import Sequence, Status
-from tests.engine.driver import check_cells, limits_of, reference
+from engine.text.sequence import Status
+from tests.engine.driver import check_cells, reference
 from tests.engine.fake_backend import FakeBackend, continuation
-
-
-class Table:
-    """A scheduler on the fake backend that is stepped with a clock of one second a step."""
-
-    def __init__(self, backend: FakeBackend | None = None, **limits: object) -> None:
-        self.backend = backend or FakeBackend()
-        self.limits = limits_of(self.backend, **limits)
-        self.scheduler = Scheduler(self.limits, self.backend)
-        self.generated: dict[str, list[int]] = {}
-        self.now = 0.0
-        self.n_preempted = 0
-
-    def ask(self, request_id: str, prompt: str, max_tokens: int | None = 8, **fields: object) -> Sequence:
-        request = GenerationRequest(id=request_id, prompt=list(prompt.encode()), max_tokens=max_tokens, **fields)
-        self.generated[request_id] = []
-        return self.scheduler.submit(request, self.now)
-
-    def step(self, blocked: set[str] = frozenset(), prefill_limit: int = 64, tick: float = 1.0) -> StepPlan:
-        plan = self.scheduler.plan(self.now, prefill_limit, blocked)
-        self.n_preempted += len(plan.preempted)
-        self.scheduler.check_integrity()
-        if plan.runs:
-            self.backend.set_adapters(plan.adapters)
-            self.backend.decode([p.run for p in plan.runs])
-        index = -1
-        for planned in plan.runs:
-            sequence, run = planned.sequence, planned.run
-            index += len(run.tokens)
-            self.scheduler.computed(sequence, len(run.tokens))
-            if run.logits:
-                token = self.backend.choose(self.backend.histories[index])
-                self.scheduler.append(sequence, token, self.now)
-                self.generated[sequence.request.id].append(token)
-                if sequence.n_remaining == 0 or self.scheduler.must_end(sequence):
-                    self.scheduler.end(sequence)
-        self.scheduler.check_integrity()
-        check_cells(self.backend, self.scheduler)
-        self.now += tick
-        return plan
-
-    @property
-    def busy(self) -> bool:
-        return bool(self.scheduler.running or self.scheduler.waiting)
-
-    def until(self, condition: Callable[[], bool], blocked: set[str] = frozenset()) -> list[str]:
-        """Step until the condition holds. Returns the ids of those that were preempted, in order."""
-        preempted: list[str] = []
-        for _ in range(500):
-            if condition():
-                return preempted
-            preempted += [s.request.id for s in self.step(blocked).preempted]
-        raise AssertionError("it never happens")
-
-    def finish(self) -> list[str]:
-        return self.until(lambda: not self.busy)
-
-    def until_preempted(self) -> None:
-        self.until(lambda: self.n_preempted > 0)
-
-    @property
-    def running(self) -> list[str]:
-        return [s.request.id for s in self.scheduler.running]
-
-    @property
-    def waiting(self) -> list[str]:
-        return [s.request.id for s in self.scheduler.waiting]
-
-
-def sizes(plan: StepPlan) -> list[tuple[str, int]]:
-    return [(p.sequence.request.id, len(p.run.tokens)) for p in plan.runs]
-
+from tests.engine.table import Table, sizes
 
 # --- the batch ---
 
@@ -191,124 +116,6 @@ def test_a_decoded_plan_is_what_its_runs_one_by_one_would_be() -> None:
     assert (one.usage, one.cache.clock) == (other.usage, other.cache.clock)
     assert [s.n_past for s in one.running] == [s.n_past for s in other.running] == [4, 12]
     assert one.cache.match([98] * 20) == other.cache.match([98] * 20) == 12
-
-
-# --- prefixes ---
-
-
-def test_a_prefix_that_several_bring_at_once_is_computed_once() -> None:
-    table = Table(FakeBackend(n_batch=16))
-    prefix = "abcdefghijklmnop" * 2
-    for name in "wxyz":
-        table.ask(name, prefix + name * 3, 2)
-    table.finish()
-    assert table.backend.computed == 32 + 4 * 3 + 4 * 1
-    assert [len(t) for t in table.generated.values()] == [2, 2, 2, 2]
-
-
-def test_a_prompt_is_shared_to_its_end_where_its_last_token_has_a_step_of_its_own() -> None:
-    table = Table(FakeBackend(n_batch=8))
-    table.ask("a", "abcdefghi", 8)
-    table.step()
-    assert sizes(table.step()) == [("a", 1)]
-    assert table.scheduler.cache.match(list(b"abcdefghi")) == 9
-
-
-def test_n_equal_prompts_are_computed_once_but_for_their_last_token() -> None:
-    table = Table()
-    for name in "wxyz":
-        table.ask(name, "p" * 40, 1)
-    table.finish()
-    assert table.backend.computed == 40 + 3
-
-
-def test_a_short_common_prefix_is_not_waited_for() -> None:
-    table = Table()
-    table.ask("a", "p" * (MIN_SHARED_PREFILL - 1) + "a")
-    table.ask("b", "p" * (MIN_SHARED_PREFILL - 1) + "b")
-    table.step()
-    assert table.running == ["a", "b"]
-
-
-def test_who_waits_for_a_prefix_does_not_hold_up_others() -> None:
-    table = Table(FakeBackend(n_batch=8))
-    table.ask("a", "p" * 30)
-    table.ask("b", "p" * 30)
-    table.ask("c", "other")
-    table.step()
-    assert (table.running, table.waiting) == (["a", "c"], ["b"])
-
-
-def test_who_waits_for_a_prefix_runs_when_the_one_that_computes_it_is_gone_or_paused() -> None:
-    for paused in (True, False):
-        table = Table(FakeBackend(n_batch=8))
-        a = table.ask("a", "p" * 40)
-        table.ask("b", "p" * 30 + "b")
-        table.step()
-        table.step()
-        assert (table.running, table.waiting) == (["a"], ["b"])
-        if not paused:
-            table.scheduler.end(a)
-        table.step(blocked={"a"} if paused else set())
-        assert "b" in table.running
-
-
-def test_who_waits_for_a_prefix_runs_when_somebody_else_has_computed_it() -> None:
-    """The prefill that was waited for is slow, and a third one has what is common sooner."""
-    table = Table(FakeBackend(n_batch=8, n_cells=512, n_ctx_slot=128))
-    prefix = "abcdefghijklmnopqrstuvwxyzabcdefghijklmn"
-    a = table.ask("a", prefix + "a" * 20)
-    table.ask("b", prefix + "b")
-    table.step()
-    table.step(blocked={"a"})
-    assert table.running == ["a", "b"]
-    b = table.scheduler.find("b")
-    c = table.ask("c", prefix + "c" * 20)
-    table.step()
-    assert table.waiting == ["c"]
-    assert c.awaited in (a, b)
-    while c.seq is None:
-        table.step(blocked={"a"})
-    assert c.awaited is None
-    assert c.n_cached >= 24
-    table.finish()
-    assert table.generated["c"] == continuation(list((prefix + "c" * 20).encode()), 8)
-
-
-def test_cached_prompts_are_reused_but_not_where_the_request_forbids_it() -> None:
-    table = Table()
-    table.ask("a", "p" * 30, 1)
-    table.finish()
-    assert table.ask("b", "p" * 30 + "b", 1).n_cached == 0, "not known before admission"
-    again = table.scheduler.find("b")
-    assert again is not None
-    table.finish()
-    assert again.n_cached == 30
-    before = table.backend.computed
-    private = table.ask("c", "p" * 30 + "c", 1, cache_prompt=False)
-    table.finish()
-    assert private.n_cached == 0
-    assert table.backend.computed == before + 31
-    assert table.scheduler.cache.match(list(b"p" * 30 + b"c")) == 30, "it leaves nothing behind"
-
-
-def test_what_was_generated_is_cached_too() -> None:
-    table = Table()
-    first = table.ask("a", "hello", 6)
-    table.finish()
-    follow_up = "hello" + bytes(first.tokens[5:]).decode() + " and"
-    second = table.ask("b", follow_up, 1)
-    table.finish()
-    assert second.n_cached == 10, "all but the last token, which was never computed"
-
-
-def test_a_prefix_that_a_running_request_holds_needs_no_room_of_its_own() -> None:
-    table = Table(FakeBackend(n_cells=64, n_ctx_slot=64))
-    table.ask("a", "p" * 40, 8)
-    table.step()
-    table.ask("b", "p" * 40 + "b", 8)
-    table.step()
-    assert table.running == ["a", "b"], "23 cells are free and 1 is needed"
 
 
 # --- pace ---

@@ -2,7 +2,7 @@
 
 from engine.text.slots import Remembered
 from tests.engine.fake_backend import FakeBackend
-from tests.engine.test_scheduler_rules import Table
+from tests.engine.table import Table
 
 
 def table_of(n_slots: int, similarity: float = 0.5) -> Table:

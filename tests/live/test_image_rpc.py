@@ -2,26 +2,29 @@
 
 import re
 import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
+import attrs
 import httpx
 import pytest
 
-from tests.live.process import ServerProcess, launch, serving
+from tests.live.process import ServerProcess, serving
 from tests.live.test_process import run
-from tests.live.workers import LOOPBACK, LOST, check_loss, free_port, worker
-from tests.models.tiny_sd import TinySd, write_tiny_sd
+from tests.live.workers import LOOPBACK, LOST, Client, check_loss, client, free_port, worker
+from tests.models.tiny_sd import TinySd
 
 IMAGE = {"prompt": "a cat", "size": "256x256", "sample_steps": 2, "seed": 7, "sampler": "euler", "cfg_scale": 1}
 WITH_LORA = IMAGE | {"lora": [{"id": 0, "scale": 1}]}
 PARTS_HERE = ("--image-no-text-encoder-model-offload", "--image-no-vae-model-offload")
 
 
-@pytest.fixture(scope="module")
-def tiny_sd(tmp_path_factory: pytest.TempPathFactory) -> TinySd:
-    return write_tiny_sd(tmp_path_factory.mktemp("image-models"))
+@attrs.frozen
+class Images:
+    """What a server makes in base64."""
+
+    plain: str
+    with_lora: str
 
 
 def model_of(tiny: TinySd) -> tuple[str, ...]:
@@ -32,34 +35,31 @@ def model_of(tiny: TinySd) -> tuple[str, ...]:
     )  # fmt: skip
 
 
-def images_of(url: str) -> list[str]:
-    """Files in base64: without the LoRA, with it, and without it again, which must be the first again."""
-    found = []
-    for body in (IMAGE, WITH_LORA, IMAGE):
-        answer = httpx.post(f"{url}/v1/images/generations", json=body, timeout=100)
-        assert answer.status_code == 200, answer.text
-        found.append(answer.json()["data"][0]["b64_json"])
-    assert found[0] == found[2] != found[1]
-    return found
+def image_of(url: str, body: dict[str, Any]) -> str:
+    """The file in base64."""
+    answer = httpx.post(f"{url}/v1/images/generations", json=body, timeout=100)
+    assert answer.status_code == 200, answer.text
+    image: str = answer.json()["data"][0]["b64_json"]
+    return image
 
 
-@contextmanager
-def client_of(tiny: TinySd, endpoints: str, *more: str) -> Iterator[tuple[ServerProcess, str]]:
-    """A server whose image model an RPC server computes, and its URL. How it ends is the test's matter."""
-    server = launch("--port", "0", *model_of(tiny), "--rpc", endpoints, *more)
-    try:
-        url = server.wait_for(r"listening on (\S+)")[1]
-        server.wait_for(r"1 of \d RPC servers hold a part of the model")
-        server.wait_for("ready after")
-        yield server, url
-    finally:
-        server.end()
+def check_images(url: str, expected: Images) -> None:
+    """The LoRA first: it must leave nothing behind."""
+    assert image_of(url, WITH_LORA) == expected.with_lora
+    assert image_of(url, IMAGE) == expected.plain
+
+
+def client_of(tiny: TinySd, endpoints: str, *more: str) -> Client:
+    """A server whose image model one of the RPC servers computes."""
+    return client(*model_of(tiny), "--rpc", endpoints, *more, holding=r"1 of \d")
 
 
 @pytest.fixture(scope="module")
-def local_images(tiny_sd: TinySd) -> list[str]:
+def local_images(tiny_sd: TinySd) -> Images:
     with serving(*model_of(tiny_sd)) as (_, url):
-        return images_of(url)
+        images = Images(image_of(url, IMAGE), image_of(url, WITH_LORA))
+    assert images.plain != images.with_lora
+    return images
 
 
 def places(server: ServerProcess) -> dict[str, str]:
@@ -68,9 +68,9 @@ def places(server: ServerProcess) -> dict[str, str]:
     return dict(re.findall(r"(text_encoders|diffusion_model|vae) [\d.]+MB\((\w+)\)", line))
 
 
-def test_a_whole_model_on_another_machine_makes_the_same_images(tiny_sd: TinySd, local_images: list[str]) -> None:
+def test_a_whole_model_on_another_machine_makes_the_same_images(tiny_sd: TinySd, local_images: Images) -> None:
     with worker("--images") as servant, client_of(tiny_sd, servant.endpoint) as (server, url):
-        assert images_of(url) == local_images
+        check_images(url, local_images)
         server.signal(signal.SIGTERM)
         assert server.wait() == 0, server.log
         servant.process.signal(signal.SIGTERM)
@@ -81,7 +81,7 @@ def test_a_whole_model_on_another_machine_makes_the_same_images(tiny_sd: TinySd,
     assert "Traceback" not in server.log, server.log
 
 
-def test_a_split_model_makes_the_same_images(tiny_sd: TinySd, local_images: list[str]) -> None:
+def test_a_split_model_makes_the_same_images(tiny_sd: TinySd, local_images: Images) -> None:
     """The diffusion model on the second of two servers, the rest here."""
     with worker("--images") as idle, worker("--images") as servant:
         endpoints = f"{idle.endpoint},{servant.endpoint}"
@@ -89,7 +89,7 @@ def test_a_split_model_makes_the_same_images(tiny_sd: TinySd, local_images: list
         assert [line.split(" (")[0] for line in listed[:2]] == [f"RPC0: {idle.endpoint}", f"RPC1: {servant.endpoint}"]
         assert listed[2].startswith("CPU: ")
         with client_of(tiny_sd, endpoints, "-ts", "0,1", *PARTS_HERE) as (server, url):
-            assert images_of(url) == local_images
+            check_images(url, local_images)
             # Idle now: the loss of the one that is in use is noticed, the other one's did not matter.
             idle.process.end()
             servant.process.signal(signal.SIGTERM)

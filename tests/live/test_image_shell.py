@@ -15,7 +15,7 @@ import pytest
 from llamabox.images.encode import encode_image
 from tests.images.asking import gradient
 from tests.live.process import ServerProcess, serving
-from tests.models.tiny_sd import write_tiny_sd
+from tests.models.tiny_sd import TinySd
 
 TOOLS = Path(__file__).parent.parent.parent / "tools"
 SETTINGS = {"SIZE": "256x256", "SAMPLE_STEPS": "2", "SEED": "7", "SAMPLER": "euler", "CFG_SCALE": "1"}
@@ -24,12 +24,11 @@ type Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[ServerProcess, str]]:
+def server(tiny_sd: TinySd) -> Iterator[tuple[ServerProcess, str]]:
     """The server and its URL. It is given flags of text too."""
-    tiny = write_tiny_sd(tmp_path_factory.mktemp("image-models"))
     with serving(
-        "--images", "-m", str(tiny.model), "--image-taesd-model", str(tiny.taesd), "--slots", "--image-niceness", "0",
-        "-np", "4", "--temp", "0.5", "--seed", "11", "--image-vae-tiling",
+        "--images", "-m", str(tiny_sd.model), "--image-taesd-model", str(tiny_sd.taesd), "--slots",
+        "--image-niceness", "0", "-np", "4", "--temp", "0.5", "--seed", "11", "--image-vae-tiling",
     ) as started:  # fmt: skip
         yield started
 

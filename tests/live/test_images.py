@@ -15,15 +15,10 @@ import pytest
 from llamabox.images.encode import encode_image
 from tests.images.asking import gradient
 from tests.live.process import environment, launch, serving
-from tests.models.tiny_sd import TinySd, write_tiny_sd
+from tests.models.tiny_sd import TinySd
 
 SIZE = "256x256"
 QUICK = {"sample_steps": 1, "seed": 7, "sampler": "euler", "cfg_scale": 1}
-
-
-@pytest.fixture(scope="module")
-def tiny_sd(tmp_path_factory: pytest.TempPathFactory) -> TinySd:
-    return write_tiny_sd(tmp_path_factory.mktemp("image-models"))
 
 
 @pytest.fixture(scope="module")

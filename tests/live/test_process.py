@@ -158,9 +158,7 @@ def test_interrupt_under_eight_streams(tiny_model: Path) -> None:
             thread.join()
         assert server.wait() == 0, server.log
     finally:
-        if server.process.poll() is None:
-            server.process.kill()
-            server.wait()
+        server.end()
     assert len(ended) == 8
     for text in ended:
         assert "error: " in text[-2000:]
@@ -193,9 +191,7 @@ def test_loading_answers_503(demo_model: Path) -> None:
         assert server.wait() == 0, server.log
         assert "Traceback" not in server.log
     finally:
-        if server.process.poll() is None:
-            server.process.kill()
-            server.wait()
+        server.end()
 
 
 def test_environment_variables(tiny_model: Path) -> None:

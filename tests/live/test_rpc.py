@@ -3,16 +3,16 @@
 import re
 import signal
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 
 import httpx
 import pytest
 
 from tests.live.network import Machines, NoNetworkError, network
-from tests.live.process import ServerProcess, launch, serving
+from tests.live.process import launch, serving
 from tests.live.test_process import ENDLESS, run
-from tests.live.workers import LOOPBACK, LOST, Worker, check_loss, free_port, worker
+from tests.live.workers import LOOPBACK, LOST, Client, Worker, check_loss, client, free_port, worker
 
 CHAT = {"messages": [{"role": "user", "content": "Tell me of the sea"}], "max_tokens": 24, "temperature": 0}
 
@@ -37,17 +37,9 @@ def two_workers() -> Iterator[tuple[Worker, Worker]]:
         yield first, second
 
 
-@contextmanager
-def client_of(tiny_model: Path, endpoints: str, *more: str) -> Iterator[tuple[ServerProcess, str]]:
-    """A server whose model an RPC server holds, and its URL. How it ends is the test's matter."""
-    server = launch("--port", "0", "-m", str(tiny_model), "-c", "4096", "--rpc", endpoints, *more)
-    try:
-        url = server.wait_for(r"listening on (\S+)")[1]
-        server.wait_for(r"(\d) of \1 RPC servers hold a part of the model")
-        server.wait_for("ready after")
-        yield server, url
-    finally:
-        server.end()
+def client_of(tiny_model: Path, endpoints: str, *more: str) -> Client:
+    """A server whose model all the RPC servers hold."""
+    return client("-m", str(tiny_model), "-c", "4096", "--rpc", endpoints, *more, holding=r"(\d) of \1")
 
 
 def test_a_model_over_two_servers_says_the_same(

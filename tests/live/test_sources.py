@@ -70,9 +70,7 @@ def test_a_download_that_is_stopped_goes_on_later(hub: FakeHub, env: dict[str, s
         assert server.wait() == 0, server.log
         assert "Traceback" not in server.log
     finally:
-        if server.process.poll() is None:
-            server.process.kill()
-            server.wait()
+        server.end()
     served.gate.set()
     hub.files["/m/tiny.gguf"] = Served(served.content, etag=served.etag, breaks=[100_000])
     with serving(*arguments, env=env) as (server, url):

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import attrs
 import pytest
+import trio
 
 from engine.bridge import BridgedEngine, open_text_engine
 from engine.errors import ModelLoadError
@@ -28,11 +29,28 @@ def volume(width, height, depth):
 """
 
 
-@pytest.fixture(params=["tiny", "real"])
-def model(request: pytest.FixtureRequest) -> tuple[Path, int]:
-    """The file, and how many tokens to generate."""
-    name = {"tiny": "tiny_model", "real": "demo_model"}[request.param]
-    return request.getfixturevalue(name), {"tiny": 48, "real": 24}[request.param]
+@attrs.frozen
+class Work:
+    """``n_alone`` prompts one by one, then ``n_together`` at once, every second of which asks for a copy."""
+
+    path: Path
+    n_tokens: int = 48
+    n_alone: int = 2
+    n_together: int = 8
+
+
+@pytest.fixture(scope="module", params=["tiny", "real"])
+def work(request: pytest.FixtureRequest) -> Work:
+    """The real model takes a hundred times as long."""
+    if request.param == "tiny":
+        return Work(request.getfixturevalue("tiny_model"))
+    return Work(request.getfixturevalue("demo_model"), n_tokens=16, n_alone=1, n_together=4)
+
+
+@pytest.fixture(scope="module")
+def plain(work: Work) -> list[Outcome]:
+    """What the model says without drafts."""
+    return trio.run(run, options(work.path), work)
 
 
 def drafting(path: Path, **fields: object) -> EngineOptions:
@@ -44,25 +62,32 @@ def by_itself(path: Path) -> EngineOptions:
     return drafting(path, model=ModelOptions(path=str(path)), least_probability=0.3, longest=4)
 
 
-def jobs(engine: BridgedEngine) -> list[list[int]]:
-    """Prompts that ask for copies, and others."""
-    copies = [f"{CODE}\nThe same file once more:\n\n{CODE[: 40 + n]}" for n in range(4)]
+def jobs(engine: BridgedEngine, count: int = 8) -> list[list[int]]:
+    """Prompts that ask for copies, and others, in turns."""
+    copies = [f"{CODE}\nThe same file once more:\n\n{CODE[: 40 + n]}" for n in range(count // 2)]
     tokens = [engine.vocab.tokenize(text, add_special=True, parse_special=False) for text in copies]
-    return [*tokens, *prompts(engine, shared=False)[:4]]
+    return [job for pair in zip(tokens, prompts(engine, shared=False), strict=False) for job in pair]
 
 
-async def run(settings: EngineOptions, count: int) -> list[Outcome]:
+async def run(settings: EngineOptions, work: Work) -> list[Outcome]:
     async with open_text_engine(lambda publish: start_text_engine(settings, publish)) as engine:
-        alone = [await generate(engine, f"alone-{i}", job, count) for i, job in enumerate(jobs(engine)[:2])]
-        return alone + await together(engine, jobs(engine), count)
+        every, count = jobs(engine, work.n_together), work.n_tokens
+        alone = [await generate(engine, f"alone-{i}", job, count) for i, job in enumerate(every[: work.n_alone])]
+        return alone + await together(engine, every, count)
+
+
+def n_taken(outcomes: list[Outcome]) -> int:
+    """Drafted tokens that were right."""
+    return sum(outcome.finished.timings.draft_n_accepted for outcome in outcomes)
 
 
 @pytest.mark.parametrize("who", ["lookup", "model"])
-async def test_greedy_text_is_that_of_plain_decoding(who: str, model: tuple[Path, int]) -> None:
-    path, count = model
-    settings = drafting(path, lookup_ngram_min=2) if who == "lookup" else by_itself(path)
-    for plain, drafted in zip(await run(options(path), count), await run(settings, count), strict=True):
-        assert_agree(plain, drafted)
+async def test_greedy_text_is_that_of_plain_decoding(who: str, work: Work, plain: list[Outcome]) -> None:
+    settings = drafting(work.path, lookup_ngram_min=2) if who == "lookup" else by_itself(work.path)
+    drafted = await run(settings, work)
+    for without, with_drafts in zip(plain, drafted, strict=True):
+        assert_agree(without, with_drafts)
+    assert n_taken(drafted) > 0
 
 
 async def fifty(settings: EngineOptions) -> list[Outcome]:
@@ -81,13 +106,6 @@ async def test_fifty_greedy_texts_are_those_of_plain_decoding(who: str, tiny_mod
     assert report.n_equal + len(report.ties) == 50
     assert report.n_equal > 40, "ties are rare"
     assert report.n_drafted > 0
-
-
-@pytest.mark.parametrize("who", ["lookup", "model"])
-async def test_drafts_are_made_and_right(who: str, tiny_model: Path) -> None:
-    settings = drafting(tiny_model, lookup_ngram_min=2) if who == "lookup" else by_itself(tiny_model)
-    outcomes = await run(settings, 48)
-    assert sum(outcome.finished.timings.draft_n_accepted for outcome in outcomes) > 0
 
 
 async def test_a_schema_holds_with_lookup(demo_model: Path) -> None:
@@ -140,6 +158,6 @@ async def test_a_lookup_cache_must_load(tiny_model: Path, tmp_path: Path) -> Non
 
 async def test_a_dynamic_cache_is_saved_at_the_end(tiny_model: Path, tmp_path: Path) -> None:
     settings = drafting(tiny_model, lookup_ngram_min=2, lookup_dynamic=str(tmp_path / "cache"))
-    await run(attrs.evolve(settings), 48)
+    await run(settings, Work(tiny_model))
     assert (tmp_path / "cache").stat().st_size > 0
-    await run(settings, 8)  # it loads again
+    await run(settings, Work(tiny_model, n_tokens=8))  # it loads again

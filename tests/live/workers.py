@@ -2,11 +2,13 @@
 
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 import attrs
 
 from tests.live.process import ServerProcess, launch
+
+type Client = AbstractContextManager[tuple[ServerProcess, str]]
 
 LOOPBACK = "127.0.0.1"
 LOST = 69  # the exit status of a server whose worker went away
@@ -25,6 +27,19 @@ def free_port() -> int:
     with socket.socket() as trial:
         trial.bind((LOOPBACK, 0))
         return int(trial.getsockname()[1])
+
+
+@contextmanager
+def client(*arguments: str, holding: str) -> Iterator[tuple[ServerProcess, str]]:
+    """A server and its URL; ``holding``: how many RPC servers hold its model. How it ends is the test's matter."""
+    server = launch("--port", "0", *arguments)
+    try:
+        url = server.wait_for(r"listening on (\S+)")[1]
+        server.wait_for(rf"{holding} RPC servers hold a part of the model")
+        server.wait_for("ready after")
+        yield server, url
+    finally:
+        server.end()
 
 
 @contextmanager

@@ -17,7 +17,6 @@ from engine.embedding.worker import EmbeddingWorker
 from engine.errors import ContextExceeded, ModelLoadError
 from engine.native.model import Model
 from engine.native.options import Attention, ContextOptions, ModelOptions, Pooling
-from engine.native.tensors import tensor_names
 from engine.text.commands import Embed
 from engine.text.info import EngineStats
 from tests.engine.driver import Box
@@ -117,6 +116,17 @@ def test_a_batch_may_be_small(tiny_model: Path, open_on: Open, n_ubatch: int) ->
         assert cosine(small, whole) == pytest.approx(1.0, abs=1e-4)
 
 
+@pytest.mark.parametrize(("n_ctx", "n_ubatch"), [(300, 512), (65, 65), (500, 100)])
+def test_a_batch_of_any_size_can_be_pooled(bert: Path, open_on: Open, n_ctx: int, n_ubatch: int) -> None:
+    # The library ends the process when tokens and sequences of a batch do not divide.
+    embedder = open_on(bert, n_ctx=n_ctx, n_ubatch=n_ubatch)
+    assert embedder.info.max_tokens == n_ctx
+    text = [CLS, *[9] * (n_ctx - 2), SEP]
+    short, long = through_worker(embedder, [OTHER, text])
+    assert cosine(compute(embedder, OTHER)[0], short) >= 0.99999
+    assert cosine(compute(embedder, text)[0], long) >= 0.99999
+
+
 def test_the_longest_text_fits_and_a_longer_one_is_refused(bert: Path, open_on: Open) -> None:
     """One more token would end the process."""
     embedder = open_on(bert, n_ubatch=64)
@@ -199,10 +209,3 @@ def test_abilities(bert: Path, reranker: Path, tiny_model: Path) -> None:
     assert reasons[tiny_model] is None
     assert "mean" in reasons[bert]
     assert "rank" in reasons[reranker]
-
-
-def test_tensor_names(bert: Path, tmp_path: Path) -> None:
-    assert "token_embd.weight" in tensor_names(str(bert))
-    (tmp_path / "junk.gguf").write_bytes(b"GGUF" + b"\xff" * 64)
-    assert tensor_names(str(tmp_path / "junk.gguf")) == frozenset()
-    assert tensor_names(str(tmp_path / "missing.gguf")) == frozenset()

@@ -268,7 +268,14 @@ def test_the_projector_of_another_model_is_refused(tiny_model: Path, tmp_path: P
 
 @pytest.mark.parametrize(
     ("content", "reason"),
-    [(None, "No such file"), (b"", "empty"), (b"no projector at all", "not a GGUF"), (b"GGUF" + bytes(8), "truncated")],
+    [
+        (None, "No such file"),
+        (b"", "empty"),
+        (b"no projector at all", "not a GGUF"),
+        (b"GGUF" + bytes(8), "truncated"),
+        (b"GGUF" + b"\xff" * 60, "version 4294967295 of the format is unknown"),
+        (b"GGUF\3\0\0\0" + bytes(8) + b"\x09" + bytes(7), "truncated"),
+    ],
 )
 def test_files_that_are_no_projector(tmp_path: Path, content: bytes | None, reason: str) -> None:
     path = tmp_path / "x.gguf"

@@ -8,7 +8,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from tests.live.process import serving
 from tests.models.tiny_mmproj import write_tiny_mmproj
-from tests.models.tiny_sd import write_tiny_sd
+from tests.models.tiny_sd import TinySd
 from tests.page.browser import chromium, find_chromium
 from tests.page.tab import PATIENCE, tab
 
@@ -24,12 +24,11 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture(scope="package")
-def server(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    folder = tmp_path_factory.mktemp("page-models")
-    images = write_tiny_sd(folder)
+def server(tiny_model: Path, tiny_sd: TinySd, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    projector = write_tiny_mmproj(tmp_path_factory.mktemp("page-models") / "mmproj.gguf")
     with serving(
-        "-m", str(tiny_model), "--alias", "tiny", "--mmproj", str(write_tiny_mmproj(folder / "mmproj.gguf")),
-        "--image-model", str(images.model), "--image-taesd-model", str(images.taesd), "--image-niceness", "0",
+        "-m", str(tiny_model), "--alias", "tiny", "--mmproj", str(projector),
+        "--image-model", str(tiny_sd.model), "--image-taesd-model", str(tiny_sd.taesd), "--image-niceness", "0",
         "--metrics", "--slots", "-np", "2", "-c", "1024",
     ) as (_, url):  # fmt: skip
         yield url

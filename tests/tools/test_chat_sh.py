@@ -1,10 +1,7 @@
 """The shell tools against a server that is scripted."""
 
 import json
-import os
-import pty
 import re
-import shutil
 import subprocess
 import sys
 import threading
@@ -13,11 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.tools.conftest import TOOLS, Run
+from tests.tools.conftest import TOOLS, Run, environment, needs, on_terminal
 from tests.tools.fake_openai import FakeOpenAI, Reply, refusal, scripted, streamed, whole
 
-MISSING = [program for program in ("bash", "curl", "jq") if shutil.which(program) is None]
-pytestmark = pytest.mark.skipif(bool(MISSING), reason=f"the shell tools need {', '.join(MISSING)}: NOT TESTED")
+pytestmark = needs("bash", "curl", "jq")
 
 AWKWARD = """it's "$(touch /nowhere)" `x` \\n * 日本語 😀\n\ttwo lines"""
 
@@ -48,10 +44,9 @@ def test_text_is_shown_as_it_comes(tmp_path: Path) -> None:
             yield from rest
 
     with scripted(Reply(content_type="text/event-stream", lines=lines())).running() as server:
-        environment = {"PATH": os.environ["PATH"], "TMPDIR": str(tmp_path), "API_URL": server.url}
         with subprocess.Popen(
-            [TOOLS / "chat.sh", "?"], env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
+            [TOOLS / "chat.sh", "?"], env=environment(server.url, tmp_path), stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
         ) as tool:  # fmt: skip
             assert tool.stdout is not None
             assert tool.stdout.read(5) == b"first"
@@ -226,23 +221,7 @@ def test_reasoning_is_not_part_of_the_output(run: Run) -> None:
 def test_reasoning_is_dim_on_a_terminal(tmp_path: Path) -> None:
     reply = streamed({"reasoning_content": "h\x1b]0;m"}, {"reasoning_content": "m"}, {"content": "y\x1b[31mes\x9b"})
     with scripted(reply).running() as server:
-        ours, theirs = pty.openpty()
-        try:
-            environment = {
-                "PATH": os.environ["PATH"],
-                "LC_ALL": "C.UTF-8",
-                "TMPDIR": str(tmp_path),
-                "API_URL": server.url,
-            }
-            done = subprocess.run(
-                [TOOLS / "chat.sh", "?"], env=environment, stdin=subprocess.DEVNULL, stdout=theirs,
-                stderr=subprocess.PIPE, timeout=60, check=False,
-            )  # fmt: skip
-            shown = os.read(ours, 4096).decode()
-        finally:
-            os.close(ours)
-            os.close(theirs)
-    assert done.returncode == 0
+        shown = on_terminal("stdout", "chat.sh", server.url, tmp_path)
     assert shown.replace("\r\n", "\n") == "\x1b[2mh]0;mm\x1b[0m\n\ny[31mes\n"
 
 

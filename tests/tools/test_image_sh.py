@@ -3,9 +3,7 @@
 import base64
 import json
 import os
-import pty
 import re
-import shutil
 import subprocess
 import threading
 from collections.abc import Iterator
@@ -14,11 +12,10 @@ from typing import Any
 
 import pytest
 
-from tests.tools.conftest import TOOLS, Run
+from tests.tools.conftest import TOOLS, Run, environment, needs, on_terminal
 from tests.tools.fake_openai import FakeOpenAI, Reply, refusal, scripted, streamed_images
 
-MISSING = [program for program in ("bash", "curl", "jq", "base64") if shutil.which(program) is None]
-pytestmark = pytest.mark.skipif(bool(MISSING), reason=f"the shell tools need {', '.join(MISSING)}: NOT TESTED")
+pytestmark = needs("bash", "curl", "jq", "base64")
 
 SCRIPTS = ["image_generate.sh", "image_edit.sh"]
 AWKWARD = """it's "$(touch /nowhere)" `x` \\n @a;type=b 日本語 😀\n\ttwo = lines"""
@@ -95,10 +92,9 @@ def test_a_picture_is_saved_as_it_comes(tmp_path: Path) -> None:
             yield from rest
 
     with scripted(Reply(content_type="text/event-stream", lines=lines())).running() as server:
-        environment = {"PATH": os.environ["PATH"], "TMPDIR": str(tmp_path), "API_URL": server.url}
         with subprocess.Popen(
-            [TOOLS / "image_generate.sh", "?"], env=environment, cwd=tmp_path, stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+            [TOOLS / "image_generate.sh", "?"], env=environment(server.url, tmp_path), cwd=tmp_path,
+            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
         ) as tool:  # fmt: skip
             assert tool.stderr is not None
             assert tool.stderr.readline() == "image 1: 25%, step 1\n"
@@ -247,18 +243,7 @@ def test_a_prompt_that_fails_is_no_reason_to_stop(run: Run) -> None:
 def test_a_line_of_progress_on_a_terminal(tmp_path: Path) -> None:
     """Each takes the place of the one before, and the last one goes."""
     with scripted(streamed_images(step(0), step(2), final())).running() as server:
-        ours, theirs = pty.openpty()
-        try:
-            environment = {"PATH": os.environ["PATH"], "TMPDIR": str(tmp_path), "API_URL": server.url}
-            done = subprocess.run(
-                [TOOLS / "image_generate.sh", "?"], env=environment, cwd=tmp_path, stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE, stderr=theirs, timeout=60, check=False,
-            )  # fmt: skip
-            shown = os.read(ours, 4096).decode()
-        finally:
-            os.close(ours)
-            os.close(theirs)
-    assert done.returncode == 0
+        shown = on_terminal("stderr", "image_generate.sh", server.url, tmp_path)
     clear = "\r\x1b[K"
     *steps, figures = shown.split(clear)
     assert steps == ["", "image 1: 0%, step 0", "image 1: 50%, step 2", "image 1: 100%, step 4", ""]

@@ -14,6 +14,7 @@ from tools.bench import (
     overhead,
     peer,
     quick,
+    random_model,
     sampling,
     simulate,
     soak,
@@ -37,6 +38,7 @@ COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "images": images.main,
     "simulate": simulate.main,
     "kv": kv_modes.main,
+    "random-model": random_model.main,
 }
 
 

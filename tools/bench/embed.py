@@ -32,6 +32,12 @@ def rate(key: str, title: str, unit: str, target: Target | None) -> Metric:
     return Metric(key=key, title=title, unit=unit, comparison=Comparison.OURS_OVER_THEIRS, target=target)
 
 
+def cost_of(metric: Metric) -> Metric:
+    """The processor time behind a speed: it varies less where the machine has other work."""
+    title = f"{metric.title}: processor time a text"
+    return Metric(key=metric.key, title=title, unit="ms", comparison=Comparison.THEIRS_OVER_OURS)
+
+
 ONE_REQUEST: Final = rate("one", "all texts in one request", "texts/s", FAST)
 SHARED_OUT: Final = rate("eight", "8 connections, a request each with its share", "texts/s", FAST)
 ONE_BY_ONE: Final = rate("single", "8 connections, a text a request", "texts/s", FAST)
@@ -43,11 +49,14 @@ class Results:
     """Figures by metric, and how far the two servers' numbers are apart."""
 
     figures: dict[str, list[Pair]] = attrs.field(factory=dict)
+    costs: dict[str, list[Pair]] = attrs.field(factory=dict)  # processor time of the servers
     cosine: float = 1.0  # the smallest of all
     difference: float = 0.0  # the largest of all
 
-    def add(self, metric: Metric, ours: float, theirs: float) -> None:
-        self.figures.setdefault(metric.key, []).append(Pair(ours, theirs))
+    def add(self, metric: Metric, speed: Pair, cost: Pair) -> None:
+        """One round: texts per second, and the processor time of a text in milliseconds."""
+        self.figures.setdefault(metric.key, []).append(speed)
+        self.costs.setdefault(metric.key, []).append(cost)
 
 
 async def post(stream: trio.SocketStream, address: Address, path: str, body: object) -> Any:
@@ -116,11 +125,12 @@ async def compare_embeddings(pair: Sequence[Server], args: argparse.Namespace, r
         for index, (metric, requests, clients) in enumerate(ways):
             prompts = Prompts(seed=args.seed, scenario=metric.key, round=number)
             texts = [prompts.text(args.words, "text", n) for n in range(args.texts)]
-            found = await in_turn(pair, number + index, lambda a, t=texts, r=requests, c=clients: embed(a, t, r, c))
-            (ours, mine), (theirs, their) = found
-            results.add(metric, ours, theirs)
+            speed, cost, (mine, their) = await in_turn(
+                pair, number + index, len(texts), lambda a, t=texts, r=requests, c=clients: embed(a, t, r, c)
+            )
+            results.add(metric, speed, cost)
             results.cosine = min(results.cosine, *(cosine(a, b) for a, b in zip(mine, their, strict=True)))
-            print(f"round {number + 1}, {metric.title}: ours {ours:.1f}, theirs {theirs:.1f} {metric.unit}", flush=True)
+            tell(number, metric, speed, cost)
 
 
 async def compare_rerank(pair: Sequence[Server], args: argparse.Namespace, results: Results) -> None:
@@ -129,26 +139,41 @@ async def compare_rerank(pair: Sequence[Server], args: argparse.Namespace, resul
         prompts = Prompts(seed=args.seed, scenario=RERANK.key, round=number)
         query = prompts.text(8, "query")
         documents = [prompts.text(4 * args.words, "document", n) for n in range(args.documents)]
-        found = await in_turn(pair, number, lambda a, q=query, d=documents: rank(a, q, d))
-        (ours, mine), (theirs, their) = found
-        results.add(RERANK, ours, theirs)
+        speed, cost, (mine, their) = await in_turn(
+            pair, number, len(documents), lambda a, q=query, d=documents: rank(a, q, d)
+        )
+        results.add(RERANK, speed, cost)
         results.difference = max(results.difference, *(abs(a - b) for a, b in zip(mine, their, strict=True)))
-        print(f"round {number + 1}, rerank: ours {ours:.1f}, theirs {theirs:.1f} {RERANK.unit}", flush=True)
+        tell(number, RERANK, speed, cost)
 
 
-async def in_turn(pair: Sequence[Server], number: int, measure: Any) -> list[Any]:
-    """What ``measure`` finds on ours and on theirs; who goes first alternates with ``number``."""
+async def in_turn(pair: Sequence[Server], number: int, texts: int, measure: Any) -> tuple[Pair, Pair, list[Any]]:
+    """What ``measure`` finds on ours and on theirs: speed, processor milliseconds a text, results.
+
+    Who goes first alternates with ``number``.
+    """
     order = (0, 1) if ours_first(number, 0) else (1, 0)
-    found: list[Any] = [None, None]
+    speeds, costs, found = [0.0, 0.0], [0.0, 0.0], [None, None]
     for which in order:
-        found[which] = await measure(pair[which].address)
-    return found
+        before = pair[which].cpu_seconds()
+        speeds[which], found[which] = await measure(pair[which].address)
+        costs[which] = (pair[which].cpu_seconds() - before) / texts * 1e3
+    return Pair(*speeds), Pair(*costs), found
+
+
+def tell(number: int, metric: Metric, speed: Pair, cost: Pair) -> None:
+    """A line a round."""
+    print(
+        f"round {number + 1}, {metric.title}: ours {speed.ours:.1f}, theirs {speed.theirs:.1f} {metric.unit}; "
+        f"processor {cost.ours:.2f} and {cost.theirs:.2f} ms a text",
+        flush=True,
+    )
 
 
 async def run(args: argparse.Namespace) -> None:
     """Measure, and print the table."""
     results = Results()
-    peer = args.peer or find_or_build()
+    peer = args.peer or (Path() if args.against else find_or_build())
     for model, flag, compare in (
         (args.model, "--embeddings", compare_embeddings),
         (args.rerank_model, "--rerank", compare_rerank),
@@ -160,7 +185,8 @@ async def run(args: argparse.Namespace) -> None:
         )
         pair = [await start(our_spec(common))]
         try:
-            pair.append(await start(their_spec(common, peer, repack=args.peer is None or not has_amx())))
+            theirs = their_spec(common, peer, repack=args.peer is None or not has_amx())
+            pair.append(await start(our_spec(common, args.against) if args.against else theirs))
             for server in pair:  # the first request of all finds cold caches
                 await warm_up(server.address, flag)
             await compare(pair, args, results)
@@ -169,7 +195,9 @@ async def run(args: argparse.Namespace) -> None:
                 for server in pair:
                     await server.stop()
     measured = (ONE_REQUEST, SHARED_OUT, ONE_BY_ONE, RERANK)
-    print("\n" + table((metric, results.figures[metric.key]) for metric in measured if metric.key in results.figures))
+    done = [metric for metric in measured if metric.key in results.figures]
+    rows = [(metric, results.figures[metric.key]) for metric in done]
+    print("\n" + table([*rows, *((cost_of(metric), results.costs[metric.key]) for metric in done)]))
     if args.model is not None:
         print(f"\nsmallest cosine to their vectors: {results.cosine:.7f} (target: at least 0.9999)")
     if args.rerank_model is not None:
@@ -190,11 +218,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--model", help="an embedding model; python -m tests.models.minilm FILE writes MiniLM")
     parser.add_argument("--rerank-model", help="a reranker")
     parser.add_argument("--peer", type=Path, help="a llama-server; default: built once, see the peer command")
+    parser.add_argument("--against", help="a command that starts another llama-box, to be compared with in its place")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--texts", type=int, default=500)
     parser.add_argument("--documents", type=int, default=100)
     parser.add_argument("--words", type=int, default=12, help="of a text; a document has four times as many")
-    parser.add_argument("--parallel", type=int, default=9, help="slots of each server")
+    parser.add_argument("--parallel", type=int, default=8, help="slots of each server (theirs aborts with 9)")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--seed", type=int, default=1)
     args = parser.parse_args(arguments)

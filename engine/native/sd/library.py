@@ -4,15 +4,13 @@ import ctypes
 import functools
 import importlib
 import importlib.metadata
-import importlib.util
-import sys
 import threading
-import types
 from typing import Any, Final
 
 from engine.errors import ModelLoadError
 from engine.native import ggml as ggml_functions
 from engine.native.environment import prepare_environment
+from engine.native.package import bypass
 from engine.native.sd.layout import layout_fault
 
 PACKAGE: Final = "stable_diffusion_cpp"
@@ -34,19 +32,6 @@ _OPTIONAL: Final[dict[str, tuple[Any, list[Any]]]] = {
 }
 
 
-def _bypass_package() -> None:
-    """Make the low-level module importable without the package's ``__init__``, which imports a high-level API."""
-    if PACKAGE in sys.modules:
-        return
-    spec = importlib.util.find_spec(PACKAGE)
-    if spec is None or spec.submodule_search_locations is None:
-        raise ImportError(f"{DISTRIBUTION} is not installed")
-    package = types.ModuleType(PACKAGE)
-    package.__path__ = list(spec.submodule_search_locations)
-    package.__spec__ = spec
-    sys.modules[PACKAGE] = package
-
-
 def _bind(lib: Any, functions: dict[str, tuple[Any, list[Any]]]) -> None:
     for name, (restype, argtypes) in functions.items():
         if hasattr(lib, name):
@@ -57,7 +42,7 @@ def _bind(lib: Any, functions: dict[str, tuple[Any, list[Any]]]) -> None:
 @functools.cache
 def _load() -> Any:
     prepare_environment()
-    _bypass_package()
+    bypass(PACKAGE, DISTRIBUTION)
     try:
         module = importlib.import_module(f"{PACKAGE}.{PACKAGE}")
     except (ImportError, OSError, RuntimeError, AttributeError) as error:

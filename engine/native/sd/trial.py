@@ -5,7 +5,6 @@ error. A child makes one small image of one step with each LoRA; if a signal end
 The verdict is remembered for the files and the library, so that later starts do not pay for it.
 """
 
-import hashlib
 import json
 import sys
 import threading
@@ -20,9 +19,8 @@ from engine.native.sd import library
 from engine.native.sd.image import ImageParams, LoraUse, RgbImage
 from engine.native.sd.loading import load_model
 from engine.native.sd.options import ImageModelOptions, LoraMode, Sampler, UpscalerOptions, WeightType
-from engine.native.trial import Memory, module_command, no_core_dump, run_child
+from engine.native.trial import file_identity, module_command, no_core_dump, try_once
 
-_GOOD: Final = "good"
 _TIMEOUT: Final = 1800.0  # seconds; a large model may take minutes to load
 _SIDE: Final = 64
 _SERVER_FAILED: Final = "RPC server"  # in what the library says of a server that hangs up
@@ -43,17 +41,13 @@ def check(
     the load proper. The trial ends without a verdict once ``go_on`` says no.
     """
     job = _describe(model, upscaler)
-    memory, name = Memory(cache_dir), f"image-{hashlib.sha256(_identity(job).encode()).hexdigest()[:32]}"
-    if memory.recall(name) == _GOOD:
+    command = command or module_command("engine.native.sd.trial")
+    killer = try_once("image", _identity(job), command, json.dumps(job), cache_dir, timeout=_TIMEOUT, go_on=go_on)
+    if killer is None:
         return
-    outcome = run_child(command or module_command("engine.native.sd.trial"), json.dumps(job), _TIMEOUT, go_on)
-    if outcome.killed_by:
-        reason = outcome.complaint or outcome.killed_by
-        if model.rpc_servers and _SERVER_FAILED in reason:
-            raise RpcError(f"an RPC server ({', '.join(model.rpc_servers)}) failed while the model was tried: {reason}")
-        raise ModelLoadError(f"cannot use {_culprits(model, upscaler)}: tried, it kills the process: {reason}")
-    if outcome.status == 0:
-        memory.remember(name, _GOOD)
+    if model.rpc_servers and _SERVER_FAILED in killer:
+        raise RpcError(f"an RPC server ({', '.join(model.rpc_servers)}) failed while the model was tried: {killer}")
+    raise ModelLoadError(f"cannot use {_culprits(model, upscaler)}: tried, it kills the process: {killer}")
 
 
 def _culprits(model: ImageModelOptions, upscaler: UpscalerOptions | None) -> str:
@@ -87,11 +81,7 @@ def _identity(job: dict[str, Any]) -> str:
     paths = [value for value in job["model"].values() if isinstance(value, str)] + list(job["model"]["loras"])
     if job["upscaler"] is not None:
         paths.append(job["upscaler"]["path"])
-    files = []
-    for path in (Path(text) for text in paths):
-        if path.is_file():
-            stat = path.stat()
-            files.append(f"{path.absolute()} {stat.st_size} {stat.st_mtime_ns}")
+    files = [file_identity(path) for path in map(Path, paths) if path.is_file()]
     return "\0".join((library.version(), json.dumps(job, sort_keys=True), *files))
 
 

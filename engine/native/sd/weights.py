@@ -10,8 +10,7 @@ from typing import Any, Final, TypeGuard
 import attrs
 
 from engine.errors import ModelLoadError
-from engine.native.gguf_file import read_gguf
-from engine.native.model import check_file
+from engine.native.gguf_file import check_file, is_gguf, read_gguf, unreadable
 
 _LENGTH: Final = 8  # bytes of the header's length
 _MOST_HEADER: Final = 256 * 1024 * 1024
@@ -38,14 +37,13 @@ class Tensor:
 def check_weights(path: str) -> None:
     """Raise ModelLoadError unless the file is a sound safetensors or GGUF file."""
     try:
-        with Path(path).open("rb") as file:
-            magic = file.read(4)
+        named_gguf = is_gguf(path)
     except (OSError, ValueError) as error:
-        raise ModelLoadError(f"cannot load {path!r}: {getattr(error, 'strerror', None) or error}") from error
-    if magic == b"GGUF":
+        raise unreadable(path, error) from error
+    if named_gguf:
         check_file(path)
-        return
-    read_safetensors(path)
+    else:
+        read_safetensors(path)
 
 
 def check_model(path: str) -> None:
@@ -101,12 +99,6 @@ def _check_pair(path: str, base: str, pair: dict[str, Tensor]) -> None:
         raise ModelLoadError(
             f"cannot use {path} as a LoRA: the halves of {base} do not fit: {list(down.shape)} and {list(up.shape)}"
         )
-
-
-def is_gguf(path: str) -> bool:
-    """Whether the file calls itself GGUF."""
-    with Path(path).open("rb") as file:
-        return file.read(4) == b"GGUF"
 
 
 def read_safetensors(path: str) -> dict[str, Tensor]:

@@ -86,7 +86,6 @@ class JsonCalls:
                 yield from _stray_braces(source)
         if not self.is_list:
             yield from source.accept_end(self.call.end)
-        section.done()
 
     def grammar(self, lark: Lark, tools: Sequence[Tool], *, parallel: bool) -> str:
         """See ``ToolSyntax.grammar``."""

@@ -41,7 +41,7 @@ class SectionReader:
         self._begun: int | None = None  # calls at the end of the last whole one
 
     def done(self) -> None:
-        """A call is whole: to be told behind each."""
+        """A call is whole: to be told where ``call`` of ``read`` goes on with another one."""
         self._begun = self._out.calls
         self._source.record()
 
@@ -50,8 +50,10 @@ class SectionReader:
         try:
             yield from self._source.expect_loose(marks.start)
             yield from call()
+            self.done()
             while (yield from self._follows(marks.end)):
                 yield from call()
+                self.done()
         except Unparsable:
             if self._begun is None or self._out.calls > self._begun:
                 raise

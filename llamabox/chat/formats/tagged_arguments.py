@@ -66,12 +66,7 @@ class TaggedArguments:
     def read(self, source: Reader, out: Writer, tools: Mapping[str, Tool]) -> Parsing[None]:
         """See ``ToolSyntax.read``."""
         section = SectionReader(source, out, (self.between,), first_word(self.call_start))
-
-        def call() -> Parsing[None]:
-            yield from self._call(source, out, tools)
-            section.done()
-
-        yield from section.read(self.section, call)
+        yield from section.read(self.section, lambda: self._call(source, out, tools))
 
     def grammar(self, lark: Lark, tools: Sequence[Tool], *, parallel: bool) -> str:
         """See ``ToolSyntax.grammar``."""

@@ -54,12 +54,7 @@ class TaggedJson:
     def read(self, source: Reader, out: Writer, tools: Mapping[str, Tool]) -> Parsing[None]:
         """See ``ToolSyntax.read``."""
         section = SectionReader(source, out, (self.separator,), first_word(self.call_start))
-
-        def call() -> Parsing[None]:
-            yield from self._call(source, out, tools)
-            section.done()
-
-        yield from section.read(self.section, call)
+        yield from section.read(self.section, lambda: self._call(source, out, tools))
 
     def grammar(self, lark: Lark, tools: Sequence[Tool], *, parallel: bool) -> str:
         """See ``ToolSyntax.grammar``."""
