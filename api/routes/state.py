@@ -108,6 +108,7 @@ def _props_without_text(services: Services, image: dict[str, Any]) -> dict[str, 
         "modalities": {"vision": False, "audio": False},
         "media_marker": MEDIA_MARKER,
         "is_sleeping": False,
+        "kv_unified": True,
     }
 
 

@@ -5,6 +5,7 @@ from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
 import attrs
+import httpx
 import pytest
 
 from engine.bridge import BridgedEngine, open_text_engine
@@ -14,6 +15,7 @@ from engine.text.options import EngineOptions, KvLayout
 from engine.text.speculation.options import SpeculationOptions
 from engine.text.start import start_text_engine
 from tests.live.agreement import assert_agree, generate, options, together
+from tests.live.process import serving
 
 TEXT = "The quick brown fox jumps over the lazy dog while the cat sleeps on the warm stone by the old river. "
 
@@ -138,3 +140,17 @@ async def test_a_full_context_ends_or_shifts(streams: BridgedEngine) -> None:
     assert stopped.finished.truncated
     assert len(stopped.tokens) == 256 - len(prompt) + 1
     assert_agree(stopped, attrs.evolve(shifted, tokens=shifted.tokens[: len(stopped.tokens)]))
+
+
+def test_a_server_says_so_and_shares_one_prompt_among_its_choices(tiny_model: Path) -> None:
+    with serving("-m", str(tiny_model), "-np", "4", "-c", "2048", "--no-kv-unified", "--metrics") as (server, url):
+        assert httpx.get(f"{url}/props", timeout=60).json()["kv_unified"] is False
+        body = {"prompt": TEXT, "n": 4, "max_tokens": 8, "temperature": 0}
+        answer = httpx.post(f"{url}/v1/completions", json=body, timeout=60).json()
+        metrics = httpx.get(f"{url}/metrics", timeout=60).text
+        again = httpx.post(f"{url}/v1/completions", json=body, timeout=60).json()
+    assert len({choice["text"] for choice in answer["choices"]}) == 1
+    n_prompt = answer["usage"]["prompt_tokens"]
+    assert f"llamabox:prompt_tokens_total {float(n_prompt + 3)}" in metrics.splitlines(), "one and three last tokens"
+    assert again["usage"]["prompt_tokens_details"]["cached_tokens"] == n_prompt - 1
+    assert "KV cache: a stream for each of 4 slots" in server.log

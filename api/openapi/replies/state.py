@@ -97,7 +97,7 @@ class Props:
     modalities: Modalities
     media_marker: str
     is_sleeping: bool
-    kv_unified: bool | UnsetType = UNSET
+    kv_unified: bool
     images: ImageProps | UnsetType = UNSET
 
 
