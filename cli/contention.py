@@ -26,23 +26,25 @@ class Team(Protocol):
 
 
 async def watch(team: Team, spare: float, is_working: Callable[[], bool], read: Callable[[], Reading]) -> None:
-    """Have the team while there is contention; for ever, or until the system cannot tell. Idle times are not looked at.
+    """Have the team while there is contention; for ever, or until the system cannot tell.
+
+    Only seconds count that began and ended with work: what others did while this program was idle harmed nobody.
 
     ``spare``: processors that the computing threads leave to others.
     """
-    contention, last = Contention(spare), read()
+    contention, last, worked = Contention(spare), read(), False
     try:
         while True:
             await trio.sleep(_SECONDS)
-            now, found = read(), contention.found
-            if is_working() and contention.judge(now.others(last)) is not found:
+            now, works, found = read(), is_working(), contention.found
+            if worked and works and contention.judge(now.others(last)) is not found:
                 if found:
                     log.info("other programs are gone: computing threads spin at their barriers again")
                     team.stop()
                 else:
                     log.info("other programs need the processors: computing threads sleep at their barriers")
                     team.start()
-            last = now
+            last, worked = now, works
     finally:
         team.stop()
 

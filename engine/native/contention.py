@@ -8,8 +8,8 @@ from typing import Final, Self
 
 import attrs
 
-_FOUND: Final = 0.15  # processors more than we leave to others: they are missed
-_GONE: Final = 0.05
+_FOUND: Final = 0.2  # processors more than we leave to others: they are missed
+_GONE: Final = 0.1
 _CALM: Final = 3  # readings in a row before it is believed that they are gone
 _STAT: Final = Path("/proc/stat")
 

@@ -65,12 +65,19 @@ async def test_a_team_for_as_long_as_there_are_others(autojump_clock: trio.testi
     assert await told(autojump_clock, 0, 1, 1, 0, 0, 0, 0) == [("start", 2), ("stop", 6), ("stop", 8)]
 
 
+async def test_a_second_counts_that_began_with_work(autojump_clock: trio.testing.MockClock) -> None:
+    """What others did before the first request came says nothing of the time after it."""
+    works = iter([False, True, True, False, True, True, True])
+    told_then = await told(autojump_clock, 1, 1, 0, 1, 1, 0, 1, working=lambda: next(works))
+    assert told_then == [("start", 7), ("stop", 8)]
+
+
 async def test_it_never_outlives_the_watch(autojump_clock: trio.testing.MockClock) -> None:
     """Whatever ends the watch ends the team."""
     team = FakeTeam()
     with trio.move_on_after(3.5):
         await watch(team, 0, lambda: True, readings(*[1.0] * 9))
-    assert team.told == [("start", 1), ("stop", 3.5)]
+    assert team.told == [("start", 2), ("stop", 3.5)]
 
 
 async def test_idle_seconds_do_not_count(autojump_clock: trio.testing.MockClock) -> None:
