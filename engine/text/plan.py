@@ -46,6 +46,7 @@ class Limits:
     can_shift: bool = True
     continuous_batching: bool = True
     tile: int = 1  # mixed batches are filled to a multiple of this many tokens
+    deep_tile: int = 1  # and of this many where the prompt is long already (engine.text.scheduler.DEEP)
     n_keep_always: int = 0  # the BOS token that a shift must not drop
     n_adapters: int = 0  # ids of adapters are 0 … n_adapters - 1
     reuse_chunk: int = 0  # smallest run of an older prompt's tokens to reuse at another position; 0: off

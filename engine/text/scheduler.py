@@ -26,6 +26,8 @@ from engine.text.sequence import Sequence, Status
 # Tokens that are computed until an idle prefix is given up, as long as nobody has measured what is right for this
 # machine (see ``engine.text.cell_rent``): what 10 ms a token and 0.9 µs a token and cell give, Qwen 0.5B on two cores.
 IDLE_AGE = 8192
+# Tokens of a prompt from which attention costs more of a step than the matrices (see ``Limits.deep_tile``).
+DEEP = 512
 
 
 class Scheduler:
@@ -302,6 +304,7 @@ class Scheduler:
             mine = [planned for planned in decodes if planned.sequence.adapters == adapters]
         add_decodes(self.books, batch, mine)
         others_wait = len(mine) < len(decodes)
+        prefills = [sequence for sequence in self.books.roster.prefills if sequence.adapters == adapters]
         budget = self.limits.n_batch - len(batch.runs)
         limit = budget
         if batch.runs or others_wait:
@@ -309,14 +312,21 @@ class Scheduler:
             # library computes the prompt's tokens, but for the first one, behind the others and not with them.
             beside = len(batch.runs) if self.limits.kv_unified else 0
             rows = beside + max(1, prefill_limit)
-            limit = min(budget, rows + -rows % self.limits.tile - beside)
+            limit = min(budget, rows + -rows % self._tile(prefills) - beside)
         # Forced tokens are computed like a prompt. The one stream that runs waits for nobody but itself.
         alone = len(batch.runs) == 1 and not others_wait
         taken = add_forced(self.books, batch, budget if alone else limit)
-        prefills = [sequence for sequence in self.books.roster.prefills if sequence.adapters == adapters]
         add_prefills(self.books, batch, prefills, min(budget - taken, max(1, limit - taken)), now, blocked)
         self.books.room.arrange(batch.runs)
         return batch
+
+    def _tile(self, prefills: list[Sequence]) -> int:
+        """Rows that cost as much as the last of them. Attention has tiles too, larger ones: fewer rows go one by one.
+
+        That decides once there is much to attend to; before, it would only make steps longer.
+        """
+        deep = bool(prefills) and prefills[0].n_past >= DEEP
+        return self.limits.deep_tile if deep else self.limits.tile
 
     def _due_decodes(self, now: float, blocked: Collection[str]) -> tuple[list[PlannedRun], float | None]:
         roster = self.books.roster

@@ -242,6 +242,19 @@ def test_a_mixed_batch_is_filled_to_whole_tiles() -> None:
     assert sizes(table.step(prefill_limit=15)) == [("stream", 1), ("long", 15)]
 
 
+def test_a_deep_prompt_fills_larger_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where much is attended to, more rows at a time are cheaper: from ``DEEP`` computed tokens on."""
+    monkeypatch.setattr("engine.text.scheduler.DEEP", 30)
+    table = Table(FakeBackend(n_batch=96, n_cells=256, n_ctx_slot=256), tile=16, deep_tile=64)
+    table.ask("stream", "s", 8)
+    table.step()
+    table.ask("long", "x" * 150, 4)
+    assert sizes(table.step(prefill_limit=15)) == [("stream", 1), ("long", 15)]
+    assert sizes(table.step(prefill_limit=15)) == [("stream", 1), ("long", 15)]
+    assert sizes(table.step(prefill_limit=15)) == [("stream", 1), ("long", 63)]
+    assert sizes(table.step(prefill_limit=15)) == [("stream", 1), ("long", 57)]
+
+
 def test_in_streams_the_prompts_part_alone_fills_tiles() -> None:
     table = Table(FakeBackend(n_batch=64, kv_unified=False), tile=16)
     table.ask("stream", "s", 8)
