@@ -1,7 +1,7 @@
 """Lets the computing threads sleep at their barriers while other programs want the processors.
 
-Spinning is worth a tenth of the tokens on a machine that is ours alone. Beside one busy program it costs all but a
-twentieth of them: a thread that was sent away holds up the others, which spin on the processor that it waits for.
+Spinning is worth a tenth of the tokens on a machine that is ours alone. Beside a busy program it can cost all but a
+tenth of them: a thread that was sent away holds up the others, which spin on the processor that it waits for.
 """
 
 import logging

@@ -274,7 +274,7 @@ _PLACEMENT = (
         off="-no-kvu --no-kv-unified",
         kind=Switch(off=KvLayout.STREAMS),
         setting="engine.kv_layout",
-        help="a KV cache for each slot: many long conversations decode faster, prompts beside others slower",
+        help="a KV cache for each slot: long conversations can decode faster, prompts beside others are slower",
     ),
     _option(
         flags="-ngl --gpu-layers --n-gpu-layers",

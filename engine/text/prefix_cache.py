@@ -135,12 +135,7 @@ class PrefixCache:
                 self._memory.copy(node.holder(), seq, 0, length)
             self._end[seq] = node
             node.ends.add(seq)
-        self._active.add(seq)
-        revived = node.hold()
-        self.active_cells += revived
-        self.returns.came_back(revived)
-        self._touch(node)
-        self._drop_redundant(node)
+        self._activate(seq, node)
         return seq
 
     def extend(self, seq: int, tokens: Sequence[int]) -> None:
@@ -309,6 +304,15 @@ class PrefixCache:
         node, offset = self._walk(tokens[:length], key)
         assert node.start + offset == length, "attach asks for more than is cached"
         return node if offset == len(node.tokens) else self._split(node, offset)
+
+    def _activate(self, seq: int, node: Node) -> None:
+        """A running request has taken the id, which ends at the node."""
+        self._active.add(seq)
+        revived = node.hold()
+        self.active_cells += revived
+        self.returns.came_back(revived)
+        self._touch(node)
+        self._drop_redundant(node)
 
     def _adopt(self, seq: int, node: Node) -> None:
         """The id has computed what the node holds already: it gives up its own cells and shares those."""

@@ -74,12 +74,7 @@ class StreamCache(PrefixCache):
                 self._memory.copy(self._source(node), seq, 0, length)
             self._end[seq] = node
             node.ends.add(seq)
-        self._active.add(seq)
-        revived = node.hold()
-        self.active_cells += revived
-        self.returns.came_back(revived)
-        self._touch(node)
-        self._drop_redundant(node)
+        self._activate(seq, node)
         return seq
 
     def make_private(self, seq: int, keep: int) -> bool:
