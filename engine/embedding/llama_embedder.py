@@ -48,6 +48,20 @@ class LlamaEmbedder:
             for piece, end in zip(pieces, ends, strict=True)
         ]
 
+    @property
+    def holds(self) -> bool:
+        """Whether a text's cells stay until they are forgotten."""
+        return self._context.has_memory
+
+    @property
+    def most_tokens(self) -> int:
+        """Of one batch: at least the longest text that this context is for."""
+        return self._context.n_batch
+
+    def use_threads(self, n_threads: int) -> None:
+        """Compute with so many threads from now on."""
+        self._context.use_threads(n_threads)
+
     def warmup(self) -> None:
         """One text of nothing in particular, so that the first request finds weights loaded."""
         self.compute([Piece(0, 0, [0])])
@@ -86,13 +100,26 @@ def open_embedder(model: Model, base: ContextOptions, options: EmbeddingOptions)
             )
     causal = abilities.is_causal(facts) if options.attention is None else options.attention is Attention.CAUSAL
     splittable = causal and facts.architecture not in abilities.WHOLE_TEXT
-    context = Context(model, _context_options(facts, base, options, splittable=splittable))
+    longest = longest_text(facts, base.n_ctx)
+    context = Context(model, _context_options(facts, base, options, splittable=splittable, longest=longest))
     if splittable and not (context.causal and context.has_memory):
         # An architecture that sees texts as a whole without saying so in its metadata.
         context.close()
         splittable = False
-        context = Context(model, _context_options(facts, base, options, splittable=False))
+        context = Context(model, _context_options(facts, base, options, splittable=False, longest=longest))
     return LlamaEmbedder(context, _info(model.vocab, facts, context, base, splittable=splittable))
+
+
+def open_beside(main: LlamaEmbedder, model: Model, base: ContextOptions, options: EmbeddingOptions) -> LlamaEmbedder:
+    """A context like that of ``main`` with one thread, for batches of the usual size. ``main`` holds nothing for texts.
+
+    Raises ModelLoadError.
+    """
+    facts, info = model.facts(), main.info
+    options = attrs.evolve(options, pooling=info.pooling)
+    alone = attrs.evolve(base, n_threads=1, n_threads_batch=1)
+    context = Context(model, _context_options(facts, alone, options, splittable=False, longest=1))
+    return LlamaEmbedder(context, attrs.evolve(info, n_batch=_batch_size(base), n_seqs=context.n_seqs))
 
 
 def longest_text(facts: ModelFacts, n_ctx: int) -> int:
@@ -102,13 +129,12 @@ def longest_text(facts: ModelFacts, n_ctx: int) -> int:
 
 
 def _context_options(
-    facts: ModelFacts, base: ContextOptions, options: EmbeddingOptions, *, splittable: bool
+    facts: ModelFacts, base: ContextOptions, options: EmbeddingOptions, *, splittable: bool, longest: int
 ) -> ContextOptions:
     """A batch is one ubatch: a text that the library splits over two would get a wrong vector, or end the process.
 
     It has as many tokens for each sequence as for any other: reserving the graph of mean pooling ends the process else.
     """
-    longest = longest_text(facts, base.n_ctx)
     n_batch = _batch_size(base) if splittable else max(_batch_size(base), longest)
     n_seqs = min(N_SEQS, n_batch)
     n_batch = math.ceil(n_batch / n_seqs) * n_seqs

@@ -97,6 +97,10 @@ class Context:
             raise
         model.register(self)
 
+    def use_threads(self, n_threads: int) -> None:
+        """Compute with so many threads from now on, those of a batch included."""
+        self._lib.llama_set_n_threads(self._open(), n_threads, n_threads)
+
     def new_batch(self) -> Batch:
         """An empty batch of this context's size."""
         return Batch(self._lib, self.n_batch, self.n_seqs)

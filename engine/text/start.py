@@ -8,8 +8,9 @@ from time import monotonic
 import attrs
 
 from engine.embedding.abilities import why_no_generation
-from engine.embedding.llama_embedder import longest_text, open_embedder
+from engine.embedding.llama_embedder import longest_text
 from engine.embedding.only import NoGeneration
+from engine.embedding.parallel import open_embedders
 from engine.embedding.worker import EmbeddingWorker
 from engine.errors import ModelLoadError
 from engine.native.model import Model, ModelFacts, Progress
@@ -62,7 +63,7 @@ def start_text_engine(
 def _start(options: EngineOptions, publish: Publish, model: Model) -> Started:
     """The engine over a loaded model, which the backend closes from here on."""
     facts = model.facts()
-    embedder = open_embedder(model, options.context, options.embedding) if options.embedding.enabled else None
+    embedder = open_embedders(model, options.context, options.embedding) if options.embedding.enabled else None
     reason = why_no_generation(facts)
     backend = _generation(options, model) if reason is None else _no_generation(options, model, reason)
     info = backend.info

@@ -1,0 +1,206 @@
+"""Batches of texts on several contexts: the same vectors as from one, and one answer for all of them."""
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from engine.embedding.backend import Piece
+from engine.embedding.llama_embedder import LlamaEmbedder
+from engine.embedding.options import EmbeddingOptions
+from engine.embedding.parallel import LEAST_TOKENS, ParallelEmbedder, on_processors, open_embedders
+from engine.embedding.requests import Vector
+from engine.errors import NativeError
+from engine.native.model import Model
+from engine.native.options import Attention, ContextOptions, ModelOptions, Placement, Pooling
+from tests.models.tiny_bert import CLS, SEP, write_tiny_bert
+
+type Open = Callable[..., LlamaEmbedder | ParallelEmbedder]
+
+THREADS = 3
+TEXTS = [[CLS, *range(5, 5 + n), SEP] for n in range(1, 40)]
+
+
+@pytest.fixture(scope="module")
+def bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tiny_bert(tmp_path_factory.mktemp("bert") / "bert.gguf")
+
+
+@pytest.fixture
+def open_on() -> Iterator[Open]:
+    models: list[Model] = []
+    opened: list[LlamaEmbedder | ParallelEmbedder] = []
+
+    def open_it(
+        path: Path, *, n_threads: int = THREADS, options: EmbeddingOptions | None = None, **context: Any
+    ) -> LlamaEmbedder | ParallelEmbedder:
+        models.append(Model(ModelOptions(path=str(path), n_gpu_layers=0)))
+        threads = {"n_threads": n_threads, "n_threads_batch": n_threads}
+        opened.append(
+            open_embedders(
+                models[-1], ContextOptions(**threads, **context), options or EmbeddingOptions(embeddings=True)
+            )
+        )
+        return opened[-1]
+
+    yield open_it
+    for embedder in opened:
+        embedder.close()
+        embedder.close()  # idempotent
+    for model in models:
+        model.close()
+
+
+@pytest.fixture
+def parallel(bert: Path, open_on: Open) -> ParallelEmbedder:
+    embedder = open_on(bert)
+    assert isinstance(embedder, ParallelEmbedder)
+    return embedder
+
+
+def compute(embedder: LlamaEmbedder | ParallelEmbedder, texts: Sequence[Sequence[int]]) -> list[Vector]:
+    vectors = embedder.compute([Piece(seq, 0, text) for seq, text in enumerate(texts)])
+    assert vectors is not None
+    return vectors
+
+
+def alone(bert: Path, open_on: Open, texts: Sequence[Sequence[int]]) -> list[Vector]:
+    one = open_on(bert, n_threads=1)
+    assert isinstance(one, LlamaEmbedder)
+    return [compute(one, [text])[0] for text in texts]
+
+
+def same(found: Sequence[Vector], wanted: Sequence[Vector]) -> None:
+    for mine, theirs in zip(found, wanted, strict=True):
+        assert np.allclose(mine, theirs, atol=1e-2)  # the size of a batch moves them; texts differ by 3e-2
+
+
+@pytest.fixture
+def users(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
+    """(thread, texts) of each batch of a context, in the order in which they began."""
+    seen: list[tuple[int, int]] = []
+    plain = LlamaEmbedder.compute
+
+    def watched(self: LlamaEmbedder, pieces: Sequence[Piece]) -> list[Vector] | None:
+        seen.append((threading.get_ident(), len(pieces)))
+        return plain(self, pieces)
+
+    monkeypatch.setattr(LlamaEmbedder, "compute", watched)
+    return seen
+
+
+def test_vectors_are_those_of_each_text_alone(bert: Path, parallel: ParallelEmbedder, open_on: Open) -> None:
+    same(compute(parallel, TEXTS), alone(bert, open_on, TEXTS))
+
+
+def test_each_context_gets_its_part(parallel: ParallelEmbedder, users: list[tuple[int, int]]) -> None:
+    compute(parallel, TEXTS[:30])
+    assert len(users) == THREADS
+    assert sum(count for _, count in users) == 30
+    assert max(count for _, count in users) < 20
+    assert users[-1][0] == threading.get_ident() or threading.get_ident() in {thread for thread, _ in users}
+
+
+def test_too_little_to_share_is_computed_by_all_threads_of_one(
+    parallel: ParallelEmbedder, users: list[tuple[int, int]]
+) -> None:
+    compute(parallel, TEXTS[30 : 30 + THREADS - 1])
+    short = [[7, 8]] * THREADS
+    assert sum(map(len, short)) < LEAST_TOKENS * THREADS
+    compute(parallel, short)
+    assert users == [(threading.get_ident(), THREADS - 1), (threading.get_ident(), THREADS)]
+
+
+def test_a_long_text_among_short_ones(bert: Path, parallel: ParallelEmbedder, open_on: Open) -> None:
+    texts = [[10] * 500, *TEXTS[:20], [11] * 200]
+    assert sum(map(len, texts)) > parallel.info.n_batch
+    same(compute(parallel, texts), alone(bert, open_on, texts))
+
+
+def test_texts_that_find_no_room_go_into_another_round(
+    bert: Path, parallel: ParallelEmbedder, open_on: Open, users: list[tuple[int, int]]
+) -> None:
+    texts = [[10 + n] * 300 for n in range(4)]  # of 300 tokens only the first context takes one at a time
+    wanted = alone(bert, open_on, texts)
+    del users[:]
+    same(compute(parallel, texts), wanted)
+    assert [count for _, count in users] == [1, 1, 1, 1]
+
+
+def test_more_texts_than_one_context_takes(bert: Path, open_on: Open) -> None:
+    embedder = open_on(bert, n_ubatch=4)
+    assert embedder.info.n_batch == 4 * THREADS
+    texts = [[10 + n] for n in range(4 * THREADS)]
+    same(compute(embedder, texts), alone(bert, open_on, texts))
+
+
+def test_vectors_of_tokens(bert: Path, open_on: Open) -> None:
+    options = EmbeddingOptions(embeddings=True, pooling=Pooling.NONE)
+    vectors = compute(open_on(bert, options=options), TEXTS)
+    assert [len(rows) for rows in vectors] == [len(text) for text in TEXTS]
+    one = open_on(bert, n_threads=1, options=options)
+    same(vectors, [compute(one, [text])[0] for text in TEXTS])
+
+
+def test_scores(tmp_path: Path, open_on: Open) -> None:
+    ranker = write_tiny_bert(tmp_path / "rank.gguf", rank=True)
+    embedder = open_on(ranker, options=EmbeddingOptions(rerank=True))
+    assert isinstance(embedder, ParallelEmbedder)
+    assert embedder.info.pooling is Pooling.RANK
+    same(compute(embedder, TEXTS), alone(ranker, open_on, TEXTS))
+
+
+def test_abort_ends_all(parallel: ParallelEmbedder) -> None:
+    parallel.abort()
+    assert parallel.compute([Piece(seq, 0, text) for seq, text in enumerate(TEXTS)]) is None
+    parallel.clear_abort()
+    assert len(compute(parallel, TEXTS)) == len(TEXTS)
+
+
+@pytest.mark.parametrize("failing", range(THREADS))
+def test_the_failure_of_one_is_the_failure_of_the_batch(
+    parallel: ParallelEmbedder, monkeypatch: pytest.MonkeyPatch, failing: int
+) -> None:
+    plain, count = LlamaEmbedder.compute, 0
+
+    def broken(self: LlamaEmbedder, pieces: Sequence[Piece]) -> list[Vector] | None:
+        nonlocal count
+        if self is parallel._contexts[failing]:
+            raise NativeError("broken")
+        found = plain(self, pieces)
+        count += 1
+        return found
+
+    monkeypatch.setattr(LlamaEmbedder, "compute", broken)
+    with pytest.raises(NativeError, match="broken"):
+        compute(parallel, TEXTS)
+    assert count == THREADS - 1  # all others have ended by then
+    monkeypatch.undo()
+    assert len(compute(parallel, TEXTS)) == len(TEXTS)
+
+
+def test_one_context_where_several_are_of_no_use(bert: Path, tiny_model: Path, open_on: Open) -> None:
+    placed = Placement(processors=(0,))
+    causal = EmbeddingOptions(embeddings=True, attention=Attention.CAUSAL)
+    for embedder in (
+        open_on(bert, n_threads=1),
+        open_on(bert, placement=placed),
+        open_on(bert, placement_batch=placed),
+        open_on(tiny_model, n_ctx=256, options=causal),
+        open_on(tiny_model, n_ctx=256, options=EmbeddingOptions(embeddings=True, attention=Attention.NON_CAUSAL)),
+    ):
+        assert isinstance(embedder, LlamaEmbedder)
+
+
+def test_a_model_on_devices_is_not_on_processors(bert: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = Model(ModelOptions(path=str(bert)))
+    try:
+        monkeypatch.setattr("engine.embedding.parallel.spread_over", lambda found, chosen: ["a GPU"])
+        assert not on_processors(model)
+        monkeypatch.setattr("engine.embedding.parallel.spread_over", lambda found, chosen: [])
+        assert on_processors(model)
+    finally:
+        model.close()
