@@ -20,6 +20,8 @@ LEAST = 16  # tokens of a batch while streams run
 # Clients that have just been answered ask again at once. Waiting for them at most this share of the last batch's time
 # fills the next one: 8 texts in one batch take half the time of 8 batches.
 PATIENCE = 0.25
+# Seconds that a batch may take as far as is known: whoever comes meanwhile waits for it.
+MOST_SECONDS = 1.0
 
 type Answer = tuple[Mailbox, Embedded | Failed]
 
@@ -102,10 +104,13 @@ class EmbeddingWorker:
         return self._cost.prefill_limit(target, LEAST, self._backend.info.n_batch)
 
     def step(self, budget: int | None, is_wanted: Callable[[], bool], stats: EngineStats) -> list[Answer]:
-        """Compute one batch of about ``budget`` tokens (None: as many as fit); the terminal events that follow.
+        """Compute one batch of about ``budget`` tokens (None: as many as fit, and are computed in
+        ``MOST_SECONDS``); the terminal events that follow.
 
         ``is_wanted`` is asked when ``computing`` is set: False gives the batch up before it began.
         """
+        if budget is None and self._cost.prefill_token:
+            budget = self.budget(MOST_SECONDS)
         planned = self._batcher.plan(budget)
         self.computing = frozenset(entry.job.request.id for entry in planned)
         began = self._clock()

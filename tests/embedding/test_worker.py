@@ -5,7 +5,7 @@ import pytest
 
 from engine.embedding.pooling import join
 from engine.embedding.requests import Embedded, EmbeddingRequest
-from engine.embedding.worker import LEAST, EmbeddingWorker
+from engine.embedding.worker import LEAST, MOST_SECONDS, EmbeddingWorker
 from engine.errors import ContextExceeded, EngineUnavailable, InvalidRequest, NativeError
 from engine.native.options import Pooling
 from engine.text.commands import CancelEmbed, Embed
@@ -218,6 +218,26 @@ def test_the_budget_follows_the_measured_cost() -> None:
     assert bench.worker.budget(1.0) == pytest.approx(100, abs=1)
     assert bench.worker.budget(0.001) == LEAST
     assert bench.worker.budget(60.0) == 1000
+
+
+def test_a_batch_takes_no_longer_than_others_should_wait() -> None:
+    bench = Bench(FakeEmbedder(make_info(n_batch=1000, n_seqs=64, max_tokens=300)))
+    compute = bench.backend.compute
+
+    def slow(pieces: object) -> object:
+        bench.clock.now += MOST_SECONDS / 32 * sum(len(piece.tokens) for piece in pieces)
+        return compute(pieces)
+
+    bench.backend.compute = slow
+    bench.ask("a", *[[1] * 10] * 20)
+    bench.step()
+    assert len(bench.backend.batches[-1]) == 20, "nothing is known yet"
+    bench.ask("b", *[[1] * 10] * 20)
+    bench.finish()
+    assert [sum(sizes) for sizes in bench.backend.batches[1:]] == [30] * 6 + [20]
+    bench.ask("c", [1] * 30, [2] * 200)
+    bench.finish()
+    assert bench.backend.batches[-2:] == [[30], [200]], "a text is never taken apart"
 
 
 def test_without_a_backend_everything_is_refused() -> None:
