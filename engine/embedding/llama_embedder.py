@@ -110,16 +110,15 @@ def open_embedder(model: Model, base: ContextOptions, options: EmbeddingOptions)
     return LlamaEmbedder(context, _info(model.vocab, facts, context, base, splittable=splittable))
 
 
-def open_beside(main: LlamaEmbedder, model: Model, base: ContextOptions, options: EmbeddingOptions) -> LlamaEmbedder:
-    """A context like that of ``main`` with one thread, for batches of the usual size. ``main`` holds nothing for texts.
-
-    Raises ModelLoadError.
-    """
-    facts, info = model.facts(), main.info
-    options = attrs.evolve(options, pooling=info.pooling)
-    alone = attrs.evolve(base, n_threads=1, n_threads_batch=1)
-    context = Context(model, _context_options(facts, alone, options, splittable=False, longest=1))
-    return LlamaEmbedder(context, attrs.evolve(info, n_batch=_batch_size(base), n_seqs=context.n_seqs))
+def open_beside(
+    main: LlamaEmbedder, model: Model, base: ContextOptions, options: EmbeddingOptions, *, n_tokens: int, n_threads: int
+) -> LlamaEmbedder:
+    """A context beside ``main``, which holds nothing of a text, for texts of ``n_tokens``. Raises ModelLoadError."""
+    options = attrs.evolve(options, pooling=main.info.pooling)
+    base = attrs.evolve(base, n_threads=n_threads, n_threads_batch=n_threads)
+    wanted = _context_options(model.facts(), base, options, splittable=False, longest=n_tokens)
+    context = Context(model, wanted)
+    return LlamaEmbedder(context, attrs.evolve(main.info, n_seqs=context.n_seqs))
 
 
 def longest_text(facts: ModelFacts, n_ctx: int) -> int:

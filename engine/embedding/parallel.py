@@ -1,4 +1,4 @@
-"""Batches of texts on several contexts, a thread each.
+"""Batches of texts on several contexts, each with a part of the threads.
 
 Threads that compute one batch together wait for each other after each of some 150 operations of a small model; those
 with a batch each never do. Measured with MiniLM on two cores, see tools/bench/RESULTS.md.
@@ -21,25 +21,33 @@ from engine.native.options import ContextOptions, Placement
 from engine.native.placement import spread_over
 from engine.native.threads import unbind
 
-# Fewer tokens a context are computed by all threads together: each context reads all weights for its batch.
-LEAST_TOKENS: Final = 8
-# Contexts beside the first; each takes a few MB.
-MOST_OTHERS: Final = 15
+# Tokens of a batch for each context: 128 cost as much each as 256, and those who come meanwhile wait half as long.
+BEST_SHARE: Final = 128
+# Fewer are computed by all threads together: each context reads all weights for its share.
+LEAST_SHARE: Final = 8
+# The longest share may be so many times the mean: in a longer one most threads would wait for the one that has it.
+MOST_UNEVEN: Final = 1.5
+# Longer texts are computed by all threads together.
+LONGEST_SHARED: Final = 512
+# The library keeps a row of the vocabulary's size for each token of a batch, also where nobody wants logits.
+MOST_BYTES: Final = 256 << 20
 
 
 def open_embedders(model: Model, base: ContextOptions, options: EmbeddingOptions) -> "LlamaEmbedder | ParallelEmbedder":
-    """The embedding side of a loaded model: a context for each thread where that is of use, else one.
+    """The embedding side of a loaded model: on several contexts where that is of use, else on one.
 
     Of use: on processors, for models that hold nothing of a text, and where nobody has said which thread runs where.
     Raises ModelLoadError as ``open_embedder`` does.
     """
     main = open_embedder(model, base, options)
-    n_others = min(base.n_threads_batch - 1, MOST_OTHERS)
+    n_threads, n_tokens = base.n_threads_batch, min(main.info.max_tokens, LONGEST_SHARED)
+    n_contexts = min(n_threads, 1 + MOST_BYTES // (4 * n_tokens * main.info.n_vocab))
     told = base.placement != Placement() or base.placement_batch != Placement()
-    if n_others < 1 or told or main.holds or main.info.splittable or not on_processors(model):
+    if n_contexts < 2 or told or main.holds or main.info.splittable or not on_processors(model):
         return main
-    others = [open_beside(main, model, base, options) for _ in range(n_others)]
-    return ParallelEmbedder(main, others, base.n_threads_batch)
+    parts = [n_threads // n_contexts + (index < n_threads % n_contexts) for index in range(n_contexts)]
+    others = [open_beside(main, model, base, options, n_tokens=n_tokens, n_threads=part) for part in parts[1:]]
+    return ParallelEmbedder(main, others, parts)
 
 
 def on_processors(model: Model) -> bool:
@@ -50,19 +58,19 @@ def on_processors(model: Model) -> bool:
 class ParallelEmbedder:
     """Satisfies ``engine.embedding.backend.EmbeddingBackend``, for models whose texts leave nothing behind.
 
-    ``main`` takes texts of any length; it computes alone, with all ``n_threads`` threads, what is too little to share.
-    ``others`` have a thread each, one context for each thread but the caller's.
+    ``main`` takes texts of any length; it computes alone, with all threads, what cannot be shared well. ``parts``:
+    threads of ``main`` while it shares, and of each of the others.
     """
 
-    def __init__(self, main: LlamaEmbedder, others: Sequence[LlamaEmbedder], n_threads: int) -> None:
+    def __init__(self, main: LlamaEmbedder, others: Sequence[LlamaEmbedder], parts: Sequence[int]) -> None:
         assert others, "nothing to share with"
         self._contexts = (main, *others)
-        self._n_threads = n_threads
-        infos = [context.info for context in self._contexts]
+        self._parts = parts
+        n_contexts = len(self._contexts)
         self.info = attrs.evolve(
             main.info,
-            n_batch=sum(info.n_batch for info in infos),
-            n_seqs=sum(info.n_seqs for info in infos),
+            n_batch=min(BEST_SHARE, main.info.n_batch) * n_contexts,
+            n_seqs=main.info.n_seqs * n_contexts,
         )
         self._pool = ThreadPoolExecutor(len(others), "llamabox-embed", initializer=unbind)
 
@@ -71,20 +79,23 @@ class ParallelEmbedder:
         found: dict[int, Vector] = {}
         waiting = list(range(len(pieces)))
         while waiting:
-            shares, left = self._share(pieces, waiting)
+            shares, waiting = self._share(pieces, waiting)
             if not self._compute(pieces, shares, found):
                 return None
-            waiting = left
         return [found[place] for place in range(len(pieces))]
 
     def _share(self, pieces: Sequence[Piece], waiting: list[int]) -> tuple[list[list[int]], list[int]]:
         """Places of pieces for each context, and those that must wait for the next round."""
         sizes = [len(pieces[place].tokens) for place in waiting]
-        together = len(sizes) >= len(self._contexts) and sum(sizes) >= LEAST_TOKENS * len(self._contexts)
-        used = self._contexts if together else self._contexts[:1]
+        used = self._contexts if self._is_shared(sizes) else self._contexts[:1]
         shares, left = share_out(sizes, [(context.most_tokens, context.info.n_seqs) for context in used])
         assert len(left) < len(sizes), "a text is longer than a batch"
         return [[waiting[index] for index in share] for share in shares], [waiting[index] for index in left]
+
+    def _is_shared(self, sizes: Sequence[int]) -> bool:
+        n_contexts, longest, mean = len(self._contexts), max(sizes), sum(sizes) / len(self._contexts)
+        fits = longest <= self._contexts[-1].most_tokens
+        return fits and len(sizes) >= n_contexts and mean >= LEAST_SHARE and longest <= MOST_UNEVEN * mean
 
     def _compute(self, pieces: Sequence[Piece], shares: Sequence[Sequence[int]], found: dict[int, Vector]) -> bool:
         """Compute the shares side by side. False: aborted."""
@@ -94,7 +105,7 @@ class ParallelEmbedder:
             if share
         ]
         (mine, *theirs) = work
-        mine[0].use_threads(1 if theirs else self._n_threads)
+        mine[0].use_threads(self._parts[0] if theirs else sum(self._parts))
         running = [self._pool.submit(context.compute, batch) for context, _, batch in theirs]
         try:
             results = [mine[0].compute(mine[2])]

@@ -11,12 +11,12 @@ import pytest
 from engine.embedding.backend import Piece
 from engine.embedding.llama_embedder import LlamaEmbedder
 from engine.embedding.options import EmbeddingOptions
-from engine.embedding.parallel import LEAST_TOKENS, ParallelEmbedder, on_processors, open_embedders
+from engine.embedding.parallel import LEAST_SHARE, ParallelEmbedder, on_processors, open_embedders
 from engine.embedding.requests import Vector
 from engine.errors import NativeError
 from engine.native.model import Model
 from engine.native.options import Attention, ContextOptions, ModelOptions, Placement, Pooling
-from tests.models.tiny_bert import CLS, SEP, write_tiny_bert
+from tests.models.tiny_bert import CLS, N_CTX, SEP, vocabulary, write_tiny_bert
 
 type Open = Callable[..., LlamaEmbedder | ParallelEmbedder]
 
@@ -109,9 +109,47 @@ def test_too_little_to_share_is_computed_by_all_threads_of_one(
 ) -> None:
     compute(parallel, TEXTS[30 : 30 + THREADS - 1])
     short = [[7, 8]] * THREADS
-    assert sum(map(len, short)) < LEAST_TOKENS * THREADS
+    assert sum(map(len, short)) < LEAST_SHARE * THREADS
     compute(parallel, short)
     assert users == [(threading.get_ident(), THREADS - 1), (threading.get_ident(), THREADS)]
+
+
+@pytest.mark.parametrize(
+    ("sizes", "shared"),
+    [([10, 10, 10], True), ([15, 8, 7], True), ([16, 7, 7], False), ([200, 200, 200, 5], True), ([400, 9, 9], False)],
+)
+def test_what_would_keep_one_thread_busy_alone_is_not_shared(
+    parallel: ParallelEmbedder, users: list[tuple[int, int]], sizes: list[int], shared: bool
+) -> None:
+    compute(parallel, [[10] * size for size in sizes])
+    assert len(users) == (THREADS if shared else 1)
+
+
+def test_a_text_that_only_one_context_takes(
+    tmp_path: Path, open_on: Open, users: list[tuple[int, int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("engine.embedding.parallel.LONGEST_SHARED", 256)
+    embedder = open_on(write_tiny_bert(tmp_path / "bert.gguf"))
+    compute(embedder, [[10] * 256] * THREADS)
+    assert len(users) == THREADS
+    compute(embedder, [[10] * 300] * THREADS)
+    assert users[THREADS:] == [(threading.get_ident(), 1)] * THREADS
+
+
+def test_threads_are_shared_out_too(bert: Path, open_on: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    used: list[tuple[LlamaEmbedder, int]] = []
+    monkeypatch.setattr(LlamaEmbedder, "use_threads", lambda self, count: used.append((self, count)))
+    row = 4 * len(vocabulary())
+    monkeypatch.setattr("engine.embedding.parallel.MOST_BYTES", 2 * N_CTX * row - 1)
+    embedder = open_on(bert, n_threads=5)
+    assert isinstance(embedder, ParallelEmbedder)
+    main, other = embedder._contexts
+    assert other._context.n_threads_batch == 2
+    compute(embedder, TEXTS)
+    compute(embedder, TEXTS[:1])
+    assert used == [(main, 3), (main, 5)]
+    monkeypatch.setattr("engine.embedding.parallel.MOST_BYTES", N_CTX * row - 1)
+    assert isinstance(open_on(bert, n_threads=5), LlamaEmbedder)
 
 
 def test_a_long_text_among_short_ones(bert: Path, parallel: ParallelEmbedder, open_on: Open) -> None:
@@ -123,7 +161,7 @@ def test_a_long_text_among_short_ones(bert: Path, parallel: ParallelEmbedder, op
 def test_texts_that_find_no_room_go_into_another_round(
     bert: Path, parallel: ParallelEmbedder, open_on: Open, users: list[tuple[int, int]]
 ) -> None:
-    texts = [[10 + n] * 300 for n in range(4)]  # of 300 tokens only the first context takes one at a time
+    texts = [[10 + n] * 300 for n in range(4)]  # of 300 tokens each context takes one at a time
     wanted = alone(bert, open_on, texts)
     del users[:]
     same(compute(parallel, texts), wanted)
