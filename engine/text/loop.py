@@ -44,7 +44,7 @@ from engine.text.sequence import Sequence
 from engine.text.slot_keeper import SlotKeeper
 from engine.text.speculation.speculation import Speculation
 from engine.text.steering import steering_for
-from engine.text.step_cost import StepCost
+from engine.text.step_cost import StepCost, stretch
 from engine.text.stream_cache import COPY_PRICE, StreamCache
 
 log = logging.getLogger("engine.text")
@@ -262,6 +262,7 @@ class EngineLoop:
         limits = self.scheduler.limits
         # Texts that wait for their vectors get a batch after this step: both share the time that a step may take.
         target = self._target / 2 if self.embeddings.pending else self._target
+        target *= stretch(self.scheduler.n_prefilling, self.scheduler.n_decoding)
         prefill_limit = self._cost.prefill_limit(target, LEAST_PREFILL, limits.n_batch)
         if self._host is not None:
             self._copy(self._host, blocked)

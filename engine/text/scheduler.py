@@ -231,6 +231,16 @@ class Scheduler:
         return self.books.running
 
     @property
+    def n_prefilling(self) -> int:
+        """Running requests that wait for their first token."""
+        return len(self.books.roster.prefills)
+
+    @property
+    def n_decoding(self) -> int:
+        """Running requests that wait for their next token."""
+        return len(self.books.roster.decodes)
+
+    @property
     def cells_used(self) -> int:
         """Cells that running requests and the cache hold."""
         return self.books.cells_used

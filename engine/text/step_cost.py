@@ -5,6 +5,17 @@ import attrs
 # Weight of the newest measurement; about the last ten steps count.
 _ALPHA = 0.2
 
+# A step's time may grow by this factor where more requests wait for their first token than streams run.
+MOST_STRETCH = 4.0
+
+
+def stretch(n_prefilling: int, n_decoding: int) -> float:
+    """By how much a step may take longer: who waits for a first token counts as much as who waits for the next one.
+
+    Larger steps read prompts faster, as they pay for the streams' tokens and for the weights less often.
+    """
+    return min(MOST_STRETCH, max(1.0, n_prefilling / max(1, n_decoding)))
+
 
 @attrs.define
 class StepCost:

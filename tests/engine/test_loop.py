@@ -254,6 +254,28 @@ def test_the_prefill_share_of_a_step_follows_from_what_steps_cost() -> None:
     assert all(len(b) == 2 and 0.010 + 0.001 * b[1] <= 0.030 + 0.001 for b in batches[31:38])
 
 
+@pytest.mark.parametrize(("n_waiting", "longest"), [(1, 0.030), (3, 0.090), (4, 0.120), (7, 0.120)])
+def test_steps_are_longer_where_more_wait_for_a_first_token_than_run(n_waiting: int, longest: float) -> None:
+    driver = Driver(FakeBackend(n_cells=4096, n_ctx_slot=512, n_slots=8, n_batch=256), step_target=0.030)
+    batches: list[list[int]] = []
+
+    def count(runs: list) -> None:
+        batches.append([len(run.tokens) for run in runs])
+        driver.clock.now += 0.010 + 0.001 * sum(n for n in batches[-1] if n > 1)
+
+    driver.backend.before_decode = count
+    driver.ask("a", PROMPT, 400)
+    driver.steps(30)
+    driver.ask("first", "z" * 450, 1)  # what a token costs is known from here on
+    driver.steps(35)
+    del batches[:]
+    for waiting in range(n_waiting):
+        driver.ask(f"b{waiting}", str(waiting) * 400, 4)
+    driver.steps(3)  # the first of them does not know yet how many there are
+    taken = [0.010 + 0.001 * sum(batch[1:]) for batch in batches[1:]]
+    assert taken == [pytest.approx(longest, rel=0.15)] * 2
+
+
 # --- figures ---
 
 
