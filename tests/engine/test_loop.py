@@ -235,8 +235,8 @@ def test_progress_is_told_for_each_part_of_a_prompt() -> None:
     assert not any(isinstance(e, PrefillProgress) for e in quiet.events)
 
 
-def test_the_prefill_share_of_a_step_follows_from_what_steps_cost() -> None:
-    driver = Driver(FakeBackend(n_cells=512, n_ctx_slot=512), step_target=0.030)
+def priced(driver: Driver) -> list[list[int]]:
+    """The sizes of the runs of each batch, as they come; a step takes 10 ms and 1 ms for each token of a prompt."""
     batches: list[list[int]] = []
 
     def count(runs: list) -> None:
@@ -244,6 +244,12 @@ def test_the_prefill_share_of_a_step_follows_from_what_steps_cost() -> None:
         driver.clock.now += 0.010 + 0.001 * sum(n for n in batches[-1] if n > 1)
 
     driver.backend.before_decode = count
+    return batches
+
+
+def test_the_prefill_share_of_a_step_follows_from_what_steps_cost() -> None:
+    driver = Driver(FakeBackend(n_cells=512, n_ctx_slot=512), step_target=0.030)
+    batches = priced(driver)
     driver.ask("a", PROMPT, 400)
     driver.steps(30)
     driver.ask("b", "b" * 200, 4)
@@ -257,13 +263,7 @@ def test_the_prefill_share_of_a_step_follows_from_what_steps_cost() -> None:
 @pytest.mark.parametrize(("n_waiting", "longest"), [(1, 0.030), (3, 0.090), (4, 0.120), (7, 0.120)])
 def test_steps_are_longer_where_more_wait_for_a_first_token_than_run(n_waiting: int, longest: float) -> None:
     driver = Driver(FakeBackend(n_cells=4096, n_ctx_slot=512, n_slots=8, n_batch=256), step_target=0.030)
-    batches: list[list[int]] = []
-
-    def count(runs: list) -> None:
-        batches.append([len(run.tokens) for run in runs])
-        driver.clock.now += 0.010 + 0.001 * sum(n for n in batches[-1] if n > 1)
-
-    driver.backend.before_decode = count
+    batches = priced(driver)
     driver.ask("a", PROMPT, 400)
     driver.steps(30)
     driver.ask("first", "z" * 450, 1)  # what a token costs is known from here on
