@@ -135,7 +135,7 @@ def test_auto_answers_where_no_tool_helps(client: openai.OpenAI) -> None:
 
 
 def test_json_by_schema_always_validates(client: openai.OpenAI) -> None:
-    small = {**PERSON, "required": ["age", "state", "tags"]}  # a hundred texts: each token counts
+    small = {**PERSON, "required": ["state", "tags"]}  # a hundred texts: each token counts
     small["properties"] = {key: PERSON["properties"][key] for key in small["required"]}
     schema = {"type": "json_schema", "json_schema": {"name": "person", "strict": True, "schema": small}}
     question = [{"role": "user", "content": "Invent a person."}]

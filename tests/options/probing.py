@@ -147,7 +147,7 @@ def embedding(settings: Settings) -> Any:
         mock.patch.object(loading.preflight, "check", lambda extra_buffers: Verdict(extra_buffers)),
         mock.patch.object(loading, "check_metadata"),
         mock.patch.object(starting, "EngineLoop"),
-        mock.patch.object(starting, "open_embedder", side_effect=ZeroDivisionError) as asked,
+        mock.patch.object(starting, "open_embedders", side_effect=ZeroDivisionError) as asked,
         contextlib.suppress(ZeroDivisionError),
     ):
         starting.start_text_engine(settings.engine, lambda events: None).backend.close()
@@ -173,7 +173,7 @@ def in_embedder(field: str) -> Probe:
         loaded = model.Model(settings.engine.model)
         try:
             base, options = settings.engine.context, settings.engine.embedding
-            made = embedder._context_options(loaded.facts(), base, options, splittable=True)
+            made = embedder._context_options(loaded.facts(), base, options, splittable=True, longest=1)
             return getattr(context._params(start(), made, "model"), field)
         finally:
             loaded.close()
