@@ -66,6 +66,7 @@ class ImageFields:
     lora: list[LoraScale] | None = None
     stream: bool | None = None
     stream_options: ImageStreamOptions | None = None
+    partial_images: Annotated[int, Meta(ge=0, le=3)] | None = None  # OpenAI's: given, its events are sent
 
 
 @attrs.frozen(kw_only=True)

@@ -10,7 +10,7 @@ import attrs
 from api.errors import bad_request, not_supported
 from api.gate import image_model_name
 from api.http import ApiRequest
-from api.images.fields import ImageFields
+from api.images.fields import ImageFields, ImageStreamOptions
 from engine.image.info import ImageModelInfo
 from engine.image.names import SAMPLERS, SCHEDULES
 from engine.image.prompt_rules import clean_prompt
@@ -43,6 +43,7 @@ class ImageJob:
     streaming: bool
     include_usage: bool
     chunk_size: int | None  # characters of base64 in one event; None: whole images
+    partial_images: int | None  # pictures of an image's steps among OpenAI's events; None: our events
 
 
 def image_side(services: Services) -> ImageEngine:
@@ -77,6 +78,10 @@ def build_image_job(services: Services, request: ApiRequest, fields: ImageFields
     options = fields.stream_options
     streaming = bool(fields.stream)
     chunked = options is not None and bool(options.chunk_result)
+    if fields.partial_images is not None and not streaming:
+        raise bad_request("partial_images: they are events of a stream; set stream", "partial_images")
+    if fields.partial_images is not None and chunked:
+        raise bad_request("partial_images: OpenAI's events carry whole images, not pieces", "partial_images")
     return ImageJob(
         request=ImageRequest(
             id=f"img-{request.uid}",
@@ -92,6 +97,7 @@ def build_image_job(services: Services, request: ApiRequest, fields: ImageFields
         streaming=streaming,
         include_usage=options is None or options.include_usage is not False,
         chunk_size=((options and options.chunk_size) or DEFAULT_CHUNK) if streaming and chunked else None,
+        partial_images=fields.partial_images,
     )
 
 
@@ -168,12 +174,12 @@ def _loras(fields: ImageFields, info: ImageModelInfo) -> tuple[LoraUse, ...]:
 
 
 def _preview(fields: ImageFields) -> Preview:
-    options = fields.stream_options
-    if not fields.stream or options is None:
+    options = fields.stream_options or ImageStreamOptions()
+    if not fields.stream or fields.partial_images == 0:
         return Preview.NONE
-    if options.preview_faster:
-        return Preview.FAST
-    return Preview.FULL if options.preview else Preview.NONE
+    if options.preview and not options.preview_faster:
+        return Preview.FULL
+    return Preview.FAST if options.preview_faster or fields.partial_images else Preview.NONE
 
 
 def _repeats(fields: ImageFields, settings: ImageSettings, info: ImageModelInfo) -> int:

@@ -25,6 +25,16 @@ def usage(timings: ImageTimings) -> dict[str, float]:
     }
 
 
+def added(total: ImageTimings, timings: ImageTimings) -> ImageTimings:
+    """A request's figures with those of one more image."""
+    return ImageTimings(
+        queue_ms=timings.queue_ms,
+        process_ms=total.process_ms + timings.process_ms,
+        generate_ms=total.generate_ms + timings.generate_ms,
+        steps=total.steps + timings.steps,
+    )
+
+
 async def encoded(codec: ImageCodec, job: ImageJob, done: ImageDone) -> str:
     """A finished image as the job wants it, in base64."""
     params = job.request.params
@@ -54,6 +64,7 @@ class ImageStreamRenderer:
     _head: Head = attrs.field(init=False)
     _preview: RgbImage | None = attrs.field(default=None, init=False)
     _steps: int = attrs.field(default=0, init=False)
+    _total: ImageTimings = attrs.field(factory=ImageTimings, init=False)
 
     @_head.default
     def _start(self) -> Head:
@@ -91,20 +102,9 @@ class ImageStreamRenderer:
         self._preview = None
         body = {"index": event.index, "object": "image.chunk", "progress": 100, "progressed_steps": self._steps}
         text = await encoded(self.codec, job, event)
-        self._add(event.timings)
+        self._total = added(self._total, event.timings)
         last = event.index + 1 == job.request.n and job.include_usage
         return self._pieces(body, text, {"finish_reason": "stop"}, usage(self._total) if last else None)
-
-    _total: ImageTimings = attrs.field(factory=ImageTimings, init=False)
-
-    def _add(self, timings: ImageTimings) -> None:
-        total = self._total
-        self._total = ImageTimings(
-            queue_ms=timings.queue_ms,
-            process_ms=total.process_ms + timings.process_ms,
-            generate_ms=total.generate_ms + timings.generate_ms,
-            steps=total.steps + timings.steps,
-        )
 
     def _pieces(
         self, body: dict[str, Any], text: str, ending: dict[str, Any], figures: dict[str, float] | None

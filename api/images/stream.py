@@ -1,18 +1,26 @@
 """Server-sent events: an image job as a response body."""
 
+from typing import Protocol
+
 import trio
 
 from api.errors import as_api_error
-from api.images.render import ImageStreamRenderer
 from api.images.run import ImageRun
 from api.sse import PING, PING_SECONDS, EventBody, error_event
 from engine.image.events import ImageEvent, ImagesFinished
 
 
+class ImageRenderer(Protocol):
+    """Turns what a job says into events of one form."""
+
+    async def feed(self, event: ImageEvent) -> bytes:
+        """Whole events, or b"" where there is nothing to say."""
+
+
 class ImageEventBody(EventBody):
     """The response body of a streamed job."""
 
-    def __init__(self, run: ImageRun, renderer: ImageStreamRenderer) -> None:
+    def __init__(self, run: ImageRun, renderer: ImageRenderer) -> None:
         self._run = run
         self._renderer = renderer
         self._first: list[ImageEvent] = []
@@ -27,12 +35,16 @@ class ImageEventBody(EventBody):
         if self._done:
             raise StopAsyncIteration
         try:
-            return await self._next()
+            chunk = await self._next()
         except Exception as error:
             self._done = True
             return error_event(as_api_error(error))
+        if not chunk:
+            raise StopAsyncIteration
+        return chunk
 
     async def _next(self) -> bytes:
+        """The next events, or b"" where none follow."""
         deadline = trio.current_time() + PING_SECONDS
         while True:
             event = self._first.pop() if self._first else None
@@ -42,5 +54,5 @@ class ImageEventBody(EventBody):
             if event is None:
                 return PING  # a silence: after the terminal event nothing is asked for
             self._done = isinstance(event, ImagesFinished)
-            if chunk := await self._renderer.feed(event):
+            if (chunk := await self._renderer.feed(event)) or self._done:
                 return chunk

@@ -13,6 +13,7 @@ _IMAGE_FIELDS: Final = {
         "include_usage (true): usage in the last event; preview, preview_faster: pictures of the steps; chunk_result: "
         "images in pieces of chunk_size characters (4096)"
     ),
+    "partial_images": "With stream: OpenAI's own events, with so many pictures of each image's steps",
     "lora": "Scales of LoRAs of --image-lora, by their place on the command line",
 }
 _IMAGE_SHAPES: Final = ("ImageFields", "EditFields", "VariationFields")

@@ -7,10 +7,11 @@ from api.errors import not_supported
 from api.http import ApiRequest, Response, json_response
 from api.images.fields import ImageFields
 from api.images.job import ImageJob, build_image_job, image_side
+from api.images.openai_render import OpenAIImageRenderer
 from api.images.pictures import Edit, read_edit
 from api.images.render import ImageStreamRenderer, encoded, whole
 from api.images.run import ImageRun
-from api.images.stream import ImageEventBody
+from api.images.stream import ImageEventBody, ImageRenderer
 from api.sse import HEADERS
 from engine.image.events import ImageDone, ImagesFinished
 from engine.image.rules import check_request
@@ -21,7 +22,7 @@ async def generations(services: Services, request: ApiRequest) -> Response:
     """Images from a prompt."""
     image_side(services)
     job = build_image_job(services, request, await read(request, ImageFields))
-    return await _answer(services, request, job)
+    return await _answer(services, request, job, "image_generation")
 
 
 async def edits(services: Services, request: ApiRequest) -> Response:
@@ -49,11 +50,14 @@ async def _edited(services: Services, request: ApiRequest, edit: Edit) -> Respon
         mask=await codec.decode_mask(edit.mask, "mask", size, edit.image) if edit.mask is not None else None,
         control_image=(await codec.decode_image(edit.control, "control", size) if edit.control is not None else None),
     )
-    return await _answer(services, request, attrs.evolve(job, request=attrs.evolve(job.request, params=params)))
+    job = attrs.evolve(job, request=attrs.evolve(job.request, params=params))
+    return await _answer(services, request, job, "image_edit")
 
 
-async def _answer(services: Services, request: ApiRequest, job: ImageJob) -> Response:
-    """Raises ApiError while there is still a status to set. Cancellation (the client left) stops the image."""
+async def _answer(services: Services, request: ApiRequest, job: ImageJob, events: str) -> Response:
+    """``events``: what OpenAI's stream events are called by, for who asks for them.
+
+    Raises ApiError while there is still a status to set. Cancellation (the client left) stops the image."""
     engine = image_side(services)
     if job.request.params.control_image is None:
         job = attrs.evolve(job, request=attrs.evolve(job.request, canny=False))
@@ -61,7 +65,7 @@ async def _answer(services: Services, request: ApiRequest, job: ImageJob) -> Res
     run = ImageRun(services, engine, job.request)
     run.start(request.nursery)
     if job.streaming:
-        body = ImageEventBody(run, ImageStreamRenderer(job, services.image_codec))
+        body = ImageEventBody(run, _renderer(services, job, events))
         await body.open()
         return Response(body, headers=HEADERS)
     images: list[str] = []
@@ -69,3 +73,9 @@ async def _answer(services: Services, request: ApiRequest, job: ImageJob) -> Res
         if isinstance(event, ImageDone):
             images.append(await encoded(services.image_codec, job, event))
     return json_response(whole(job, images, event.timings))
+
+
+def _renderer(services: Services, job: ImageJob, events: str) -> ImageRenderer:
+    if job.partial_images is None:
+        return ImageStreamRenderer(job, services.image_codec)
+    return OpenAIImageRenderer(job, services.image_codec, events)

@@ -74,6 +74,18 @@ def test_generate_stream_and_edit(client: openai.OpenAI, server: str) -> None:
     assert "llamabox:image_generate_steps_total 3.0" in httpx.get(f"{server}/metrics").text
 
 
+def test_openais_own_events(client: openai.OpenAI) -> None:
+    quick = QUICK | {"sample_steps": 4}
+    made = client.images.generate(prompt="a cat", size=SIZE, extra_body=quick)
+    assert made.data is not None
+    stream = client.images.generate(prompt="a cat", size=SIZE, stream=True, partial_images=1, extra_body=quick)
+    *early, last = list(stream)
+    assert [event.type for event in early] == ["image_generation.partial_image"]
+    assert isinstance(last, openai.types.ImageGenCompletedEvent)
+    assert pixels(last.b64_json) == pixels(made.data[0].b64_json)
+    assert last.usage.total_tokens == 0
+
+
 def test_a_bad_request_is_told_and_a_client_that_leaves_frees_the_engine(client: openai.OpenAI, server: str) -> None:
     with pytest.raises(openai.BadRequestError, match="weight"):
         client.images.generate(prompt="(a:.)", size=SIZE)

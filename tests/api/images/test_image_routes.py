@@ -220,6 +220,9 @@ async def test_with_an_upscaler_images_are_upscaled_unless_refused() -> None:
         ({"response_format": "url"}, "response_format"),
         ({"output_format": "gif"}, "output_format"),
         ({"stream": True, "stream_options": {"chunk_size": 100}}, "stream_options.chunk_size"),
+        *[({"stream": True, "partial_images": count}, "partial_images") for count in (-1, 4, 1.5)],
+        ({"partial_images": 1}, "partial_images"),
+        ({"stream": True, "partial_images": 1, "stream_options": {"chunk_result": True}}, "partial_images"),
     ],
 )  # fmt: skip
 async def test_what_cannot_be_is_refused_with_its_field(fields: dict[str, Any], param: str) -> None:
