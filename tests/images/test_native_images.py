@@ -4,6 +4,7 @@ import ctypes
 import logging
 import math
 import struct
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -375,6 +376,21 @@ def test_a_good_verdict_is_remembered(tiny_sd: TinySd, tmp_path: Path) -> None:
         trial.check(options, None, tmp_path, command=("sh", "-c", "kill -SEGV $$"))
     trial.check(options, None, tmp_path, command=("false",))  # an error of the library's own is left to the load
     assert len(list(tmp_path.iterdir())) == 1
+
+
+_ALONE = """
+import os, signal, sys
+from engine.native.sd import trial
+def try_files(*_):
+    if not {"numpy", "llama_cpp.llama_cpp"} <= sys.modules.keys():
+        os.kill(os.getpid(), signal.SIGSEGV)
+trial.try_files = try_files
+sys.exit(trial.main(sys.argv[1]))
+"""
+
+
+def test_the_trial_has_the_servers_other_libraries_beside_the_image_library(tiny_sd: TinySd, tmp_path: Path) -> None:
+    trial.check(model_options(tiny_sd), None, tmp_path, command=(sys.executable, "-c", _ALONE))
 
 
 def test_a_server_that_fails_over_the_trial_is_not_the_files_fault(tiny_sd: TinySd, tmp_path: Path) -> None:

@@ -5,6 +5,8 @@ error. A child makes one small image of one step with each LoRA; if a signal end
 The verdict is remembered for the files and the library, so that later starts do not pay for it.
 """
 
+import contextlib
+import importlib
 import json
 import sys
 import threading
@@ -15,6 +17,7 @@ from typing import Any, Final
 import attrs
 
 from engine.errors import EngineError, ModelLoadError, RpcError
+from engine.native import library as text_library
 from engine.native.sd import library
 from engine.native.sd.image import ImageParams, LoraUse, RgbImage
 from engine.native.sd.loading import load_model
@@ -101,9 +104,20 @@ def try_files(model: ImageModelOptions, upscaler: UpscalerOptions | None) -> Non
         enlarger.close()
 
 
+def load_what_the_server_has() -> None:
+    """The other native libraries of the server's process, before the image library: one of them can be its end.
+
+    Seen with an image library that has a C++ runtime of its own and exports it: alone in a process it worked.
+    """
+    importlib.import_module("numpy")
+    with contextlib.suppress(ImportError, OSError, RuntimeError):  # an installation for images only
+        text_library.load()
+
+
 def main(job: str) -> int:
     """The child: exit status 0 if all went well, 1 if the library reported an error."""
     no_core_dump()
+    load_what_the_server_has()
     results: list[int] = []
 
     def body() -> None:
