@@ -71,12 +71,19 @@ def places(server: ServerProcess) -> dict[str, str]:
 def test_a_whole_model_on_another_machine_makes_the_same_images(tiny_sd: TinySd, local_images: Images) -> None:
     with worker("--images") as servant, client_of(tiny_sd, servant.endpoint) as (server, url):
         check_images(url, local_images)
+        body = IMAGE | {"sample_steps": 1000, "stream": True}
+        with httpx.stream("POST", f"{url}/v1/images/generations", json=body, timeout=100) as reply:
+            next(line for line in reply.iter_lines() if line.startswith("data: "))
+        assert image_of(url, IMAGE) == local_images.plain, (
+            "a client that leaves stops its image, and nothing stays of it"
+        )
         server.signal(signal.SIGTERM)
         assert server.wait() == 0, server.log
         servant.process.signal(signal.SIGTERM)
         assert servant.process.wait() == 0, servant.process.log
     assert places(server) == {"text_encoders": "VRAM", "diffusion_model": "VRAM", "vae": "VRAM"}
     assert f"images are computed on RPC0 ({servant.endpoint})" in server.log
+    assert "cannot be stopped" not in server.log
     assert "to image models" in servant.process.log
     assert "Traceback" not in server.log, server.log
 

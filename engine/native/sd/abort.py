@@ -1,20 +1,21 @@
 """Stops a running image.
 
 The packaged library has no function for that, but ggml's CPU backend asks an abort callback between the nodes of a
-graph. The context keeps its backend at a private place, so that place is checked before it is believed: what lies there
-must begin with the identifier that only CPU backends begin with. Memory is read through the kernel, which answers with
-an error where the library's layout is another and the place is no memory.
+graph; other devices are stopped between graphs (``engine.native.sd.step_hook``). The context keeps its backend at a
+private place, so that place is checked before it is believed: what lies there must begin with the identifier that only
+CPU backends begin with. Memory is read through the kernel, which answers with an error where the library's layout is
+another and the place is no memory.
 
 An abort while the prompt is being encoded ends the process in an assertion: the callback is armed only afterwards.
 """
 
 import ctypes
-import os
 from typing import Any, Final, Protocol
 
 from engine.native.sd import library
+from engine.native.sd.memory import read_pointer
+from engine.native.sd.step_hook import step_hook_for
 
-_POINTER: Final = ctypes.sizeof(ctypes.c_void_p)
 _CANCEL_ALL: Final = 0  # sd_cancel_mode_t
 _CANCEL_RESET: Final = 2
 # ggml calls back thousands of times: libc's strlen of a two-byte buffer needs no interpreter.
@@ -92,8 +93,13 @@ def canceller_for(lib: ctypes.CDLL, context: int) -> Canceller | None:
     return hook_for(lib, context)
 
 
-def hook_for(lib: ctypes.CDLL, owner: int) -> AbortHook | None:
-    """The hook for an object that points to one whose first member is its backend; None unless that is a CPU's."""
+def hook_for(lib: ctypes.CDLL, owner: int) -> Canceller | None:
+    """The hook for an object that points to one whose first member is its backend; None where that is none."""
+    return processor_hook_for(lib, owner) or step_hook_for(lib, owner)
+
+
+def processor_hook_for(lib: ctypes.CDLL, owner: int) -> AbortHook | None:
+    """The same for a CPU's backend only."""
     if not all(library.has(lib, name) for name in _HOOK_FUNCTIONS):
         return None
     inner = read_pointer(owner)
@@ -108,24 +114,3 @@ def hook_for(lib: ctypes.CDLL, owner: int) -> AbortHook | None:
     finally:
         lib.ggml_backend_free(sample)
     return AbortHook(lib.ggml_backend_cpu_set_abort_callback, backend) if is_cpu else None
-
-
-def read_pointer(address: int) -> int | None:
-    """The pointer at ``address``; None where no memory is, or where memory cannot be read safely (not on Linux)."""
-    raw = read_memory(address, _POINTER)
-    return int.from_bytes(raw, "little") if raw is not None else None
-
-
-def read_memory(address: int, size: int) -> bytes | None:
-    """``size`` bytes at ``address``; None as above."""
-    try:
-        memory = os.open("/proc/self/mem", os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        return None
-    try:
-        raw = os.pread(memory, size, address)
-    except (OSError, OverflowError):
-        return None
-    finally:
-        os.close(memory)
-    return raw if len(raw) == size else None

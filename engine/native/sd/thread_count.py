@@ -11,7 +11,7 @@ import math
 import struct
 from typing import Final
 
-from engine.native.sd.abort import read_memory, read_pointer
+from engine.native.sd.memory import read_memory, read_pointer
 
 # StableDiffusionGGML: 4 backends, the version, 5 flags, 2 shared pointers, n_threads, default_flow_shift.
 _LAYOUT: Final = struct.Struct("<4QI5B7x4QIf")
