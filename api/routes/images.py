@@ -57,7 +57,8 @@ async def _edited(services: Services, request: ApiRequest, edit: Edit) -> Respon
 async def _answer(services: Services, request: ApiRequest, job: ImageJob, events: str) -> Response:
     """``events``: what OpenAI's stream events are called by, for who asks for them.
 
-    Raises ApiError while there is still a status to set. Cancellation (the client left) stops the image."""
+    Raises ApiError while there is still a status to set. Cancellation (the client left) stops the image.
+    """
     engine = image_side(services)
     if job.request.params.control_image is None:
         job = attrs.evolve(job, request=attrs.evolve(job.request, canny=False))
