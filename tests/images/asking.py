@@ -2,7 +2,8 @@
 
 from engine.image.requests import ImageRequest
 from engine.native.sd.image import ImageParams, RgbImage
-from engine.native.sd.options import Sampler
+from engine.native.sd.options import ImageModelOptions, Sampler
+from tests.models.tiny_sd import TinySd
 
 SIDE = 64
 
@@ -21,3 +22,7 @@ def ask(
 def gradient(width: int = SIDE, height: int = SIDE) -> RgbImage:
     data = bytes(value for y in range(height) for x in range(width) for value in (4 * x % 256, 4 * y % 256, 90))
     return RgbImage(width=width, height=height, data=data)
+
+
+def model_options(tiny: TinySd, **changes: object) -> ImageModelOptions:
+    return ImageModelOptions(**({"model": str(tiny.model), "taesd": str(tiny.taesd)} | changes))

@@ -9,7 +9,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from api.images.openai_render import partial_steps
-from engine.errors import NativeError
 from engine.native.sd.options import Preview
 from tests.api.conftest import Reply
 from tests.api.images.pictures import EDITS, GENERATIONS, opened, png, post_form
@@ -90,18 +89,3 @@ async def test_an_edit_has_events_of_its_own() -> None:
         fields = {"prompt": "a dog", "size": "256x256", "sample_steps": "4", "stream": "true", "partial_images": "1"}
         reply = await post_form(client, fields, {"image": png(256, 256)}, EDITS)
     assert names(openai_events(reply)) == ["image_edit.partial_image", "image_edit.completed"]
-
-
-async def test_a_stream_that_breaks_says_so() -> None:
-    backend = FakeImageBackend()
-
-    def fail(step: int) -> None:
-        if step == 5:
-            backend.fail = NativeError("no more")
-
-    backend.before_step = fail
-    async with serving(backend) as client:
-        reply = await client.post(GENERATIONS, ASKED | {"partial_images": 1})
-    events = openai_events(reply)
-    assert names(events) == ["image_generation.partial_image", None]
-    assert events[-1]["error"]["message"]
