@@ -61,7 +61,7 @@ class Upscaler:
         return larger
 
     def abort(self) -> None:
-        """Make a running ``upscale`` return None soon, where the backend is the CPU. Any thread."""
+        """Make a running ``upscale`` return None soon, where there is a hook for its device. Any thread."""
         self._aborting = True
         if self._hook is not None:
             self._hook.abort()
