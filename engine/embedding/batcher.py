@@ -20,16 +20,18 @@ MOST_PASSED: Final = 64
 
 @attrs.define(eq=False)
 class Job:
-    """A request on its way: texts before ``next_text`` are computed or in the batch."""
+    """A request on its way; ``waiting`` are its texts that are neither computed nor in a batch."""
 
     request: EmbeddingRequest
-    next_text: int = 0
+    waiting: deque[int] = attrs.field(
+        init=False, default=attrs.Factory(lambda job: deque(range(len(job.request.texts))), takes_self=True)
+    )
     started: int | None = None  # the text that is computed in pieces
     done: int = 0  # its tokens that are computed
 
     @property
     def exhausted(self) -> bool:
-        return self.next_text >= len(self.request.texts)
+        return not self.waiting
 
 
 @attrs.frozen
@@ -78,7 +80,7 @@ class Batcher:
     def plan(self, budget: int | None = None) -> list[Planned]:
         """The next batch, of about ``budget`` tokens (None: as many as fit); empty only when nothing waits.
 
-        The plan is binding: follow it with ``computed`` or ``undone``.
+        The plan is binding: follow it with ``computed`` or ``undone``, before the next one where a text is in pieces.
         """
         most = self._info.n_batch if budget is None else max(1, min(budget, self._info.n_batch))
         held = None if self._split is None else self._split[1]
@@ -107,16 +109,16 @@ class Batcher:
 
     def _take(self, job: Job, room: _Room, *, alone: bool) -> Planned | None:
         """The job's next text, if it fits; the first text of a batch always does, in a piece if it may be split."""
-        size = len(job.request.texts[job.next_text])
+        text = job.waiting[0]
+        tokens = job.request.texts[text]
+        size = len(tokens)
         if size > room.tokens and not alone:
             return None
         if size <= room.tokens or not self._info.splittable:
-            piece = Piece(room.seqs.pop(), 0, job.request.texts[job.next_text])
-            planned = Planned(job, job.next_text, piece, complete=True)
             room.tokens -= size
-            job.next_text += 1
-            return planned
-        job.started, job.done = job.next_text, 0
+            job.waiting.popleft()
+            return Planned(job, text, Piece(room.seqs.pop(), 0, tokens), complete=True)
+        job.started, job.done = text, 0
         self._split = job, room.seqs.pop()
         return self._piece(job, self._split[1], room.tokens, room)
 
@@ -140,19 +142,19 @@ class Batcher:
 
     def _complete(self, job: Job) -> None:
         job.started, self._split = None, None
-        job.next_text += 1
+        job.waiting.popleft()
         if job in self._queue:  # it keeps its place at the front while its text is in pieces
             self._queue.remove(job)
             if not job.exhausted:
                 self._queue.append(job)
 
     def undone(self, planned: Sequence[Planned]) -> None:
-        """The batch came to nothing: its texts are next again, in the same order."""
+        """The batch, or a part of it, came to nothing: its texts are next again, in the same order."""
         for entry in reversed(planned):
             job = entry.job
             if job.started == entry.text:
                 continue  # its pieces before this one still count
-            job.next_text = min(job.next_text, entry.text)
+            job.waiting.appendleft(entry.text)
             if job in self._queue:
                 self._queue.remove(job)
             self._queue.appendleft(job)

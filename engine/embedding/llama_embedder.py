@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import attrs
 
 from engine.embedding import abilities
-from engine.embedding.backend import Piece
+from engine.embedding.backend import Lane, Piece
 from engine.embedding.options import EmbeddingOptions
 from engine.embedding.requests import EmbeddingInfo, RankFormat, Vector
 from engine.errors import ModelLoadError, NativeError
@@ -27,6 +27,7 @@ class LlamaEmbedder:
 
     def __init__(self, context: Context, info: EmbeddingInfo) -> None:
         self.info = info
+        self.lanes: Sequence[Lane] = ()
         self._context = context
         self._batch = context.new_batch()
 

@@ -5,7 +5,7 @@ from typing import Final, NoReturn
 
 import attrs
 
-from engine.embedding.backend import Piece
+from engine.embedding.backend import Lane, Piece
 from engine.embedding.requests import EmbeddingInfo, EmbeddingRequest, RankFormat
 from engine.errors import InvalidRequest
 from engine.native.options import Pooling
@@ -34,6 +34,7 @@ class NoEmbeddings:
     """Satisfies ``engine.embedding.backend.EmbeddingBackend``; its info refuses every request."""
 
     info: EmbeddingInfo = _INFO
+    lanes: Sequence[Lane] = ()
 
     def compute(self, pieces: Sequence[Piece]) -> NoReturn:
         """Never reached: nothing is ever queued."""

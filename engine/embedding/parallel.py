@@ -1,32 +1,25 @@
-"""Batches of texts on several contexts, each with a part of the threads.
+"""Several contexts for batches of texts, each with a part of the threads.
 
 Threads that compute one batch together wait for each other after each of some 150 operations of a small model; those
 with a batch each never do. Measured with MiniLM on two cores, see tools/bench/RESULTS.md.
 """
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
 from typing import Final
 
 import attrs
 
-from engine.embedding.backend import Piece
+from engine.embedding.backend import Lane, Piece
 from engine.embedding.llama_embedder import LlamaEmbedder, open_beside, open_embedder
 from engine.embedding.options import EmbeddingOptions
 from engine.embedding.requests import Vector
-from engine.embedding.shares import share_out
 from engine.native import devices
 from engine.native.model import Model
 from engine.native.options import ContextOptions, Placement
 from engine.native.placement import spread_over
-from engine.native.threads import unbind
 
 # Tokens of a batch for each context: 128 cost as much each as 256, and those who come meanwhile wait half as long.
 BEST_SHARE: Final = 128
-# Fewer are computed by all threads together: each context reads all weights for its share.
-LEAST_SHARE: Final = 8
-# The longest share may be so many times the mean: in a longer one most threads would wait for the one that has it.
-MOST_UNEVEN: Final = 1.5
 # Longer texts are computed by all threads together.
 LONGEST_SHARED: Final = 512
 # The library keeps a row of the vocabulary's size for each token of a batch, also where nobody wants logits.
@@ -55,72 +48,54 @@ def on_processors(model: Model) -> bool:
     return model.options.n_gpu_layers == 0 or not spread_over(devices.devices(), model.options.devices)
 
 
+@attrs.frozen
+class ContextLane:
+    """Satisfies ``engine.embedding.backend.Lane``."""
+
+    embedder: LlamaEmbedder
+    n_threads: int
+    most_tokens: int
+
+    @property
+    def most_texts(self) -> int:
+        return self.embedder.info.n_seqs
+
+    def compute(self, pieces: Sequence[Piece]) -> list[Vector] | None:
+        """See the protocol."""
+        self.embedder.use_threads(self.n_threads)
+        return self.embedder.compute(pieces)
+
+
 class ParallelEmbedder:
     """Satisfies ``engine.embedding.backend.EmbeddingBackend``, for models whose texts leave nothing behind.
 
-    ``main`` takes texts of any length; it computes alone, with all threads, what cannot be shared well. ``parts``:
-    threads of ``main`` while it shares, and of each of the others.
+    ``main`` takes texts of any length and all threads where no lane computes. ``parts``: threads of ``main`` as a lane,
+    and of each of the others.
     """
 
     def __init__(self, main: LlamaEmbedder, others: Sequence[LlamaEmbedder], parts: Sequence[int]) -> None:
         assert others, "nothing to share with"
+        self._main = main
         self._contexts = (main, *others)
-        self._parts = parts
-        n_contexts = len(self._contexts)
+        self._n_threads = sum(parts)
+        most_tokens = min(context.most_tokens for context in others)
+        self.lanes: Sequence[Lane] = [
+            ContextLane(context, part, most_tokens) for context, part in zip(self._contexts, parts, strict=True)
+        ]
         self.info = attrs.evolve(
             main.info,
-            n_batch=min(BEST_SHARE, main.info.n_batch) * n_contexts,
-            n_seqs=main.info.n_seqs * n_contexts,
+            n_batch=min(BEST_SHARE, main.info.n_batch) * len(self.lanes),
+            n_seqs=main.info.n_seqs * len(self.lanes),
         )
-        self._pool = ThreadPoolExecutor(len(others), "llamabox-embed", initializer=unbind)
 
     def compute(self, pieces: Sequence[Piece]) -> list[Vector] | None:
         """See the protocol."""
-        found: dict[int, Vector] = {}
-        waiting = list(range(len(pieces)))
-        while waiting:
-            shares, waiting = self._share(pieces, waiting)
-            if not self._compute(pieces, shares, found):
-                return None
-        return [found[place] for place in range(len(pieces))]
-
-    def _share(self, pieces: Sequence[Piece], waiting: list[int]) -> tuple[list[list[int]], list[int]]:
-        """Places of pieces for each context, and those that must wait for the next round."""
-        sizes = [len(pieces[place].tokens) for place in waiting]
-        used = self._contexts if self._is_shared(sizes) else self._contexts[:1]
-        shares, left = share_out(sizes, [(context.most_tokens, context.info.n_seqs) for context in used])
-        assert len(left) < len(sizes), "a text is longer than a batch"
-        return [[waiting[index] for index in share] for share in shares], [waiting[index] for index in left]
-
-    def _is_shared(self, sizes: Sequence[int]) -> bool:
-        n_contexts, longest, mean = len(self._contexts), max(sizes), sum(sizes) / len(self._contexts)
-        fits = longest <= self._contexts[-1].most_tokens
-        return fits and len(sizes) >= n_contexts and mean >= LEAST_SHARE and longest <= MOST_UNEVEN * mean
-
-    def _compute(self, pieces: Sequence[Piece], shares: Sequence[Sequence[int]], found: dict[int, Vector]) -> bool:
-        """Compute the shares side by side. False: aborted."""
-        work = [
-            (context, share, [Piece(seq, 0, pieces[place].tokens) for seq, place in enumerate(share)])
-            for context, share in zip(self._contexts, shares, strict=False)
-            if share
-        ]
-        (mine, *theirs) = work
-        mine[0].use_threads(self._parts[0] if theirs else sum(self._parts))
-        running = [self._pool.submit(context.compute, batch) for context, _, batch in theirs]
-        try:
-            results = [mine[0].compute(mine[2])]
-        finally:
-            wait(running)  # also when the own share failed: nobody may use a context that computes
-        results += [future.result() for future in running]
-        for (_, share, _), vectors in zip(work, results, strict=True):
-            if vectors is None:
-                return False
-            found.update(zip(share, vectors, strict=True))
-        return True
+        self._main.use_threads(self._n_threads)
+        return self._main.compute(pieces)
 
     def warmup(self) -> None:
         """See ``LlamaEmbedder.warmup``: the weights are the same for all."""
-        self._contexts[0].warmup()
+        self._main.warmup()
 
     def forget(self, seq: int, start: int) -> None:
         """Nothing is held from one batch to the next."""
@@ -136,7 +111,6 @@ class ParallelEmbedder:
             context.clear_abort()
 
     def close(self) -> None:
-        """See the protocol."""
-        self._pool.shutdown()
+        """See the protocol. No lane computes any more."""
         for context in self._contexts:
             context.close()

@@ -1,8 +1,14 @@
 """Which texts of a batch go to which context: pure bookkeeping."""
 
 from collections.abc import Sequence
+from typing import Final
 
 import attrs
+
+# Fewer tokens are computed by all threads together: each context reads all weights for its share.
+LEAST_SHARE: Final = 8
+# The longest share may be so many times the mean: in a longer one most threads would wait for the one that has it.
+MOST_UNEVEN: Final = 1.5
 
 
 @attrs.define
@@ -13,6 +19,17 @@ class Share:
     texts: int
     load: int = 0
     members: list[int] = attrs.field(factory=list)
+
+
+def worth_sharing(sizes: Sequence[int], longest: int, n_idle: int, n_contexts: int) -> bool:
+    """Whether ``n_idle`` of the contexts should each take a part of these texts, rather than all threads the whole.
+
+    ``sizes``: tokens of each text. ``longest``: tokens of a text that any context takes.
+    """
+    mean = sum(sizes) / n_idle
+    if len(sizes) < n_idle or max(sizes) > min(longest, MOST_UNEVEN * mean):
+        return False
+    return n_idle < n_contexts or mean >= LEAST_SHARE
 
 
 def share_out(sizes: Sequence[int], rooms: Sequence[tuple[int, int]]) -> tuple[list[list[int]], list[int]]:

@@ -97,6 +97,7 @@ class EngineLoop:
         self.stats = EngineStats(kv_cells=scheduler.limits.n_cells)
         self.scheduler = scheduler
         self.embeddings = EmbeddingWorker() if embeddings is None else embeddings
+        self.embeddings.wake = lambda: self.commands.put(Resume())
         self._backend = backend
         self._publish = publish
         self._target = step_target

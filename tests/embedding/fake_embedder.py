@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from engine.embedding.backend import Piece
+from engine.embedding.backend import Lane, Piece
 from engine.embedding.requests import EmbeddingInfo, RankFormat, Vector
 from engine.native.options import Pooling
 
@@ -36,6 +36,7 @@ class FakeEmbedder:
 
     def __init__(self, info: EmbeddingInfo | None = None) -> None:
         self.info = info or make_info()
+        self.lanes: list[Lane] = []
         self.held: dict[int, list[int]] = {}  # tokens by sequence
         self.batches: list[list[int]] = []  # sizes of the pieces of each batch
         self.script: Callable[[Sequence[Piece]], str | Exception] = lambda pieces: "compute"

@@ -13,16 +13,17 @@ from engine.embedding.requests import Embedded, EmbeddingRequest, Vector
 from engine.embedding.worker import EmbeddingWorker
 from engine.errors import ContextExceeded, EngineUnavailable, InvalidRequest
 from engine.text.loop import EngineLoop, Publish, Started
-from tests.embedding.fake_embedder import FakeEmbedder, expected, make_info
+from tests.embedding.fake_embedder import expected, make_info
+from tests.embedding.fake_lanes import with_lanes
 from tests.engine.rig import Rig, ask, check_complete, generate
 
 
 class EmbeddingRig(Rig):
     """A rig with an embedder; after ``hold`` each of its batches waits until ``release``, or until it is aborted."""
 
-    def __init__(self) -> None:
+    def __init__(self, n_lanes: int = 0) -> None:
         super().__init__()
-        self.embedder = FakeEmbedder(make_info(max_tokens=100, n_batch=100, n_seqs=8))
+        self.embedder, _ = with_lanes(make_info(max_tokens=100, n_batch=100, n_seqs=8), n_lanes, most_tokens=100)
         self._let = threading.Semaphore(0)
         self._arrived = trio.Event()
 
@@ -100,6 +101,49 @@ async def test_beside_generations(rig: EmbeddingRig) -> None:
         assert {name: shown(vectors) for name, vectors in found.items()} == {
             name: [expected([ord(name)] * 20), expected([7])] for name in "abcd"
         }
+    rig.check_over()
+
+
+async def test_on_lanes_of_their_own_threads() -> None:
+    rig = EmbeddingRig(n_lanes=3)
+    async with open_text_engine(rig.start) as engine:
+        found: dict[int, Embedded] = {}
+
+        async def embed(number: int) -> None:
+            found[number] = await engine.embed(texts(str(number), *[[number] * 9] * (1 + number % 5), [7] * number))
+
+        async with trio.open_nursery() as nursery:
+            for number in range(1, 40):
+                nursery.start_soon(embed, number)
+        for number, vectors in found.items():
+            assert shown(vectors) == [*[expected([number] * 9)] * (1 + number % 5), expected([7] * number)]
+        assert len(found) == 39
+    rig.check_over()
+
+
+async def test_the_engine_ends_while_lanes_compute() -> None:
+    rig = EmbeddingRig(n_lanes=2)
+    begun, let_go, abort = threading.Event(), threading.Event(), rig.embedder.abort
+
+    def until_aborted(pieces: Sequence[Piece]) -> str:
+        begun.set()
+        assert let_go.wait(20)
+        return "abort" if rig.embedder.aborting else "compute"
+
+    def abort_and_go() -> None:
+        abort()
+        let_go.set()
+
+    rig.embedder.script = until_aborted
+    rig.embedder.abort = abort_and_go  # type: ignore[method-assign]
+
+    async def embed(engine: BridgedEngine) -> None:
+        with pytest.raises(EngineUnavailable, match="shutting down"):
+            await engine.embed(texts("a", [1] * 40, [2] * 40))
+
+    async with trio.open_nursery() as nursery, open_text_engine(rig.start) as engine:
+        nursery.start_soon(embed, engine)
+        assert await trio.to_thread.run_sync(begun.wait, 20)
     rig.check_over()
 
 

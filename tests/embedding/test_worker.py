@@ -1,5 +1,7 @@
 """The worker: one terminal event a request, cancelled and failing at every step."""
 
+from concurrent.futures import Executor
+
 import numpy as np
 import pytest
 
@@ -18,10 +20,10 @@ from tests.engine.driver import Box, Clock
 class Bench:
     """A worker on the fake; ``answers`` by request id."""
 
-    def __init__(self, backend: FakeEmbedder | None = None) -> None:
+    def __init__(self, backend: FakeEmbedder | None = None, executor: Executor | None = None) -> None:
         self.backend = backend or FakeEmbedder()
         self.clock = Clock()
-        self.worker = EmbeddingWorker(self.backend, self.clock)
+        self.worker = EmbeddingWorker(self.backend, self.clock, executor)
         self.stats = EngineStats()
         self.boxes: dict[str, Box] = {}
         self.answers: dict[str, Embedded | Failed] = {}
@@ -30,6 +32,10 @@ class Bench:
     def ask(self, name: str, *texts: list[int]) -> None:
         box = self.boxes[name] = Box()
         self.take(self.worker.obey(Embed(EmbeddingRequest(id=name, texts=texts), box)))
+
+    def cancel(self, name: str) -> list[object]:
+        del self.boxes[name]
+        return list(self.worker.obey(CancelEmbed(name)))
 
     def take(self, answers: object) -> None:
         for box, event in answers:

@@ -1,5 +1,6 @@
-"""Batches of texts on several contexts: the same vectors as from one, and one answer for all of them."""
+"""Batches of texts on several contexts: the same vectors as from one, each context with its part of the threads."""
 
+import queue
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -11,17 +12,49 @@ import pytest
 from engine.embedding.backend import Piece
 from engine.embedding.llama_embedder import LlamaEmbedder
 from engine.embedding.options import EmbeddingOptions
-from engine.embedding.parallel import LEAST_SHARE, ParallelEmbedder, on_processors, open_embedders
-from engine.embedding.requests import Vector
+from engine.embedding.parallel import ParallelEmbedder, on_processors, open_embedders
+from engine.embedding.requests import Embedded, EmbeddingRequest, Vector
+from engine.embedding.shares import LEAST_SHARE
+from engine.embedding.worker import EmbeddingWorker
 from engine.errors import NativeError
 from engine.native.model import Model
 from engine.native.options import Attention, ContextOptions, ModelOptions, Placement, Pooling
+from engine.text.commands import Embed
+from engine.text.events import Failed
+from engine.text.info import EngineStats
+from tests.engine.driver import Box
 from tests.models.tiny_bert import CLS, N_CTX, SEP, vocabulary, write_tiny_bert
-
-type Open = Callable[..., LlamaEmbedder | ParallelEmbedder]
 
 THREADS = 3
 TEXTS = [[CLS, *range(5, 5 + n), SEP] for n in range(1, 40)]
+
+
+class Working:
+    """A worker on an embedder, and a thread that waits for its lanes as the engine's does."""
+
+    def __init__(self, embedder: LlamaEmbedder | ParallelEmbedder) -> None:
+        self.embedder = embedder
+        self.worker = EmbeddingWorker(embedder)
+        self._woken: queue.SimpleQueue[None] = queue.SimpleQueue()
+        self.worker.wake = lambda: self._woken.put(None)
+
+    def ask(self, texts: Sequence[Sequence[int]]) -> Embedded | Failed:
+        answers = self.worker.obey(Embed(EmbeddingRequest(id="a", texts=texts), Box()))
+        while not answers:
+            if self.worker.pending:
+                answers = self.worker.step(None, lambda: True, EngineStats(kv_cells=0))
+                self.worker.clear_abort()
+            else:
+                self._woken.get(timeout=60)
+        ((_, event),) = answers
+        while self.worker.computing:  # of a request that failed
+            self._woken.get(timeout=60)
+            if self.worker.pending:
+                self.worker.step(None, lambda: True, EngineStats(kv_cells=0))
+        return event
+
+
+type Open = Callable[..., Working]
 
 
 @pytest.fixture(scope="module")
@@ -32,44 +65,43 @@ def bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def open_on() -> Iterator[Open]:
     models: list[Model] = []
-    opened: list[LlamaEmbedder | ParallelEmbedder] = []
+    opened: list[Working] = []
 
     def open_it(
         path: Path, *, n_threads: int = THREADS, options: EmbeddingOptions | None = None, **context: Any
-    ) -> LlamaEmbedder | ParallelEmbedder:
+    ) -> Working:
         models.append(Model(ModelOptions(path=str(path), n_gpu_layers=0)))
         threads = {"n_threads": n_threads, "n_threads_batch": n_threads}
-        opened.append(
-            open_embedders(
-                models[-1], ContextOptions(**threads, **context), options or EmbeddingOptions(embeddings=True)
-            )
+        embedder = open_embedders(
+            models[-1], ContextOptions(**threads, **context), options or EmbeddingOptions(embeddings=True)
         )
+        opened.append(Working(embedder))
         return opened[-1]
 
     yield open_it
-    for embedder in opened:
-        embedder.close()
-        embedder.close()  # idempotent
+    for working in opened:
+        working.worker.close()
+        working.worker.close()  # idempotent
     for model in models:
         model.close()
 
 
 @pytest.fixture
-def parallel(bert: Path, open_on: Open) -> ParallelEmbedder:
-    embedder = open_on(bert)
-    assert isinstance(embedder, ParallelEmbedder)
-    return embedder
+def parallel(bert: Path, open_on: Open) -> Working:
+    working = open_on(bert)
+    assert isinstance(working.embedder, ParallelEmbedder)
+    return working
 
 
-def compute(embedder: LlamaEmbedder | ParallelEmbedder, texts: Sequence[Sequence[int]]) -> list[Vector]:
-    vectors = embedder.compute([Piece(seq, 0, text) for seq, text in enumerate(texts)])
-    assert vectors is not None
-    return vectors
+def compute(working: Working, texts: Sequence[Sequence[int]]) -> Sequence[Vector]:
+    event = working.ask(texts)
+    assert isinstance(event, Embedded), event
+    return event.vectors
 
 
 def alone(bert: Path, open_on: Open, texts: Sequence[Sequence[int]]) -> list[Vector]:
     one = open_on(bert, n_threads=1)
-    assert isinstance(one, LlamaEmbedder)
+    assert isinstance(one.embedder, LlamaEmbedder)
     return [compute(one, [text])[0] for text in texts]
 
 
@@ -92,22 +124,19 @@ def users(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
     return seen
 
 
-def test_vectors_are_those_of_each_text_alone(bert: Path, parallel: ParallelEmbedder, open_on: Open) -> None:
+def test_vectors_are_those_of_each_text_alone(bert: Path, parallel: Working, open_on: Open) -> None:
     same(compute(parallel, TEXTS), alone(bert, open_on, TEXTS))
 
 
-def test_each_context_gets_its_part(parallel: ParallelEmbedder, users: list[tuple[int, int]]) -> None:
-    compute(parallel, TEXTS[:30])
+def test_each_context_gets_its_part(parallel: Working, users: list[tuple[int, int]]) -> None:
+    compute(parallel, TEXTS[:20])
     assert len(users) == THREADS
-    assert sum(count for _, count in users) == 30
-    assert max(count for _, count in users) < 20
-    assert len({thread for thread, _ in users} - {threading.get_ident()}) >= 1
-    assert threading.get_ident() in {thread for thread, _ in users}
+    assert sum(count for _, count in users) == 20
+    assert max(count for _, count in users) < 14
+    assert threading.get_ident() not in {thread for thread, _ in users}
 
 
-def test_too_little_to_share_is_computed_by_all_threads_of_one(
-    parallel: ParallelEmbedder, users: list[tuple[int, int]]
-) -> None:
+def test_too_little_to_share_is_computed_by_all_threads_of_one(parallel: Working, users: list[tuple[int, int]]) -> None:
     compute(parallel, TEXTS[30 : 30 + THREADS - 1])
     short = [[7, 8]] * THREADS
     assert sum(map(len, short)) < LEAST_SHARE * THREADS
@@ -117,10 +146,10 @@ def test_too_little_to_share_is_computed_by_all_threads_of_one(
 
 @pytest.mark.parametrize(
     ("sizes", "shared"),
-    [([10, 10, 10], True), ([15, 8, 7], True), ([16, 7, 7], False), ([200, 200, 200, 5], True), ([400, 9, 9], False)],
+    [([10, 10, 10], True), ([15, 8, 7], True), ([16, 7, 7], False), ([200, 200, 200, 5], True), ([300, 9, 9], False)],
 )
 def test_what_would_keep_one_thread_busy_alone_is_not_shared(
-    parallel: ParallelEmbedder, users: list[tuple[int, int]], sizes: list[int], shared: bool
+    parallel: Working, users: list[tuple[int, int]], sizes: list[int], shared: bool
 ) -> None:
     compute(parallel, [[10] * size for size in sizes])
     assert len(users) == (THREADS if shared else 1)
@@ -142,25 +171,26 @@ def test_threads_are_shared_out_too(bert: Path, open_on: Open, monkeypatch: pyte
     monkeypatch.setattr(LlamaEmbedder, "use_threads", lambda self, count: used.append((self, count)))
     row = 4 * len(vocabulary())
     monkeypatch.setattr("engine.embedding.parallel.MOST_BYTES", 2 * N_CTX * row - 1)
-    embedder = open_on(bert, n_threads=5)
-    assert isinstance(embedder, ParallelEmbedder)
-    main, other = embedder._contexts
-    assert other._context.n_threads_batch == 2
-    compute(embedder, TEXTS)
-    compute(embedder, TEXTS[:1])
-    assert used == [(main, 3), (main, 5)]
+    working = open_on(bert, n_threads=5)
+    assert isinstance(working.embedder, ParallelEmbedder)
+    main, other = working.embedder._contexts
+    compute(working, TEXTS[:20])
+    assert set(used) == {(main, 3), (other, 2)}
+    del used[:]
+    compute(working, TEXTS[:1])
+    assert used == [(main, 5)]
     monkeypatch.setattr("engine.embedding.parallel.MOST_BYTES", N_CTX * row - 1)
-    assert isinstance(open_on(bert, n_threads=5), LlamaEmbedder)
+    assert isinstance(open_on(bert, n_threads=5).embedder, LlamaEmbedder)
 
 
-def test_a_long_text_among_short_ones(bert: Path, parallel: ParallelEmbedder, open_on: Open) -> None:
+def test_a_long_text_among_short_ones(bert: Path, parallel: Working, open_on: Open) -> None:
     texts = [[10] * 500, *TEXTS[:20], [11] * 200]
-    assert sum(map(len, texts)) > parallel.info.n_batch
+    assert sum(map(len, texts)) > parallel.embedder.info.n_batch
     same(compute(parallel, texts), alone(bert, open_on, texts))
 
 
 def test_texts_that_find_no_room_go_into_another_round(
-    bert: Path, parallel: ParallelEmbedder, open_on: Open, users: list[tuple[int, int]]
+    bert: Path, parallel: Working, open_on: Open, users: list[tuple[int, int]]
 ) -> None:
     texts = [[10 + n] * 300 for n in range(4)]  # of 300 tokens each context takes one at a time
     wanted = alone(bert, open_on, texts)
@@ -171,7 +201,7 @@ def test_texts_that_find_no_room_go_into_another_round(
 
 def test_more_texts_than_one_context_takes(bert: Path, open_on: Open) -> None:
     embedder = open_on(bert, n_ubatch=4)
-    assert embedder.info.n_batch == 4 * THREADS
+    assert embedder.embedder.info.n_batch == 4 * THREADS
     texts = [[10 + n] for n in range(4 * THREADS)]
     same(compute(embedder, texts), alone(bert, open_on, texts))
 
@@ -187,36 +217,38 @@ def test_vectors_of_tokens(bert: Path, open_on: Open) -> None:
 def test_scores(tmp_path: Path, open_on: Open) -> None:
     ranker = write_tiny_bert(tmp_path / "rank.gguf", rank=True)
     embedder = open_on(ranker, options=EmbeddingOptions(rerank=True))
-    assert isinstance(embedder, ParallelEmbedder)
-    assert embedder.info.pooling is Pooling.RANK
+    assert isinstance(embedder.embedder, ParallelEmbedder)
+    assert embedder.embedder.info.pooling is Pooling.RANK
     same(compute(embedder, TEXTS), alone(ranker, open_on, TEXTS))
 
 
-def test_abort_ends_all(parallel: ParallelEmbedder) -> None:
-    parallel.abort()
-    assert parallel.compute([Piece(seq, 0, text) for seq, text in enumerate(TEXTS)]) is None
-    parallel.clear_abort()
+def test_abort_ends_all(parallel: Working) -> None:
+    embedder = parallel.embedder
+    embedder.abort()
+    pieces = [Piece(seq, 0, text) for seq, text in enumerate(TEXTS[:5])]
+    assert [lane.compute(pieces) for lane in embedder.lanes] == [None] * THREADS
+    assert embedder.compute(pieces) is None
+    embedder.clear_abort()
     assert len(compute(parallel, TEXTS)) == len(TEXTS)
 
 
 @pytest.mark.parametrize("failing", range(THREADS))
-def test_the_failure_of_one_is_the_failure_of_the_batch(
-    parallel: ParallelEmbedder, monkeypatch: pytest.MonkeyPatch, failing: int
+def test_the_failure_of_one_leaves_the_others_as_they_were(
+    parallel: Working, monkeypatch: pytest.MonkeyPatch, failing: int
 ) -> None:
-    plain, count = LlamaEmbedder.compute, 0
+    plain = LlamaEmbedder.compute
+    assert isinstance(parallel.embedder, ParallelEmbedder)
+    broken_one = parallel.embedder._contexts[failing]
 
     def broken(self: LlamaEmbedder, pieces: Sequence[Piece]) -> list[Vector] | None:
-        nonlocal count
-        if self is parallel._contexts[failing]:
+        if self is broken_one:
             raise NativeError("broken")
-        found = plain(self, pieces)
-        count += 1
-        return found
+        return plain(self, pieces)
 
     monkeypatch.setattr(LlamaEmbedder, "compute", broken)
-    with pytest.raises(NativeError, match="broken"):
-        compute(parallel, TEXTS)
-    assert count == THREADS - 1  # all others have ended by then
+    event = parallel.ask(TEXTS[:20])
+    assert isinstance(event, Failed)
+    assert str(event.error) == "broken"
     monkeypatch.undo()
     assert len(compute(parallel, TEXTS)) == len(TEXTS)
 
@@ -231,7 +263,7 @@ def test_one_context_where_several_are_of_no_use(bert: Path, tiny_model: Path, o
         open_on(tiny_model, n_ctx=256, options=causal),
         open_on(tiny_model, n_ctx=256, options=EmbeddingOptions(embeddings=True, attention=Attention.NON_CAUSAL)),
     ):
-        assert isinstance(embedder, LlamaEmbedder)
+        assert isinstance(embedder.embedder, LlamaEmbedder)
 
 
 def test_a_model_on_devices_is_not_on_processors(bert: Path, monkeypatch: pytest.MonkeyPatch) -> None:
