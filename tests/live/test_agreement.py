@@ -16,7 +16,7 @@ from tests.live.agreement import assert_agree, generate, options, together
 def model(request: pytest.FixtureRequest) -> tuple[Path, int]:
     """The file, and how many tokens to generate."""
     name = {"tiny": "tiny_model", "real": "demo_model"}[request.param]
-    return request.getfixturevalue(name), {"tiny": 32, "real": 8}[request.param]
+    return request.getfixturevalue(name), {"tiny": 32, "real": 6}[request.param]
 
 
 def prompts(engine: BridgedEngine, shared: bool) -> list[list[int]]:
@@ -25,7 +25,7 @@ def prompts(engine: BridgedEngine, shared: bool) -> list[list[int]]:
     return [engine.vocab.tokenize(head + text, add_special=True, parse_special=False) for text in texts]
 
 
-# Seventeen seconds each with the real model: where nothing is shared, streams are not of interest there.
+# Twenty seconds each with the real model: streams, which are the same code for all models, are left to the tiny one.
 @pytest.mark.parametrize(
     ("model", "shared", "layout"),
     [
@@ -35,7 +35,6 @@ def prompts(engine: BridgedEngine, shared: bool) -> list[list[int]]:
         ("tiny", True, KvLayout.STREAMS),
         ("real", False, KvLayout.UNIFIED),
         ("real", True, KvLayout.UNIFIED),
-        ("real", True, KvLayout.STREAMS),
     ],
     indirect=["model"],
 )
@@ -61,7 +60,7 @@ async def test_eight_at_once_equal_their_solo_runs(model: tuple[Path, int], shar
 async def test_preemption_changes_nothing(model: tuple[Path, int]) -> None:
     """Eight sequences that may each use the whole context, which is too small for all of them: as with room."""
     path, count = model
-    count *= 3
+    count = max(24, 3 * count)
     small = ContextOptions(n_ctx=256, n_batch=64, n_ubatch=64, n_threads=2, n_threads_batch=2)
     tight = options(path, context=small, kv_layout=KvLayout.UNIFIED)
     async with open_text_engine(lambda publish: start_text_engine(options(path), publish)) as engine:

@@ -44,7 +44,7 @@ def work(request: pytest.FixtureRequest) -> Work:
     """The real model takes a hundred times as long."""
     if request.param == "tiny":
         return Work(request.getfixturevalue("tiny_model"))
-    return Work(request.getfixturevalue("demo_model"), n_tokens=16, n_alone=1, n_together=4)
+    return Work(request.getfixturevalue("demo_model"), n_tokens=12, n_alone=1, n_together=4)
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ from engine.text.requests import SamplingParams
 from tests.native.rows import Rows, mask_of
 
 DRAWS = 20_000
-SMALL, LARGE = 512, 17_003  # a large vocabulary is searched before the chain runs
+SMALL, LARGE = 512, 9_001  # a large vocabulary is searched before the chain runs
 NEUTRAL = SamplingParams(temperature=1, top_k=0, top_p=1, min_p=0, seed=11)
 PENALTIES = {"repeat_penalty": 1.5, "frequency_penalty": 0.5, "presence_penalty": 0.25, "repeat_last_n": 8}
 LIGHT = {"repeat_penalty": 1.1, "presence_penalty": 0.2, "repeat_last_n": 8}
