@@ -1,6 +1,7 @@
 """llama.cpp as the engine loop's backend."""
 
 from collections.abc import Buffer, Callable, Sequence
+from time import perf_counter
 from typing import Final
 
 from engine.errors import ModelLoadError, NativeError
@@ -21,6 +22,7 @@ from engine.text.identity import identify
 from engine.text.info import ModelInfo
 from engine.text.media import MediaChunk
 from engine.text.requests import SamplingParams
+from engine.text.row_padding import RowPadding
 from engine.text.snapshot import Identity
 
 _STATUS: Final = {0: DecodeStatus.OK, 1: DecodeStatus.NO_ROOM, 2: DecodeStatus.ABORTED}
@@ -70,11 +72,15 @@ class LlamaBackend:
         self.vocab: LlamaVocab = self._model.vocab
         self.n_seqs = context_options.n_seq_max
         self.cells: CellCopier | StreamCopier | None = None
+        self._spare: int | None = None  # a sequence that holds nothing between two calls
+        self._padding = RowPadding()
         if copies_cells and not context_options.kv_unified:
             self.cells = StreamCopier(self._context)
         elif copies_cells and self.n_seqs > n_slots:
             self.n_seqs -= 1
-            self.cells = CellCopier(self._context, self.n_seqs)
+            self._spare = self.n_seqs
+            self.cells = CellCopier(self._context, self._spare)
+            self._spare = self.n_seqs
         self.grammars = GuidanceGrammars(self.vocab, self._model.lib.llama_tokenize)
         self._batch = self._context.new_batch()
         self._samplers = SamplerFactory(self._context)
@@ -146,6 +152,18 @@ class LlamaBackend:
 
         Raises ValueError for runs that do not fit the batch or the vocabulary, NativeError when the library fails.
         """
+        n_single = self._fill(runs)
+        if n_single < len(runs) or self._spare is None or len(runs) == self.info.n_batch:
+            return _STATUS[self._context.decode(self._batch)]
+        if self._padding.pads(len(runs)):
+            status = self._decode_padded(self._spare)
+            if status is not DecodeStatus.NO_ROOM:
+                return status
+            self._fill(runs)
+        return self._timed(len(runs), padded=False)
+
+    def _fill(self, runs: Sequence[Run]) -> int:
+        """Put the runs into the batch; how many of the first ones have a single token."""
         self._batch.clear()
         n_single = next((index for index, run in enumerate(runs) if len(run.tokens) != 1), len(runs))
         if n_single >= _MANY:
@@ -158,7 +176,24 @@ class LlamaBackend:
             )
         for run in runs:
             self._batch.add_run(run.seq, run.start, run.tokens, logits=run.logits, n_before=run.n_drafted)
-        return _STATUS[self._context.decode(self._batch)]
+        return n_single
+
+    def _decode_padded(self, spare: int) -> DecodeStatus:
+        """Decode the batch with a row more, of which nothing stays."""
+        n_rows = len(self._batch)
+        self._batch.add_run(spare, 0, [0], logits=True)
+        try:
+            return self._timed(n_rows, padded=True)
+        finally:
+            self._context.remove(spare, 0, None)
+
+    def _timed(self, n_rows: int, *, padded: bool) -> DecodeStatus:
+        """Decode the batch."""
+        began = perf_counter()
+        status = _STATUS[self._context.decode(self._batch)]
+        if status is DecodeStatus.OK:
+            self._padding.measured(n_rows, padded=padded, seconds=perf_counter() - began)
+        return status
 
     @property
     def n_encoded(self) -> int:
