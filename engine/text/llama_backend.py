@@ -80,7 +80,6 @@ class LlamaBackend:
             self.n_seqs -= 1
             self._spare = self.n_seqs
             self.cells = CellCopier(self._context, self._spare)
-            self._spare = self.n_seqs
         self.grammars = GuidanceGrammars(self.vocab, self._model.lib.llama_tokenize)
         self._batch = self._context.new_batch()
         self._samplers = SamplerFactory(self._context)
@@ -188,7 +187,7 @@ class LlamaBackend:
             self._context.remove(spare, 0, None)
 
     def _timed(self, n_rows: int, *, padded: bool) -> DecodeStatus:
-        """Decode the batch."""
+        """Decode the batch of so many rows, one of nothing not counted."""
         began = perf_counter()
         status = _STATUS[self._context.decode(self._batch)]
         if status is DecodeStatus.OK:

@@ -50,6 +50,8 @@ class RowPadding:
         trial = self._trials.get(n_rows)
         if trial is None or trial.pads is not None:
             return
-        (trial.padded if padded else trial.plain).append(seconds)
+        way = trial.padded if padded else trial.plain
+        if len(way) < TRIED:
+            way.append(seconds)
         if min(len(trial.plain), len(trial.padded)) >= TRIED:
             trial.pads = median(trial.padded) < WORTH * median(trial.plain)

@@ -56,3 +56,13 @@ def test_a_step_that_nobody_asked_for_is_not_counted() -> None:
     padding = RowPadding()
     padding.measured(3, padded=True, seconds=0.1)
     assert not padding.pads(3)
+
+
+def test_where_it_never_finds_room_nothing_is_decided_and_little_kept() -> None:
+    padding = RowPadding()
+    for _ in range(10 * TRIED):
+        padding.pads(3)
+        padding.measured(3, padded=False, seconds=0.1)
+    assert padding.pads(3)
+    assert steps(padding, 3, TRIED, 0.1, 0.2) == [True] * TRIED
+    assert not padding.pads(3)
