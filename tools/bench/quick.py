@@ -41,9 +41,12 @@ STREAMS: Final = 64  # of the scheduler's step
 
 
 def _one_item() -> dict[str, Any]:
-    """The constraint of the benchmark of JSON, with one item in place of four: it must be read to its end."""
+    """The constraint of the benchmark of JSON, with one short item in place of four: it must be read to its end."""
     fields = copy.deepcopy(structured.CONSTRAINED)
-    fields["response_format"]["json_schema"]["schema"]["properties"]["items"] |= {"minItems": 1, "maxItems": 1}
+    items = fields["response_format"]["json_schema"]["schema"]["properties"]["items"]
+    items |= {"minItems": 1, "maxItems": 1}
+    items["items"]["properties"]["tags"]["maxItems"] = 1
+    items["items"]["properties"]["product"]["maxLength"] = 12
     return fields
 
 
