@@ -134,7 +134,7 @@ class EmbeddingWorker:
         planned = self._batcher.plan(self._limit(budget))
         shares = self._shares(planned) if self._lanes else None
         if shares is not None:
-            self._start(planned, shares, is_wanted)
+            self._start(shares, is_wanted)
             return []
         if self._lanes.busy:
             self._batcher.undone(planned)
@@ -162,16 +162,15 @@ class EmbeddingWorker:
         self._batcher.undone([planned[place] for place in left])
         return [(lane, [planned[place] for place in share]) for lane, share in zip(idle, shares, strict=True) if share]
 
-    def _start(
-        self, planned: Sequence[Planned], shares: Sequence[tuple[int, list[Planned]]], is_wanted: Callable[[], bool]
-    ) -> None:
+    def _start(self, shares: Sequence[tuple[int, list[Planned]]], is_wanted: Callable[[], bool]) -> None:
         """Let idle lanes compute these."""
-        self.computing |= {entry.job.request.id for entry in planned}
+        started = [entry for _, share in shares for entry in share]
+        self.computing |= {entry.job.request.id for entry in started}
         if is_wanted():
             for lane, share in shares:
                 self._lanes.start(lane, share)
         else:
-            self._batcher.undone([entry for _, share in shares for entry in share])
+            self._batcher.undone(started)
         self.computing = frozenset(entry.job.request.id for entry in self._lanes.planned)
 
     def _ended(self, outcome: Outcome, stats: EngineStats) -> list[Answer]:

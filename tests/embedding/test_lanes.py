@@ -132,13 +132,18 @@ def test_few_texts_wait_for_all_threads_where_many_lanes_are_idle() -> None:
     bench.check_idle()
 
 
-def test_more_texts_than_the_lanes_take_wait_for_the_next_batch() -> None:
+def test_more_texts_than_an_idle_lane_takes_wait_for_its_next_batch() -> None:
     bench = LaneBench()
-    bench.ask("a", *[[5] * 7 for _ in range(8)])
+    bench.ask("a", [1] * 10, [2] * 10)
     bench.steps()
     bench.executor.go()
-    bench.step()  # one lane is idle, and two are planned for it
+    bench.step()  # one lane is idle
     bench.ask("b", *[[n] for n in range(1, 9)])
+    bench.steps()
+    bench.executor.go(1)
+    bench.steps()
+    bench.executor.go(1)
+    assert bench.lanes[0].batches == [[10], [1] * 4, [1] * 4]
     bench.finish()
     assert bench.vectors("b") == [expected([n]) for n in range(1, 9)]
     bench.check_idle()
