@@ -18,6 +18,8 @@ from llamabox.subinterpreter import Outcome, SubInterpreter, SubInterpreterError
 logger = logging.getLogger(__name__)
 
 DEFAULT_TIME_LIMIT: Final = 10.0  # seconds
+# What a pool begins with. Each takes 11 MB and a fifth of a second, so more are started only when they are missed.
+FIRST_SEATS: Final = 2
 # How long closing waits for a job that still runs, seconds. It is left behind then: its thread is a daemon.
 CLOSE_GRACE: Final = 1.0
 
@@ -94,7 +96,10 @@ class _Seat:
 
 
 class InterpreterPool:
-    """Interpreters, each served by one task; jobs go to whichever is free, first come first served."""
+    """Interpreters, each served by one task; jobs go to whichever is free, first come first served.
+
+    A job that finds none free has another one started, up to ``size``, and takes whichever is free first.
+    """
 
     def __init__(
         self,
@@ -105,12 +110,16 @@ class InterpreterPool:
         create: Create,
     ) -> None:
         self.size = size
-        self._warm = warm
+        self._warm = [warm] if warm else []
         self._known = {f"{kind.__module__}:{kind.__qualname__}": kind for kind in known}
         self._max_write_offs = write_offs
         self._create = create
         self._seats: set[_Seat] = set()
         self._lost: list[_Seat] = []
+        self._places = 0  # seats, those that are being started or replaced among them
+        self._jobs = 0  # that run or wait
+        self._growing = False
+        self._nursery: trio.Nursery | None = None
         # Its own limiter: a written-off interpreter keeps its thread for as long as it is stuck.
         self._limiter = trio.CapacityLimiter(2 * size + write_offs)
         self._send, self._receive = trio.open_memory_channel[_Job](0)
@@ -139,10 +148,15 @@ class InterpreterPool:
         JobTimeoutError after ``time_limit`` seconds of running; PoolUnavailableError when no interpreter is left.
         """
         job = _Job(target, args, time_limit)
+        self._jobs += 1
+        self._grow_when_busy()
         try:
             await self._send.send(job)
-        except (trio.BrokenResourceError, trio.ClosedResourceError):
-            raise PoolUnavailableError("no interpreter is left to run this") from None
+        except BaseException as failure:
+            self._jobs -= 1
+            if isinstance(failure, trio.BrokenResourceError | trio.ClosedResourceError):
+                raise PoolUnavailableError("no interpreter is left to run this") from None
+            raise
         await job.done.wait()
         match job.outcome:
             case Outcome(value=value, error=None):
@@ -153,6 +167,42 @@ class InterpreterPool:
                 raise error
             case unexpected:
                 raise AssertionError(f"a finished job has no outcome: {unexpected!r}")
+
+    async def prepare(self, target: str, *args: Any, time_limit: float = DEFAULT_TIME_LIMIT) -> None:
+        """Run a job in each interpreter, also in those that are started later. Raises as ``run`` does."""
+        errors: list[Exception] = []
+
+        async def one() -> None:
+            try:
+                await self.run(target, *args, time_limit=time_limit)
+            except Exception as error:
+                errors.append(error)
+
+        async with trio.open_nursery() as nursery:
+            for _ in range(self._places):  # each waiting interpreter takes one
+                nursery.start_soon(one)
+        if errors:
+            raise errors[0]
+        self._warm.append((target, *args))
+
+    def _grow_when_busy(self) -> None:
+        """Start one more interpreter if there are more jobs than interpreters."""
+        if self._nursery and not self._growing and self._places < min(self._jobs, self.size):
+            self._growing = True
+            self._places += 1
+            self._nursery.start_soon(self._grow)
+
+    async def _grow(self) -> None:
+        try:
+            seat = await self._open_seat()
+        except SubInterpreterError as error:
+            self._give_up_place()
+            logger.warning("no more than %d interpreters could be started: %s", self.size, error)
+            return
+        finally:
+            self._growing = False
+        self._grow_when_busy()
+        await self._serve(seat)
 
     def _error(self, kind: str, message: str) -> Exception:
         module, _, name = kind.partition(":")
@@ -165,11 +215,12 @@ class InterpreterPool:
     async def _open_seat(self) -> _Seat:
         def start() -> _Seat:
             seat = _Seat(self._create())
-            outcome = seat.run(self._warm[0], self._warm[1:]) if self._warm else Outcome()
-            failure = outcome if isinstance(outcome, Exception) else outcome.error
-            if failure is not None:
-                seat.interpreter.close()
-                raise SubInterpreterError(f"warming up failed: {failure}")
+            for target, *args in tuple(self._warm):
+                outcome = seat.run(target, tuple(args))
+                failure = outcome if isinstance(outcome, Exception) else outcome.error
+                if failure is not None:
+                    seat.interpreter.close()
+                    raise SubInterpreterError(f"warming up failed: {failure}")
             return seat
 
         # Not abandoned on cancel: a half-started interpreter would stay behind.
@@ -187,7 +238,7 @@ class InterpreterPool:
                 errors.append(error)
 
         async with trio.open_nursery() as nursery:
-            for _ in range(self.size):
+            for _ in range(min(self.size, FIRST_SEATS)):
                 nursery.start_soon(open_one)
         if errors:
             raise errors[0]
@@ -195,7 +246,11 @@ class InterpreterPool:
     async def _serve(self, seat: _Seat) -> None:
         """The life of one place of the pool; replaces its interpreter when that is lost."""
         async for job in self._receive:
-            if await self._work(seat, job):
+            try:
+                healthy = await self._work(seat, job)
+            finally:
+                self._jobs -= 1
+            if healthy:
                 continue
             self._lose(seat)
             if self.written_off > self._max_write_offs:
@@ -206,7 +261,13 @@ class InterpreterPool:
             except SubInterpreterError as error:
                 logger.error("a lost interpreter could not be replaced: %s", error)
                 break
-        if not self._seats:
+        self._give_up_place()
+
+    def _give_up_place(self) -> None:
+        """One place less, for good."""
+        self._places -= 1
+        self.size = self._places
+        if not self._places:
             self._receive.close()  # those that wait, and those to come, get PoolUnavailableError
 
     async def _work(self, seat: _Seat, job: _Job) -> bool:
@@ -244,6 +305,7 @@ class InterpreterPool:
         try:
             await self._open_seats()
             async with trio.open_nursery() as nursery:
+                self._nursery, self._places = nursery, len(self._seats)
                 for seat in tuple(self._seats):
                     nursery.start_soon(self._serve, seat)
                 try:
@@ -251,6 +313,7 @@ class InterpreterPool:
                 except Exception as error:
                     failure = error  # raised again below, outside the nursery: it would come out in a group
                 finally:
+                    self._nursery = None
                     self._send.close()
                     nursery.cancel_scope.deadline = trio.current_time() + CLOSE_GRACE
             if failure is not None:
@@ -270,7 +333,7 @@ class InterpreterPool:
 
 
 def pool_size(threads: int) -> int:
-    """Interpreters for ``--threads-http``: the number itself, -1 the cores this process may use."""
+    """The most interpreters for ``--threads-http``: the number itself, -1 the cores this process may use."""
     return threads if threads > 0 else os.process_cpu_count() or 1
 
 
@@ -282,7 +345,7 @@ def open_interpreter_pool(
     write_offs: int = 8,
     create: Create = subinterpreter.create,
 ) -> AbstractAsyncContextManager[InterpreterPool]:
-    """A pool of ``size`` started interpreters; leaving it ends them all.
+    """A pool of up to ``size`` interpreters, two of them started; leaving it ends them all.
 
     ``warm`` is (target, *args) of a job that each new interpreter runs once before it takes others. ``known`` are
     exception classes, each made from one message, that cross back as themselves. At most ``write_offs`` stuck

@@ -364,16 +364,15 @@ async def _choose(
 async def _warm(pool: InterpreterPool, source: str) -> None:
     """Compile the template in this interpreter and in those of the pool, so that no request waits for it."""
 
-    async def one() -> None:
+    async def in_pool() -> None:
         try:
-            await pool.run("llamabox.chat.worker:prepare", source, time_limit=ANALYSIS_TIME_LIMIT)
+            await pool.prepare("llamabox.chat.worker:prepare", source, time_limit=ANALYSIS_TIME_LIMIT)
         except JobError as error:
-            logger.warning("an interpreter could not be prepared: %s", error)
+            logger.warning("the interpreters could not be prepared: %s", error)
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(trio.to_thread.run_sync, compiled, source)
-        for _ in range(pool.size):  # each waiting interpreter takes one
-            nursery.start_soon(one)
+        nursery.start_soon(in_pool)
 
 
 def _text_of(vocab: Vocab, token: int | None) -> str:

@@ -43,7 +43,7 @@ _LISTENING = (
         metavar="N",
         env="THREADS_HTTP",
         setting="server.prepare_threads",
-        help="workers that prepare requests (templates, schemas, images); -1 = one a core",
+        help="most workers that prepare requests (templates, schemas, images), started as needed; -1 = one a core",
     ),
     _option(
         flags="--conn-idle",

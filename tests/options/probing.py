@@ -282,7 +282,8 @@ _TEMPLATE = """\
 
 
 class _Inline:
-    size = 0
+    async def prepare(self, target: str, *args: Any, time_limit: float = 0) -> None:
+        """There are no other interpreters."""
 
     async def run(self, target: str, *args: Any, time_limit: float = 0) -> Any:
         module, name = target.split(":")
