@@ -85,6 +85,9 @@ class NoGeneration:
         """No sequence holds anything."""
         return -1, -1
 
+    def exchange(self, a: int, b: int) -> None:
+        """There are no cells."""
+
     def abort(self) -> None:
         """Nothing runs."""
 

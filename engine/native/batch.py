@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 
 class Batch:
@@ -13,15 +14,16 @@ class Batch:
     ``native`` is the llama_batch; its pointers stay valid as long as this object lives.
     """
 
-    def __init__(self, lib: Any, capacity: int, n_seqs: int) -> None:
+    def __init__(self, lib: Any, capacity: int, streams: NDArray[np.int32]) -> None:
+        """``streams``: int32[sequences], the library's number of each when the batch is decoded."""
         self.capacity = capacity
-        self.n_seqs = n_seqs
+        self.n_seqs = n_seqs = len(streams)
         self._tokens = np.zeros(capacity, np.int32)
         self._positions = np.zeros(capacity, np.int32)
         self._counts = np.ones(capacity, np.int32)  # sequences per token: always one
         self._logits = np.zeros(capacity, np.int8)
-        # A token's sequences are given by pointer: all point into this constant table, whose entry i is i.
-        self._ids = np.arange(n_seqs, dtype=np.int32)
+        # A token's sequences are given by pointer: all point into this table.
+        self._ids = streams
         self._id_addresses = (self._ids.ctypes.data + self._ids.itemsize * np.arange(n_seqs)).astype(np.uintp)
         self._seqs = np.full(capacity, self._ids.ctypes.data, np.uintp)
         self._offsets = np.arange(capacity, dtype=np.int32)

@@ -82,6 +82,7 @@ class Context:
         self.n_threads_batch = options.n_threads_batch
         self.kv_unified = options.kv_unified
         self._changes = [0] * options.n_seq_max
+        self._streams = np.arange(options.n_seq_max, dtype=np.int32)  # the library's number of each sequence
         self.can_shift = bool(self._memory) and bool(lib.llama_memory_can_shift(self._memory))
         self._n_vocab = model.vocab.n_vocab
         self._n_embd_input: int = lib.llama_model_n_embd_inp(model.handle)
@@ -103,7 +104,7 @@ class Context:
 
     def new_batch(self) -> Batch:
         """An empty batch of this context's size."""
-        return Batch(self._lib, self.n_batch, self.n_seqs)
+        return Batch(self._lib, self.n_batch, self._streams)
 
     def decode(self, batch: Batch) -> int:
         """Compute a batch: 0 done, 1 no room in the KV cache (nothing changed), 2 aborted (whole ubatches remain).
@@ -146,7 +147,7 @@ class Context:
             try:
                 for first in range(0, n, most):
                     part = EmbeddingBatch(
-                        self._lib, seq, rows[first : first + most], positions[:, first : first + most]
+                        self._lib, self._stream(seq), rows[first : first + most], positions[:, first : first + most]
                     )
                     self._pools.before(min(most, n - first))
                     status = self._lib.llama_decode(handle, part.native)
@@ -257,7 +258,7 @@ class Context:
             return
         self._changes[dst] += 1
         if self.kv_unified:
-            self._lib.llama_memory_seq_cp(self._memory, src, dst, p0, p1)
+            self._lib.llama_memory_seq_cp(self._memory, self._stream(src), self._stream(dst), p0, p1)
             return
         if p0:
             raise ValueError("only the beginning of a sequence can be copied between streams")
@@ -273,7 +274,7 @@ class Context:
         if p0 == p1:
             return
         self._changes[seq] += 1
-        if not self._lib.llama_memory_seq_rm(self._memory, seq, p0, _END if p1 is None else p1):
+        if not self._lib.llama_memory_seq_rm(self._memory, self._stream(seq), p0, _END if p1 is None else p1):
             raise NativeError(f"positions {p0} to {p1} of sequence {seq} cannot be removed from this model's memory")
 
     def n_changes(self, seq: int) -> int:
@@ -294,16 +295,31 @@ class Context:
         if p0 == p1 or delta == 0:
             return
         self._changes[seq] += 1
-        self._lib.llama_memory_seq_add(self._memory, seq, p0, _END if p1 is None else p1, delta)
+        self._lib.llama_memory_seq_add(self._memory, self._stream(seq), p0, _END if p1 is None else p1, delta)
 
     def span(self, seq: int) -> tuple[int, int]:
         """(first, last) position that ``seq`` holds, (-1, -1) when empty."""
         self._open()
         self._check_seq(seq)
+        stream = self._stream(seq)
         return (
-            self._lib.llama_memory_seq_pos_min(self._memory, seq),
-            self._lib.llama_memory_seq_pos_max(self._memory, seq),
+            self._lib.llama_memory_seq_pos_min(self._memory, stream),
+            self._lib.llama_memory_seq_pos_max(self._memory, stream),
         )
+
+    def exchange(self, a: int, b: int) -> None:
+        """Let two sequences change streams, in a cache with a stream for each; each keeps what it holds.
+
+        The library computes tokens at once whose streams follow on each other. Raises NativeError when the library
+        fails: what one of the two held is lost then.
+        """
+        states = [None if self.span(seq) == (-1, -1) else self.save_state(seq) for seq in (a, b)]
+        self._streams[[a, b]] = self._streams[[b, a]]
+        for seq, state in zip((a, b), states, strict=True):
+            if state is None:
+                self.remove(seq, 0, None)
+            else:
+                self.restore_state(seq, state)
 
     def set_adapters(self, adapters: Sequence[tuple[LoraAdapter, float]]) -> None:
         """Compute with these adapters and scales from now on, and with no others. Raises NativeError."""
@@ -330,16 +346,17 @@ class Context:
         Raises NativeError.
         """
         self._check_range(seq, 0, None)
-        size: int = self._lib.llama_state_seq_get_size(self.handle, seq)
+        stream = self._stream(seq)
+        size: int = self._lib.llama_state_seq_get_size(self.handle, stream)
         state = bytearray(size)
         buffer = (ctypes.c_uint8 * size).from_buffer(state)
-        if self._lib.llama_state_seq_get_data(self.handle, buffer, size, seq) != size:
+        if self._lib.llama_state_seq_get_data(self.handle, buffer, size, stream) != size:
             raise NativeError(f"the state of sequence {seq} cannot be copied")
         if self.kv_unified or self.n_seqs == 1:
             return state
         del buffer  # it would forbid to change the size
         try:
-            return from_streams(state, seq, self.n_seqs)
+            return from_streams(state, stream, self.n_seqs)
         except ValueError as error:
             raise NativeError(f"the state of sequence {seq} cannot be copied: {error}") from error
 
@@ -355,7 +372,7 @@ class Context:
         view = np.frombuffer(state, np.uint8)
         buffer = view.ctypes.data_as(ctypes.POINTER(ctypes.c_uint8))
         with native_log.collect_errors() as errors:
-            taken: int = self._lib.llama_state_seq_set_data(self.handle, buffer, view.size, seq)
+            taken: int = self._lib.llama_state_seq_set_data(self.handle, buffer, view.size, self._stream(seq))
         if taken != view.size:
             self.remove(seq, 0, None)
             raise NativeError(f"a saved state cannot be restored: {explain(errors)}")
@@ -380,6 +397,9 @@ class Context:
         if self.handle is None:
             raise NativeError("the context has been closed")
         return self.handle
+
+    def _stream(self, seq: int) -> int:
+        return int(self._streams[seq])
 
     def _check_seq(self, seq: int) -> None:
         if not 0 <= seq < self.n_seqs:

@@ -100,6 +100,9 @@ class Memory(Protocol):
     def span(self, seq: int) -> tuple[int, int]:
         """(first, last) position held, (-1, -1) when empty."""
 
+    def exchange(self, a: int, b: int) -> None:
+        """Let two sequences change streams; each keeps what it holds. Where each has a stream of its own."""
+
 
 class Backend(Memory, Protocol):
     """A loaded model with its context."""

@@ -55,6 +55,8 @@ class TimedMemory:
         self.cell: float | None = None  # seconds for a cell of the source
         self.remove = memory.remove
         self.shift = memory.shift
+        self.span = memory.span
+        self.exchange = memory.exchange
 
     def copy(self, src: int, dst: int, p0: int, p1: int) -> None:
         """See ``engine.text.backend.Memory.copy``."""

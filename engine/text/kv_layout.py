@@ -5,10 +5,10 @@ use: those of unrelated conversations, and idle ones. In streams it walks those 
 
 Measured with Qwen 0.5B on two cores (tools/bench/RESULTS.md): a foreign cell costs a token 1.1 µs, of about 40 ms that
 a token costs beside others. Streams pay that with other things. A prompt's tokens are no longer computed together with
-the tokens of those who generate (steps with both take up to a third longer); where the ids that run do not follow on
-each other each gap costs a pass over the weights (25 to 30 ms, what 25,000 foreign cells cost a token), and after a
-while of coming and going there are gaps; a prefix is copied. So without being told a pool is chosen. Streams are for
-whoever knows that most slots hold long conversations most of the time.
+the tokens of those who generate (steps with both take up to a third longer); gaps between the streams that run cost a
+pass over the weights each (25 to 30 ms) until they are closed (``engine.text.stream_order``); a prefix is copied. So
+without being told a pool is chosen. Streams are for whoever knows that most slots hold long conversations most of the
+time.
 """
 
 import enum

@@ -20,6 +20,10 @@ class SchedulerMemory(Protocol):
 
     def shift(self, seq: int, p0: int, p1: int | None, delta: int) -> None: ...
 
+    def span(self, seq: int) -> tuple[int, int]: ...
+
+    def exchange(self, a: int, b: int) -> None: ...
+
 
 class HostPrompts(Protocol):
     """Prompts outside the KV cache (see ``engine.text.host_memory``). ``key``: what they were computed with."""
@@ -69,7 +73,7 @@ class PlannedMedia:
 
 @attrs.frozen
 class StepPlan:
-    """The batch, decodes before prefills where ids share the cells, else by id.
+    """The batch, decodes before prefills where ids share the cells, else by stream.
 
     ``wake_at``: when the next paced sequence is due, if nothing runs now.
 

@@ -6,6 +6,7 @@ from engine.text.plan import PlannedRun
 from engine.text.prefix_cache import PrefixCache
 from engine.text.sequence import Sequence
 from engine.text.stream_cache import StreamCache
+from engine.text.stream_order import StreamOrder
 
 if TYPE_CHECKING:
     from engine.text.books import Books
@@ -96,6 +97,7 @@ class Streams:
     def __init__(self, books: "Books", cache: StreamCache) -> None:
         self._books = books
         self._cache = cache
+        self._order = StreamOrder(books.limits.n_seqs, books.memory)
 
     @property
     def used(self) -> int:
@@ -121,8 +123,8 @@ class Streams:
         return True
 
     def arrange(self, runs: list[PlannedRun]) -> None:
-        """See Room: the library computes sequences at once whose ids follow on each other, and so do their tokens."""
-        runs.sort(key=_id)
+        """See Room: sequences are computed at once whose streams follow on each other, and so do their tokens."""
+        self._order.arrange(runs)
 
     def check_integrity(self) -> None:
         """See Room."""
@@ -139,7 +141,3 @@ def open_cache(books: "Books") -> PrefixCache:
     """The one that goes with the limits of the books."""
     kind = PrefixCache if books.limits.kv_unified else StreamCache
     return kind(books.limits.n_seqs, books.memory, books.host)
-
-
-def _id(planned: PlannedRun) -> int:
-    return planned.run.seq

@@ -111,6 +111,13 @@ class FakeKv:
         positions = [c.position for c in self.of(seq)]
         return (min(positions), max(positions)) if positions else (-1, -1)
 
+    def exchange(self, a: int, b: int) -> None:
+        raise AssertionError("a cache for all sequences has no streams")
+
+    def stream(self, seq: int) -> int:
+        """The stream that the sequence is computed in."""
+        return 0
+
     def tokens(self, seq: int) -> list[int]:
         cells = sorted(self.of(seq), key=lambda c: c.position)
         assert [c.position for c in cells] == list(range(len(cells))), f"sequence {seq} has holes or doubles"
@@ -119,6 +126,19 @@ class FakeKv:
 
 class FakeStreams(FakeKv):
     """Cells as llama.cpp has them where each sequence has a stream: ``n_cells`` of them each."""
+
+    def __init__(self, n_cells: int) -> None:
+        super().__init__(n_cells)
+        self._streams: dict[int, int] = {}  # of those that have not that of their own number
+        self.n_exchanges = 0
+
+    def stream(self, seq: int) -> int:
+        return self._streams.get(seq, seq)
+
+    def exchange(self, a: int, b: int) -> None:
+        assert a != b, "a sequence changes streams with itself"
+        self._streams |= {a: self.stream(b), b: self.stream(a)}
+        self.n_exchanges += 1
 
     def room(self, seq: int) -> int:
         return self.n_cells - sum(1 + cell.more for cell in self.of(seq))
@@ -216,6 +236,7 @@ class FakeBackend:
         self.remove = self.kv.remove
         self.shift = self.kv.shift
         self.span = self.kv.span
+        self.exchange = self.kv.exchange
 
     def set_adapters(self, adapters: AdapterSet) -> None:
         assert all(0 <= adapter < len(self.info.loras) and scale for adapter, scale in adapters)
@@ -248,6 +269,8 @@ class FakeBackend:
             return answer
         total = sum(len(run.tokens) for run in runs)
         assert 0 < total <= self.info.n_batch, "a batch of the wrong size"
+        streams = [self.kv.stream(run.seq) for run in runs]
+        assert streams == sorted(streams), "streams out of order are computed one after the other"
         self._compute(runs)
         return DecodeStatus.OK
 

@@ -10,7 +10,7 @@ from tests.native.conftest import MakeBackend
 
 
 def batch_of(capacity: int = 8, n_seqs: int = 4) -> Batch:
-    return Batch(load(), capacity, n_seqs)
+    return Batch(load(), capacity, np.arange(n_seqs, dtype=np.int32))
 
 
 def content(batch: Batch) -> list[tuple[int, int, int, int, int]]:

@@ -53,6 +53,63 @@ def test_a_copied_beginning_gives_the_same_logits(
     assert backend.span(2) == (0, 39)
 
 
+@FLASH
+@pytest.mark.parametrize("other", [0, 25, 60])
+def test_two_that_change_streams_keep_what_they_hold(
+    make_backend: MakeBackend, flash: FlashAttention, other: int
+) -> None:
+    backend = streams(make_backend, flash_attention=flash)
+    theirs = [400 + i for i in range(61)]
+    whole, neighbour = compute(backend, 2, 0, PROMPT), compute(backend, 1, 0, PROMPT[::-1])
+    if other:
+        compute(backend, 0, 0, theirs[:other])
+    for a, b in ((2, 0), (0, 3), (2, 3)):
+        backend.exchange(a, b)
+        assert backend.span(2) == (0, 39)
+        assert backend.span(0) == ((0, other - 1) if other else (-1, -1))
+        assert backend.span(3) == (-1, -1)
+    assert list(backend._context._streams) == [3, 1, 2, 0]
+    again = [(2, PROMPT, whole), (1, PROMPT[::-1], neighbour)]
+    for seq, prompt, logits in again:
+        backend.remove(seq, 39, None)
+        np.testing.assert_allclose(compute(backend, seq, 39, prompt[39:]), logits, atol=CLOSE)
+    if other:
+        more = compute(backend, 0, other, theirs[other:])
+        np.testing.assert_allclose(more, compute(backend, 3, 0, theirs), atol=CLOSE)
+
+
+def test_copies_and_states_are_those_of_the_sequence_wherever_it_is(make_backend: MakeBackend) -> None:
+    backend = streams(make_backend)
+    whole = compute(backend, 0, 0, PROMPT)
+    backend.exchange(0, 2)
+    backend.exchange(1, 3)
+    backend.copy(0, 1, 0, 40)
+    state = backend.save_state(1)
+    backend.remove(0, 0, None)
+    backend.exchange(0, 3)
+    backend.restore_state(2, state)
+    backend.remove(2, 39, None)
+    np.testing.assert_allclose(compute(backend, 2, 39, PROMPT[39:]), whole, atol=CLOSE)
+    assert [backend.span(seq)[1] for seq in range(4)] == [-1, 39, 39, -1]
+    backend.shift(1, 10, None, 5)
+    assert backend.span(1) == (0, 44)
+
+
+@pytest.mark.parametrize("n_rows", [3, 8])
+def test_batches_go_to_the_streams_that_their_sequences_have(make_backend: MakeBackend, n_rows: int) -> None:
+    """Rows and runs are put into a batch in two ways."""
+    backend = make_backend(kv_unified=False, n_ctx=2048, n_seq_max=8, n_slots=8)
+    alone = [compute(backend, seq, 0, PROMPT[: 20 + seq]) for seq in range(8)]
+    for seq in range(8):
+        backend.remove(seq, 19 + seq, None)
+    for a, b in ((0, 7), (1, 3), (7, 2)):
+        backend.exchange(a, b)
+    order = sorted(range(n_rows), key=lambda seq: backend._context._streams[seq])
+    assert backend.decode([Run(seq, 19 + seq, [PROMPT[19 + seq]], True) for seq in order]) is DecodeStatus.OK
+    for index, seq in enumerate(order):
+        np.testing.assert_allclose(backend._context.logits_row(index), alone[seq], atol=CLOSE)
+
+
 def test_a_copy_is_of_what_is_there_now(make_backend: MakeBackend) -> None:
     """The library's own copy is made with the next decode: what changes before that would be lost, or lose."""
     backend = streams(make_backend)

@@ -86,6 +86,12 @@ class Machine:
     def shift(self, seq: int, p0: int, p1: int | None, delta: int) -> None:
         raise AssertionError("no conversation of the simulation outgrows its slot")
 
+    def span(self, seq: int) -> tuple[int, int]:
+        raise AssertionError("only streams are asked for, and these cells are one cache")
+
+    def exchange(self, a: int, b: int) -> None:
+        raise AssertionError("one cache for all sequences has no streams")
+
     def clear_abort(self) -> None:
         """Nothing aborts."""
 
