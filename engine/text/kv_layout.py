@@ -47,10 +47,20 @@ def why_pool(options: EngineOptions, model: Model) -> Reason | None:
     return reason
 
 
+def may_advise(options: EngineOptions, model: Model) -> bool:
+    """Whether a pool was chosen for want of knowledge, and streams might be asked for."""
+    return options.kv_layout is KvLayout.AUTO and _why_no_streams(options, model) is None
+
+
 def _why_pool(options: EngineOptions, model: Model) -> Reason | None:
-    facts = model.facts()
     if options.kv_layout is not KvLayout.STREAMS:
         return Reason.CHOSEN if options.kv_layout is KvLayout.UNIFIED else Reason.AUTOMATIC
+    return _why_no_streams(options, model) or (None if _copies(model, options.context) else Reason.NO_COPIES)
+
+
+def _why_no_streams(options: EngineOptions, model: Model) -> Reason | None:
+    """What is known without a try."""
+    facts = model.facts()
     if options.n_parallel < 2:
         return Reason.ONE_SLOT
     if facts.is_recurrent:
@@ -61,7 +71,7 @@ def _why_pool(options: EngineOptions, model: Model) -> Reason | None:
         return Reason.MEDIA
     if options.cache_reuse:
         return Reason.MOVES
-    return None if _copies(model, options.context) else Reason.NO_COPIES
+    return None
 
 
 def _copies(model: Model, options: ContextOptions) -> bool:

@@ -32,6 +32,7 @@ from engine.text.commands import (
 )
 from engine.text.copy_cost import TimedMemory
 from engine.text.events import Event, Failed, FinishReason, Notice
+from engine.text.foreign_cells import ForeignCells
 from engine.text.generation import Generation
 from engine.text.host_memory import HostMemory
 from engine.text.info import EngineStats
@@ -73,7 +74,7 @@ class EngineLoop:
     compute masks while the backend decodes. ``embeddings``: the other kind of work, one batch of it after each step.
     ``host``: the same that the scheduler has. ``rent``: says how long idle prefixes are kept; measured if left out.
     ``speculation``: who drafts; it is closed with the loop. ``copies``: what the scheduler copies with, where each id
-    has a stream of cells.
+    has a stream of cells. ``foreign``: who is told of the cells of others that steps read.
     """
 
     def __init__(
@@ -89,6 +90,7 @@ class EngineLoop:
         speculation: Speculation | None = None,
         rent: CellRent | None = None,
         copies: TimedMemory | None = None,
+        foreign: ForeignCells | None = None,
         debug: bool = False,
         clock: Callable[[], float] = monotonic,
     ) -> None:
@@ -106,6 +108,7 @@ class EngineLoop:
         self._cost = StepCost()
         self._rent = rent or CellRent()
         self._copies = copies
+        self._foreign = foreign
         self._masks = Masks(mask_threads)
         self._host = host
         self._speculation = speculation or Speculation()
@@ -317,6 +320,8 @@ class EngineLoop:
             n_decode, n_prefill = plan.n_decode, plan.n_prefill
             self._cost.measured(n_decode, n_prefill, seconds)
             self._rent.measured(n_decode + n_prefill, n_cells + n_decode + n_prefill, seconds)
+            if self._foreign is not None:
+                self._foreign.measured(plan, self.scheduler.cells_active, self._rent.rent, seconds)
         self._speculation.measured(plan, seconds, self._cost.prefill_token)
 
     def _compute_media(self, planned: PlannedMedia) -> None:

@@ -17,9 +17,10 @@ from engine.native.model import Model, ModelFacts, Progress
 from engine.native.options import ContextOptions, FlashAttention
 from engine.text.backend import DecodeStatus, Run
 from engine.text.copy_cost import TimedMemory
+from engine.text.foreign_cells import ForeignCells
 from engine.text.host_memory import BLOCK, HostMemory
 from engine.text.info import ModelInfo
-from engine.text.kv_layout import why_pool
+from engine.text.kv_layout import may_advise, why_pool
 from engine.text.llama_backend import LlamaBackend, model_info
 from engine.text.load import load_model
 from engine.text.loop import EngineLoop, Publish, Started
@@ -89,11 +90,20 @@ def _start(options: EngineOptions, publish: Publish, model: Model) -> Started:
         host=host,
         speculation=speculation,
         copies=copies,
+        foreign=ForeignCells(_advise) if may_advise(options, model) else None,
         debug=options.debug,
     )
     if speculation.enabled:
         backend.info = attrs.evolve(backend.info, speculative=True)
     return Started(backend, loop, rate)
+
+
+def _advise(share: float) -> None:
+    log.info(
+        "%.0f%% of the computing time goes to reading what other conversations hold: --no-kv-unified would give each "
+        "slot a KV cache of its own",
+        100 * share,
+    )
 
 
 def _drafting(options: EngineOptions, model: Model) -> SpeculationOptions:

@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
+from typing import Any
 
 import attrs
 import httpx
@@ -54,6 +55,26 @@ async def test_which_it_is_is_said(tiny_model: Path, caplog: pytest.LogCaptureFi
         async with engine(wanted) as opened:
             assert (opened.info.kv_unified, opened.info.n_ctx_slot) == (True, n_ctx_slot)
         assert caplog.messages.count(f"KV cache: one for all slots ({reason})") == 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [({}, 1), ({"kv_layout": KvLayout.UNIFIED}, 0), ({"kv_layout": KvLayout.STREAMS}, 0), ({"cache_reuse": 16}, 0)],
+    ids=["auto", "unified", "streams", "no-choice"],
+)
+async def test_who_did_not_choose_is_told_what_the_cells_of_others_cost(
+    tiny_model: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+    changes: dict[str, Any],
+    told: int,
+) -> None:
+    caplog.set_level("INFO", "engine.text")
+    monkeypatch.setattr("engine.text.foreign_cells.ENOUGH", 4)
+    monkeypatch.setattr("engine.text.cell_rent.CellRent.rent", 1.0)
+    async with engine(options(tiny_model, **changes)) as opened:
+        await together(opened, [tokens(opened, text) for text in (TEXT, TEXT[::-1])], 8)
+    assert sum("--no-kv-unified would give each slot" in message for message in caplog.messages) == told
 
 
 async def test_what_cannot_be_is_refused(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
