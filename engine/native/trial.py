@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from time import monotonic
 from typing import Final
@@ -26,6 +26,7 @@ _ASKED_TO_END: Final = frozenset({signal.SIGINT, signal.SIGTERM, getattr(signal,
 _TIMEOUT: Final = 120.0  # seconds; the trials need less than one
 _GLANCE: Final = 0.1  # seconds between two looks whether the child is still wanted
 _GOOD: Final = "good"  # how a child that lived is remembered
+_MOST_REMEMBERED: Final = 200  # texts of a kind
 _SOURCE_PATH: Final = re.compile(r"^\S*/(?=[^/\s]+:\d+: )")  # the build machine's directories in an assertion
 
 
@@ -102,7 +103,10 @@ def no_core_dump() -> None:
 
 @attrs.frozen
 class Memory:
-    """Texts by name in ``directory``, None: the user's cache. A memory that cannot be written forgets."""
+    """Texts by name in ``directory``, None: the user's cache. A memory that cannot be written forgets.
+
+    Of names that begin alike up to a hyphen only the newest are kept: files come and go, and so do their names.
+    """
 
     directory: Path | None = None
 
@@ -125,8 +129,19 @@ class Memory:
             with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=path.parent, delete=False) as file:
                 file.write(text + "\n")
             Path(file.name).replace(path)
+            _remove_oldest(path.parent.glob(f"{name.partition('-')[0]}-*.txt"))
         except OSError as error:
             logger.debug("the outcome of %s is not remembered: %s", name, error)
+
+
+def _remove_oldest(files: Iterable[Path]) -> None:
+    """Leave the newest ones of these. Raises OSError."""
+    dated: list[tuple[int, Path]] = []
+    for file in files:
+        with contextlib.suppress(FileNotFoundError):  # another server removes them too
+            dated.append((file.stat().st_mtime_ns, file))
+    for _, file in sorted(dated)[:-_MOST_REMEMBERED]:
+        file.unlink(missing_ok=True)
 
 
 def file_identity(path: Path) -> str:

@@ -2,7 +2,11 @@
 
 import os
 import sys
+from pathlib import Path
 
+import pytest
+
+from engine.native import trial
 from engine.native.trial import Outcome, run_child
 
 ENDLESS = "import threading; threading.Event().wait()"
@@ -32,3 +36,18 @@ def test_the_last_line_of_a_failing_child_is_its_complaint() -> None:
 
 def test_a_command_that_is_none_has_no_status() -> None:
     assert run_child(("/no/such/command",), "job").status is None
+
+
+def test_only_the_newest_of_a_kind_are_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trial, "_MOST_REMEMBERED", 3)
+    memory = trial.Memory(tmp_path)
+    (tmp_path / "model-other.gguf").write_text("no text of ours")
+    memory.remember("models-1", "another kind")
+    for number in range(5):
+        memory.remember(f"model-{number}", "good")
+        os.utime(tmp_path / f"model-{number}.txt", (number, number))
+    memory.remember("model-again", "good")
+    assert [memory.recall(f"model-{number}") for number in range(5)] == [None, None, None, "good", "good"]
+    assert memory.recall("model-again") == "good"
+    assert memory.recall("models-1") == "another kind"
+    assert (tmp_path / "model-other.gguf").exists()
