@@ -34,8 +34,11 @@ class Tie:
 
 
 def options(path: Path, **changes: object) -> EngineOptions:
-    """Eight slots of 256 tokens; the books are compared with the library's whenever the engine is idle."""
-    context = ContextOptions(n_ctx=2048, n_batch=256, n_ubatch=256, n_threads=2, n_threads_batch=2)
+    """Eight slots of 256 tokens; the books are compared with the library's whenever the engine is idle.
+
+    Where other tests run, two threads would spend most of the time waiting for each other.
+    """
+    context = ContextOptions(n_ctx=2048, n_batch=256, n_ubatch=256, n_threads=1, n_threads_batch=1)
     base = EngineOptions(model=ModelOptions(path=str(path)), context=context, n_parallel=8, warmup=False, debug=True)
     return attrs.evolve(base, **changes)
 

@@ -59,9 +59,9 @@ def test_a_conversation_comes_back_on_the_tiny_model(tiny_model: Path, size: int
 
 
 def test_a_conversation_comes_back_on_a_real_model(demo_model: Path) -> None:
-    arguments = ("-m", str(demo_model), "-np", "1", "-c", "384", "--metrics")
+    arguments = ("-m", str(demo_model), "-np", "1", "-c", "256", "--metrics")
     with serving(*arguments) as (_, url), httpx.Client(base_url=url, timeout=120) as client:
-        alone, again, length = come_back(client, 140, 2)
+        alone, again, length = come_back(client, 96, 2)
         assert_agree(alone, again)
         assert again["timings"]["cache_n"] == length - 1
         assert again["timings"]["prompt_n"] == 1

@@ -18,7 +18,7 @@ from tests.live.process import environment, launch, serving
 from tests.models.tiny_sd import TinySd
 
 SIZE = "256x256"
-QUICK = {"sample_steps": 1, "seed": 7, "sampler": "euler", "cfg_scale": 1}
+QUICK = {"sample_steps": 2, "seed": 7, "sampler": "euler", "cfg_scale": 1}
 
 
 @pytest.fixture(scope="module")
@@ -38,6 +38,14 @@ def client(server: str) -> Iterator[openai.OpenAI]:
         yield client
 
 
+@pytest.fixture(scope="module")
+def cat(client: openai.OpenAI) -> bytes:
+    """The pixels that the simplest request gets."""
+    made = client.images.generate(prompt="a cat", size=SIZE, n=1, extra_body=QUICK)
+    assert made.data is not None
+    return pixels(made.data[0].b64_json)
+
+
 def pixels(text: str | None) -> bytes:
     assert text is not None
     image = PIL.Image.open(io.BytesIO(base64.b64decode(text)))
@@ -52,10 +60,7 @@ def test_both_models_are_listed_and_text_is_served(client: openai.OpenAI) -> Non
     assert reply.usage.completion_tokens == 3
 
 
-def test_generate_stream_and_edit(client: openai.OpenAI, server: str) -> None:
-    made = client.images.generate(prompt="a cat", size=SIZE, n=1, extra_body=QUICK)
-    assert made.data is not None
-    image = pixels(made.data[0].b64_json)
+def test_generate_stream_and_edit(client: openai.OpenAI, server: str, cat: bytes) -> None:
     body = {"prompt": "a cat", "size": SIZE, "stream": True, "stream_options": {"preview_faster": True}} | QUICK
     events: list[object] = []
     with httpx.stream("POST", f"{server}/v1/images/generations", json=body, timeout=100) as reply:
@@ -64,29 +69,28 @@ def test_generate_stream_and_edit(client: openai.OpenAI, server: str) -> None:
                 events.append(json.loads(line.removeprefix("data: "))["data"][0])
             elif line and not line.startswith(":"):  # a busy machine: a comment keeps the connection alive
                 assert line == "data: [DONE]"
-    assert [event["progress"] for event in events] == [0, 100]
-    assert pixels(events[-1]["b64_json"]) == image
+    assert [event["progress"] for event in events] == [0, 50, 100]
+    assert pixels(events[-1]["b64_json"]) == cat
     edited = client.images.edit(
         image=encode_image(gradient()), prompt="a dog", size=SIZE, extra_body=QUICK | {"strength": 0.5}
     )
     assert edited.data is not None
-    assert pixels(edited.data[0].b64_json) != image
-    assert "llamabox:image_generate_steps_total 3.0" in httpx.get(f"{server}/metrics").text
+    assert pixels(edited.data[0].b64_json) != cat
+    assert "llamabox:image_generate_steps_total 6.0" in httpx.get(f"{server}/metrics").text
 
 
-def test_openais_own_events(client: openai.OpenAI) -> None:
-    quick = QUICK | {"sample_steps": 4}
-    made = client.images.generate(prompt="a cat", size=SIZE, extra_body=quick)
-    assert made.data is not None
-    stream = client.images.generate(prompt="a cat", size=SIZE, stream=True, partial_images=1, extra_body=quick)
+def test_openais_own_events(client: openai.OpenAI, cat: bytes) -> None:
+    stream = client.images.generate(prompt="a cat", size=SIZE, stream=True, partial_images=1, extra_body=QUICK)
     *early, last = list(stream)
     assert [event.type for event in early] == ["image_generation.partial_image"]
     assert isinstance(last, openai.types.ImageGenCompletedEvent)
-    assert pixels(last.b64_json) == pixels(made.data[0].b64_json)
+    assert pixels(last.b64_json) == cat
     assert last.usage.total_tokens == 0
 
 
-def test_a_bad_request_is_told_and_a_client_that_leaves_frees_the_engine(client: openai.OpenAI, server: str) -> None:
+def test_a_bad_request_is_told_and_a_client_that_leaves_frees_the_engine(
+    client: openai.OpenAI, server: str, cat: bytes
+) -> None:
     with pytest.raises(openai.BadRequestError, match="weight"):
         client.images.generate(prompt="(a:.)", size=SIZE)
     body = {"prompt": "a cat", "size": "1024x1024", "n": 4, "stream": True, "sample_steps": 1000}
@@ -95,7 +99,7 @@ def test_a_bad_request_is_told_and_a_client_that_leaves_frees_the_engine(client:
     # Uncancelled, that one would take an hour.
     made = client.images.generate(prompt="a cat", size=SIZE, extra_body=QUICK)
     assert made.data is not None
-    pixels(made.data[0].b64_json)
+    assert pixels(made.data[0].b64_json) == cat
 
 
 def test_a_server_that_makes_images_only(tiny_sd: TinySd) -> None:

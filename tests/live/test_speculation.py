@@ -22,10 +22,6 @@ from tools.bench import agreement
 CODE = """def area(width, height):
     total = width * height
     return total
-
-def volume(width, height, depth):
-    total = width * height * depth
-    return total
 """
 
 
@@ -66,7 +62,7 @@ def jobs(engine: BridgedEngine, count: int = 8) -> list[list[int]]:
     """Prompts that ask for copies, and others, in turns."""
     copies = [f"{CODE}\nThe same file once more:\n\n{CODE[: 40 + n]}" for n in range(count // 2)]
     tokens = [engine.vocab.tokenize(text, add_special=True, parse_special=False) for text in copies]
-    return [job for pair in zip(tokens, prompts(engine, shared=False), strict=False) for job in pair]
+    return [job for pair in zip(tokens, prompts(engine), strict=False) for job in pair]
 
 
 async def run(settings: EngineOptions, work: Work) -> list[Outcome]:
@@ -92,9 +88,7 @@ async def test_greedy_text_is_that_of_plain_decoding(who: str, work: Work, plain
 
 async def fifty(settings: EngineOptions) -> list[Outcome]:
     """Fifty prompts at once; `python -m tools.bench agreement` does this with a real model."""
-    # Where other processes run, two threads would spend most of the time waiting for each other.
-    one = attrs.evolve(settings.context, n_threads=1, n_threads_batch=1)
-    return await agreement.texts(attrs.evolve(settings, context=one), 50, 16)
+    return await agreement.texts(settings, 50, 16)
 
 
 @pytest.mark.parametrize("who", ["lookup", "model"])

@@ -2,16 +2,28 @@
 
 import json
 from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import attrs
 
-from llamabox.chat.template import compiled
+from llamabox.chat.template import ChatTemplate
 from tests.chat.families.samples import Call
 from tests.chat.families.wires import Wire, call_id
 
 _HERE = Path(__file__).parent
+
+
+@cache
+def _source(name: str) -> str:
+    return (_HERE / f"{name}.jinja").read_text(encoding="utf-8")
+
+
+@cache
+def _compiled(name: str) -> ChatTemplate:
+    """Not the program's own cache, which is too small for tests that go over all families again and again."""
+    return ChatTemplate(_source(name))
 
 
 @attrs.frozen(kw_only=True)
@@ -40,7 +52,7 @@ class Family:
     @property
     def source(self) -> str:
         """The template."""
-        return (_HERE / f"{self.name}.jinja").read_text(encoding="utf-8")
+        return _source(self.name)
 
     def wire(self, calls: Sequence[Call] = (), *, content: str = "", reasoning: str = "") -> str:
         """What the model writes behind the generation prompt, without the turn's end.
@@ -71,7 +83,7 @@ class Family:
                 "xml_tools": [json.dumps(tool["function"], ensure_ascii=False) for tool in tools],
                 "functions": json.dumps([tool["function"] for tool in tools], ensure_ascii=False, indent=2),
             }
-        return compiled(self.source).render(variables)
+        return _compiled(self.name).render(variables)
 
     def assistant(self, calls: Sequence[Call] = (), *, content: str = "", reasoning: str = "") -> dict[str, Any]:
         """The message that stands for a turn, as the template takes it."""
