@@ -17,6 +17,7 @@ from engine.text.plan import PlannedRun
 GAP: Final = 1000
 # Two sequences with more cells than that do not change streams: everybody waits meanwhile, 150 ms there.
 MOST: Final = 6000
+PATIENCE: Final = 64  # steps until it is looked again whether they have become shorter
 
 
 class StreamMemory(Protocol):
@@ -34,6 +35,9 @@ class StreamOrder:
         self._memory = memory
         self._stream = list(range(n_seqs))  # of each id
         self._debt = 0  # cells that could have been copied in the time that gaps have cost
+        # The ids that ran when nothing was done, what it would have cost, and steps until that is looked at again.
+        self._refused: list[int] = []
+        self._price = self._patience = 0
 
     def arrange(self, runs: list[PlannedRun]) -> None:
         """Sort the runs of a batch by stream; now and then two sequences change streams before that."""
@@ -41,7 +45,8 @@ class StreamOrder:
         gaps = self._gaps(runs)
         if gaps:
             self._debt += gaps * GAP
-            if self._close_a_gap([planned.run.seq for planned in runs]):
+            running = [planned.run.seq for planned in runs]
+            if self._may_pay(running) and self._close_a_gap(running):
                 runs.sort(key=self._stream_of)
 
     def _stream_of(self, planned: PlannedRun) -> int:
@@ -63,15 +68,25 @@ class StreamOrder:
             last = stream
         return max(0, passes - 1)
 
-    def _close_a_gap(self, running: Sequence[int]) -> bool:
+    def _may_pay(self, running: list[int]) -> bool:
+        """Whether to look what it costs to close the gaps: to look takes time too."""
+        if running != self._refused:
+            return True
+        self._debt = min(self._debt, self._price)  # what cannot be had is not saved up for
+        self._patience -= 1
+        return self._debt == self._price and self._patience <= 0
+
+    def _close_a_gap(self, running: list[int]) -> bool:
         """Let two sequences change streams if all such changes that are left to do are paid for."""
         cells = [self._memory.span(seq)[1] + 1 for seq in range(len(self._stream))]
         outside, inside = self._misplaced(running, cells)
         outside.sort(key=cells.__getitem__)
         inside.sort(key=cells.__getitem__)
         prices = [cells[a] + cells[b] for a, b in zip(outside, inside, strict=True)]
-        if sum(prices) > self._debt or prices[-1] > MOST:
-            self._debt = min(self._debt, sum(prices))  # what cannot be had is not saved up for
+        too_long = prices[-1] > MOST
+        if too_long or sum(prices) > self._debt:
+            self._refused, self._price = running, sum(prices)
+            self._debt, self._patience = min(self._debt, self._price), PATIENCE if too_long else 0
             return False
         a, b = outside[0], inside[0]
         self._memory.exchange(a, b)

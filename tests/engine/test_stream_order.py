@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from engine.text.backend import Run
 from engine.text.plan import PlannedRun
-from engine.text.stream_order import GAP, MOST, StreamOrder
+from engine.text.stream_order import GAP, MOST, PATIENCE, StreamOrder
 from tests.engine.fake_backend import FakeBackend, continuation
 from tests.engine.table import Table
 
@@ -23,8 +23,10 @@ class Cells:
         self.cells = list(cells)
         self.stream = list(range(len(self.cells)))
         self.exchanged: list[tuple[int, int]] = []
+        self.n_looks = 0  # at a sequence
 
     def span(self, seq: int) -> tuple[int, int]:
+        self.n_looks += 1
         return (0, self.cells[seq] - 1) if self.cells[seq] else (-1, -1)
 
     def exchange(self, a: int, b: int) -> None:
@@ -109,6 +111,21 @@ def test_what_cannot_be_had_is_not_saved_up_for_without_end() -> None:
     assert not memory.exchanged
     steps(order, 1, [0, 2, 4, 6])
     assert len(memory.exchanged) == 1
+
+
+def test_the_price_is_looked_up_when_it_may_be_paid() -> None:
+    memory = Cells([9000, 100, 4000])
+    order = StreamOrder(3, memory)
+    steps(order, 5, [0, 2])
+    assert memory.exchanged == [(2, 1)]
+    assert memory.n_looks == 2 * 3
+    memory = Cells([9000, 100, 7000])
+    order = StreamOrder(3, memory)
+    steps(order, 8 + PATIENCE, [0, 2])
+    assert memory.n_looks == 2 * 3
+    memory.cells[0] = 3000
+    steps(order, PATIENCE, [0, 2])
+    assert memory.exchanged == [(0, 1)]
 
 
 @pytest.mark.parametrize(
