@@ -152,11 +152,12 @@ class InterpreterPool:
         self._grow_when_busy()
         try:
             await self._send.send(job)
-        except BaseException as failure:
+        except trio.Cancelled:
             self._jobs -= 1
-            if isinstance(failure, trio.BrokenResourceError | trio.ClosedResourceError):
-                raise PoolUnavailableError("no interpreter is left to run this") from None
             raise
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            self._jobs -= 1
+            raise PoolUnavailableError("no interpreter is left to run this") from None
         await job.done.wait()
         match job.outcome:
             case Outcome(value=value, error=None):

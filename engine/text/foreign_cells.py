@@ -9,7 +9,7 @@ from typing import Final
 
 from engine.text.plan import StepPlan
 
-MUCH: Final = 0.2  # of the computing time: streams have costs of their own, up to a tenth
+MUCH: Final = 0.2  # of the computing time: streams have costs of their own, most of all where prompts come beside them
 ENOUGH: Final = 1000  # steps before anything is said
 _KEEP: Final = 1 - 1 / ENOUGH  # weight of what was known with each new step
 

@@ -8,7 +8,7 @@ a token costs beside others. Streams pay that with other things. A prompt's toke
 the tokens of those who generate (steps with both take up to a third longer); gaps between the streams that run cost a
 pass over the weights each (25 to 30 ms) until they are closed (``engine.text.stream_order``); a prefix is copied. So
 without being told a pool is chosen. Streams are for whoever knows that most slots hold long conversations most of the
-time.
+time; where they would have been faster the log says so (``engine.text.foreign_cells``).
 """
 
 import enum

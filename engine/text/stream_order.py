@@ -9,9 +9,9 @@ what the best choice in hindsight does: Karlin et al., Competitive Snoopy Cachin
 
 from collections.abc import Sequence
 from itertools import accumulate
-from typing import Final, Protocol
+from typing import Final
 
-from engine.text.plan import PlannedRun
+from engine.text.plan import PlannedRun, SchedulerMemory
 
 # Cells that are copied out and in while the weights are passed over once: 25 µs and 25 to 30 ms, Qwen 0.5B, two cores.
 GAP: Final = 1000
@@ -20,18 +20,10 @@ MOST: Final = 6000
 PATIENCE: Final = 64  # steps until it is looked again whether they have become shorter
 
 
-class StreamMemory(Protocol):
-    """What is asked of the KV cache (see ``engine.text.backend.Memory``)."""
-
-    def exchange(self, a: int, b: int) -> None: ...
-
-    def span(self, seq: int) -> tuple[int, int]: ...
-
-
 class StreamOrder:
     """Which stream each sequence id has; at first that of the same number."""
 
-    def __init__(self, n_seqs: int, memory: StreamMemory) -> None:
+    def __init__(self, n_seqs: int, memory: SchedulerMemory) -> None:
         self._memory = memory
         self._stream = list(range(n_seqs))  # of each id
         self._debt = 0  # cells that could have been copied in the time that gaps have cost

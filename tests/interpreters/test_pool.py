@@ -1,77 +1,20 @@
-import contextlib
 import subprocess
 import sys
-import threading
-from collections.abc import Callable
-from typing import Any
 
 import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from llamabox import subinterpreter
 from llamabox.chat.errors import TEMPLATE_ERRORS, TemplateError
 from llamabox.interpreters import (
-    InterpreterPool,
     JobFailedError,
     JobTimeoutError,
     PoolUnavailableError,
     open_interpreter_pool,
     pool_size,
 )
-from llamabox.subinterpreter import Outcome, SubInterpreterError
-
-
-class FakeInterpreter:
-    """Runs jobs that are callables, in the calling thread; remembers what was done to it."""
-
-    def __init__(self) -> None:
-        self.calls = 0
-        self.closed = threading.Event()
-
-    def call(self, target: str, args: tuple[Any, ...]) -> Outcome:
-        assert not self.closed.is_set(), "a closed interpreter got a job"
-        self.calls += 1
-        function: Callable[[], Any] = args[0]
-        return Outcome(value=function())
-
-    def close(self) -> None:
-        self.closed.set()
-
-
-class FakeFactory:
-    def __init__(self, most: int = 99) -> None:
-        self.made: list[FakeInterpreter] = []
-        self.refused = 0
-        self._most = most
-
-    def __call__(self) -> FakeInterpreter:
-        if len(self.made) == self._most:
-            self.refused += 1
-            raise SubInterpreterError("no more")
-        self.made.append(FakeInterpreter())
-        return self.made[-1]
-
-
-@pytest.fixture
-def factory() -> FakeFactory:
-    return FakeFactory()
-
-
-class Gate:
-    """A job that waits until it is let go."""
-
-    def __init__(self) -> None:
-        self.entered = threading.Event()
-        self.open = threading.Event()
-
-    def __call__(self) -> str:
-        self.entered.set()
-        assert self.open.wait(30), "nobody opened the gate"
-        return "through"
-
-    async def wait_entered(self) -> None:
-        await trio.to_thread.run_sync(self.entered.wait, 30)
+from llamabox.subinterpreter import SubInterpreterError
+from tests.interpreters.fakes import FakeFactory, Gate
 
 
 def interpreter_count() -> int:
@@ -130,95 +73,6 @@ async def test_the_worker_module_loads_where_extensions_are_refused() -> None:
             {"messages": [{"role": "user", "content": "hello"}]},
         )
     assert text == "hello"
-
-
-async def _gates(pool: InterpreterPool, number: int, nursery: trio.Nursery) -> list[Gate]:
-    """So many jobs in hand, as far as there are interpreters for them."""
-    gates = [Gate() for _ in range(number)]
-    for gate in gates:
-        nursery.start_soon(pool.run, "", gate)
-        await wait_all_tasks_blocked()
-    return gates
-
-
-async def _enter(gates: list[Gate]) -> None:
-    for gate in gates:
-        await gate.wait_entered()
-
-
-async def test_interpreters_are_started_when_they_are_missed(factory: FakeFactory) -> None:
-    async with open_interpreter_pool(4, create=factory) as pool:
-        for _ in range(5):
-            assert await pool.run("", lambda: 7) == 7
-        assert len(factory.made) == 2
-        async with trio.open_nursery() as nursery:
-            gates = await _gates(pool, 3, nursery)
-            await _enter(gates)
-            assert len(factory.made) == 3
-            gates += await _gates(pool, 4, nursery)
-            await _enter(gates[:4])
-            assert len(factory.made) == 4
-            for gate in gates:
-                gate.open.set()
-        assert sum(made.calls for made in factory.made) == 5 + 7
-        assert len(factory.made) == 4
-    assert all(made.closed.is_set() for made in factory.made)
-
-
-@pytest.mark.parametrize("number", [3, 5])
-async def test_a_burst_has_as_many_started_as_it_needs(factory: FakeFactory, number: int) -> None:
-    together = threading.Barrier(number)
-    async with open_interpreter_pool(5, create=factory) as pool, trio.open_nursery() as nursery:
-        for _ in range(number):
-            nursery.start_soon(pool.run, "", lambda: together.wait(30))
-    assert len(factory.made) == number
-
-
-async def test_later_interpreters_are_prepared_too(factory: FakeFactory) -> None:
-    done: list[str] = []
-    warm = ("", lambda: done.append("warm"))
-    async with open_interpreter_pool(3, warm=warm, create=factory) as pool, trio.open_nursery() as nursery:
-        await pool.prepare("", lambda: done.append("prepared"))
-        assert done == ["warm", "warm", "prepared", "prepared"]
-        with pytest.raises(JobFailedError, match="ZeroDivisionError"):
-            await pool.prepare("", lambda: 1 // 0)
-        gates = await _gates(pool, 3, nursery)
-        await _enter(gates)
-        for gate in gates:
-            gate.open.set()
-    assert done[4:] == ["warm", "prepared"]
-
-
-async def test_one_that_cannot_be_started_is_done_without(caplog: pytest.LogCaptureFixture) -> None:
-    factory = FakeFactory(most=2)
-    async with open_interpreter_pool(4, create=factory) as pool, trio.open_nursery() as nursery:
-        gates = await _gates(pool, 4, nursery)
-        await _enter(gates[:2])
-        for gate in gates:
-            gate.open.set()
-        await _enter(gates)
-        assert pool.size == 2
-    assert "no more than 2 interpreters could be started: no more" in caplog.text
-    assert factory.refused == 1
-
-
-async def test_one_that_is_being_started_at_the_end_ends_too(factory: FakeFactory) -> None:
-    starting = Gate()
-
-    def create() -> FakeInterpreter:
-        if len(factory.made) == 2:
-            starting()
-        return factory()
-
-    async with open_interpreter_pool(3, create=create) as pool, trio.open_nursery() as nursery:
-        gates = await _gates(pool, 3, nursery)
-        await starting.wait_entered()
-        for gate in gates:
-            gate.open.set()
-        await _enter(gates)
-        nursery.start_soon(trio.to_thread.run_sync, starting.open.set)
-    assert len(factory.made) == 3
-    assert all(made.closed.is_set() for made in factory.made)
 
 
 async def test_cancelled_while_queued_a_job_never_starts(factory: FakeFactory) -> None:
@@ -338,56 +192,6 @@ async def test_after_the_end_jobs_are_refused(factory: FakeFactory) -> None:
         pass
     with pytest.raises(PoolUnavailableError):
         await pool.run("", pytest.fail)
-
-
-def test_a_closed_interpreter_closes_again_and_refuses() -> None:
-    interpreter = subinterpreter.create()
-    assert interpreter.call("builtins:len", ("ab",)) == Outcome(value=2)
-    interpreter.close()
-    interpreter.close()
-
-
-class Creator:
-    """Stands in for what creates interpreters, and notes what its callers do to it."""
-
-    def __init__(self, *failures: Exception) -> None:
-        self._failures = list(failures)
-        self.calls = self.most_at_once = 0
-        self._at_once = 0
-        self._both = threading.Barrier(2)
-
-    def __call__(self) -> int:
-        self._at_once += 1
-        self.most_at_once = max(self.most_at_once, self._at_once)
-        with contextlib.suppress(threading.BrokenBarrierError):
-            self._both.wait(0.05)  # for another one, which must not come
-        self._at_once -= 1
-        self.calls += 1
-        if self._failures:
-            raise self._failures.pop(0)
-        return self.calls
-
-
-def test_a_failed_creation_is_tried_again() -> None:
-    create = Creator(RuntimeError("interpreter creation failed"), RuntimeError("again"))
-    assert subinterpreter._one_at_a_time(create) == 3
-
-
-def test_creation_fails_in_the_end() -> None:
-    create = Creator(*[RuntimeError(f"attempt {number}") for number in range(9)])
-    with pytest.raises(SubInterpreterError, match="attempt 2"):
-        subinterpreter._one_at_a_time(create)
-    assert create.calls == 3
-
-
-async def test_interpreters_are_created_one_at_a_time() -> None:
-    """Python 3.13 fails now and then where two are."""
-    create = Creator()
-    async with trio.open_nursery() as nursery:
-        for _ in range(2):
-            nursery.start_soon(trio.to_thread.run_sync, subinterpreter._one_at_a_time, create)
-    assert create.calls == 2
-    assert create.most_at_once == 1
 
 
 def test_pool_size() -> None:
