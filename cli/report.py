@@ -74,4 +74,4 @@ def _report_embeddings(engine: "BridgedEngine") -> None:
         found.max_tokens, found.pooling.value, found.n_embd,
     )  # fmt: skip
     if found.pooling is Pooling.NONE:
-        log.warning("with pooling none each token has a vector of its own: --pooling mean, cls or last makes them one")
+        log.warning("with pooling none each token has a vector of its own, which no OpenAI client expects")

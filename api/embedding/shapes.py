@@ -40,11 +40,14 @@ class Document:
 
 @attrs.frozen(kw_only=True)
 class RerankFields:
-    """POST /v1/rerank."""
+    """POST /v1/rerank. ``texts``, ``return_text`` and ``raw_scores`` are Text Embeddings Inference's names."""
 
     query: str
-    documents: list[str | Document]
+    documents: list[str | Document] | None = None
+    texts: list[str] | None = None
     model: str | None = None
     top_n: Annotated[int, Meta(ge=1)] | None = None
     return_documents: bool | None = None
+    return_text: bool | None = None
     normalize: bool | None = None
+    raw_scores: bool | None = None

@@ -19,7 +19,7 @@ from api.openapi.replies.completions import (
     TextCompletion,
     TokenList,
 )
-from api.openapi.replies.embedding import EmbeddingList, NativeEmbedding, RerankReply
+from api.openapi.replies.embedding import EmbeddingList, NativeEmbedding, RankedText, RerankReply
 from api.openapi.replies.images import ImageList, ImagePart
 from api.openapi.replies.others import (
     InputTokens,
@@ -126,7 +126,10 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
         "Embeddings of texts (--embeddings)", Tag.OPENAI, request=EmbeddingFields, reply=EmbeddingList
     ),
     "POST /v1/rerank": Operation(
-        "Rank documents by a query (--rerank)", Tag.OTHER, request=RerankFields, reply=RerankReply
+        "Rank documents by a query (--rerank)",
+        Tag.OTHER,
+        request=RerankFields,
+        reply=(RerankReply, list[RankedText]),
     ),
     "POST /v1/images/generations": Operation(
         "Images from a prompt (--images, --image-model)",

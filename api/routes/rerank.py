@@ -1,10 +1,11 @@
 """POST /v1/rerank: documents in the order of their relevance to a query."""
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from api.decode import read
 from api.embedding.run import compute, rank_side, usage
-from api.embedding.shapes import RerankFields
+from api.embedding.shapes import Document, RerankFields
 from api.embedding.texts import MAX_TEXTS, check_lengths
 from api.errors import bad_request
 from api.gate import model_name
@@ -15,41 +16,58 @@ from llamabox.services import Services
 
 
 async def rerank(services: Services, request: ApiRequest) -> Response:
-    """Jina's route. With ``normalize`` false the scores are the model's own."""
+    """Jina's route, which Cohere's clients understand as well; asked with ``texts``, Text Embeddings Inference's."""
     engine, info = rank_side(services)
     fields = await read(request, RerankFields)
     model = model_name(services, fields.model)
-    documents = _documents(fields)
+    field, documents = _documents(fields)
     pairs = await tokenize_pairs(fields.query, documents, info.rank, engine.vocab, services.tokenizing)
-    check_lengths(pairs, [f"documents[{index}]" for index in range(len(pairs))], info)
+    check_lengths(pairs, [f"{field}[{index}]" for index in range(len(pairs))], info)
     scores = [float(vector[0]) for vector in await compute(services, request, engine, pairs)]
-    if fields.normalize is not False and not info.scores_are_shares:
-        shown = [sigmoid(score) for score in scores]
-    else:
-        shown = scores
+    raw = fields.raw_scores or fields.normalize is False
+    shown = scores if raw or info.scores_are_shares else [sigmoid(score) for score in scores]
     # Sorted by the raw scores: large ones are all 1 when they are normalised.
     order = sorted(range(len(scores)), key=lambda index: -scores[index])[: fields.top_n]
-    with_documents = fields.return_documents is not False
+    if fields.documents is None:
+        return json_response(
+            [
+                {"index": index, "score": shown[index]} | ({"text": documents[index]} if fields.return_text else {})
+                for index in order
+            ]
+        )
+    return json_response(
+        {
+            "model": model,
+            "object": "list",
+            "results": [_result(index, shown, documents, fields) for index in order],
+            "usage": usage(pairs),
+        }
+    )
 
-    def result(index: int) -> dict[str, Any]:
-        entry: dict[str, Any] = {"index": index, "relevance_score": shown[index]}
-        return entry | {"document": {"text": documents[index]}} if with_documents else entry
 
-    body = {"model": model, "object": "list", "results": [result(index) for index in order], "usage": usage(pairs)}
-    return json_response(body)
+def _result(index: int, shown: Sequence[float], documents: Sequence[str], fields: RerankFields) -> Mapping[str, Any]:
+    entry: dict[str, Any] = {"index": index, "relevance_score": shown[index]}
+    return entry if fields.return_documents is False else entry | {"document": {"text": documents[index]}}
 
 
-def _documents(fields: RerankFields) -> list[str]:
-    """The documents' texts. Raises ApiError 400 naming the field."""
+def _documents(fields: RerankFields) -> tuple[str, list[str]]:
+    """The field that has the documents, and their texts. Raises ApiError 400 naming the field."""
     if not fields.query:
         raise bad_request("query: the text is empty", "query")
-    if not fields.documents:
-        raise bad_request("documents: the list is empty", "documents")
-    if len(fields.documents) > MAX_TEXTS:
-        message = f"documents: at most {MAX_TEXTS} in one request, not {len(fields.documents)}"
-        raise bad_request(message, "documents")
-    documents = [document if isinstance(document, str) else document.text for document in fields.documents]
-    for index, text in enumerate(documents):
+    if fields.documents is not None and fields.texts is not None:
+        raise bad_request("texts: not together with documents", "texts")
+    given: tuple[str, Sequence[str | Document] | None] = ("documents", fields.documents)
+    if fields.texts is not None:
+        given = ("texts", fields.texts)
+    field, documents = given
+    if documents is None:
+        raise bad_request("documents: Object missing required field `documents`", "documents")
+    if not documents:
+        raise bad_request(f"{field}: the list is empty", field)
+    if len(documents) > MAX_TEXTS:
+        raise bad_request(f"{field}: at most {MAX_TEXTS} in one request, not {len(documents)}", field)
+    texts = [document if isinstance(document, str) else document.text for document in documents]
+    for index, text in enumerate(texts):
         if not text:
-            raise bad_request(f"documents[{index}]: the text is empty", f"documents[{index}]")
-    return documents
+            raise bad_request(f"{field}[{index}]: the text is empty", f"{field}[{index}]")
+    return field, texts

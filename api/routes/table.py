@@ -58,7 +58,7 @@ ROUTES: Final[tuple[Route, ...]] = (
     Route("POST", ("/infill",), completions.infill),
     Route("POST", ("/v1/embeddings",), embeddings.embeddings),
     Route("POST", ("/embedding", "/embeddings"), embeddings.native),
-    Route("POST", ("/v1/rerank", "/rerank", "/reranking", "/v1/reranking"), rerank.rerank),
+    Route("POST", ("/v1/rerank", "/rerank", "/reranking", "/v1/reranking", "/v2/rerank"), rerank.rerank),
     Route("POST", ("/v1/images/generations",), images.generations),
     Route("POST", ("/v1/images/edits",), images.edits),
     Route("POST", ("/v1/images/variations",), images.variations),

@@ -15,7 +15,7 @@ EMBEDDING: Final = (
         kind=members(Pooling),
         metavar="none|mean|cls|last|rank",
         setting="engine.embedding.pooling",
-        default="the model's",
+        default="the model's; where it names none, last (mean without causal attention)",
         help="how token vectors become one; needs --embeddings or --rerank",
     ),
     _option(

@@ -4,6 +4,7 @@ from typing import Final
 
 from engine.native.gguf_file import has_tensor
 from engine.native.model import ModelFacts
+from engine.native.options import Pooling
 
 # These architectures see a text as a whole and have no KV cache: nothing can be continued token by token.
 WHOLE_TEXT: Final = frozenset({
@@ -33,6 +34,19 @@ def is_causal(facts: ModelFacts) -> bool:
     """Whether tokens see only the ones before them, as far as the metadata says."""
     said = facts.metadata.get(f"{facts.architecture}.attention.causal", "true")
     return said != "false" and facts.architecture != "gemma-embedding"
+
+
+def names_pooling(facts: ModelFacts) -> bool:
+    """Whether the file says how its tokens' vectors become one, or that they do not."""
+    return f"{facts.architecture}.pooling_type" in facts.metadata
+
+
+def usual_pooling(*, causal: bool) -> Pooling:
+    """What serves where the file names none, as generative models do: a causal model's last token has seen all others.
+
+    vLLM and Ollama take the last token likewise; the library would give a vector for each token.
+    """
+    return Pooling.LAST if causal else Pooling.MEAN
 
 
 def ranks(facts: ModelFacts) -> bool:

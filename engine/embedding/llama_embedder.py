@@ -100,6 +100,8 @@ def open_embedder(model: Model, base: ContextOptions, options: EmbeddingOptions)
                 "--rerank needs a reranker model, --embeddings works with this one"
             )
     causal = abilities.is_causal(facts) if options.attention is None else options.attention is Attention.CAUSAL
+    if options.pooling is None and not abilities.names_pooling(facts):
+        options = attrs.evolve(options, pooling=abilities.usual_pooling(causal=causal))
     splittable = causal and facts.architecture not in abilities.WHOLE_TEXT
     longest = longest_text(facts, base.n_ctx)
     context = Context(model, _context_options(facts, base, options, splittable=splittable, longest=longest))

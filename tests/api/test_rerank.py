@@ -31,7 +31,7 @@ def client() -> Client:
 
 
 async def test_documents_come_sorted_with_scores_between_0_and_1(client: Client) -> None:
-    for path in (PATH, "/rerank", "/reranking", "/v1/reranking"):
+    for path in (PATH, "/rerank", "/reranking", "/v1/reranking", "/v2/rerank"):
         body = (await client.post(path, {**BODY, "model": "m"})).json
         assert body["model"] == "m"
         assert [result["index"] for result in body["results"]] == [2, 0, 1]
@@ -85,9 +85,24 @@ async def test_top_n_and_documents_left_out(client: Client) -> None:
     assert body["usage"]["total_tokens"] == 24, "all were computed"
 
 
+async def test_asked_with_texts_it_answers_as_text_embeddings_inference(client: Client) -> None:
+    asked: dict[str, object] = {"query": "q", "texts": ["aaa", "a", "aaaaa"]}
+    plain = (await client.post("/rerank", asked)).json
+    assert [sorted(result) for result in plain] == [["index", "score"]] * 3
+    assert [result["index"] for result in plain] == [2, 0, 1]
+    assert [result["score"] for result in plain] == pytest.approx([sigmoid(2), sigmoid(0), sigmoid(-2)])
+    full = (await client.post("/rerank", {**asked, "return_text": True, "raw_scores": True, "top_n": 2})).json
+    assert full == [{"index": 2, "score": 2.0, "text": "aaaaa"}, {"index": 0, "score": 0.0, "text": "aaa"}]
+
+
 @pytest.mark.parametrize(
     ("change", "param"),
     [
+        ({"documents": None}, "documents"),
+        ({"texts": ["a"]}, "texts"),
+        ({"documents": None, "texts": []}, "texts"),
+        ({"documents": None, "texts": ["a", ""]}, "texts[1]"),
+        ({"documents": None, "texts": [{"text": "a"}]}, "texts[0]"),
         ({"query": ""}, "query"),
         ({"query": None}, "query"),
         ({"query": 5}, "query"),

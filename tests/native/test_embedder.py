@@ -97,6 +97,25 @@ def test_the_models_own_pooling_holds(tmp_path: Path, open_on: Open) -> None:
     assert open_on(path).info.pooling is Pooling.CLS
 
 
+@pytest.mark.parametrize(
+    ("attention", "expected"),
+    [(None, Pooling.LAST), (Attention.CAUSAL, Pooling.LAST), (Attention.NON_CAUSAL, Pooling.MEAN)],
+)
+def test_a_file_that_names_no_pooling_gets_a_vector_a_text(
+    tiny_model: Path, open_on: Open, attention: Attention | None, expected: Pooling
+) -> None:
+    (rows,) = compute(open_on(tiny_model, pooling=Pooling.NONE, attention=attention), TEXT)
+    embedder = open_on(tiny_model, attention=attention)
+    assert embedder.info.pooling is expected
+    (vector,) = compute(embedder, TEXT)
+    assert vector == pytest.approx(rows[-1] if expected is Pooling.LAST else rows.mean(axis=0), abs=1e-5)
+
+
+def test_a_file_that_names_no_pooling_on_purpose_keeps_it(tmp_path: Path, open_on: Open) -> None:
+    path = write_tiny_bert(tmp_path / "none.gguf", pooling=gguf.PoolingType.NONE)
+    assert open_on(path).info.pooling is Pooling.NONE
+
+
 def test_many_texts_in_a_batch_are_as_each_alone(bert: Path, open_on: Open) -> None:
     embedder = open_on(bert)
     texts = [[CLS, *range(5, 5 + n), SEP] for n in range(1, 60)]

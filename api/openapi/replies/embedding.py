@@ -52,6 +52,15 @@ class RerankResult:
 
 
 @attrs.frozen(kw_only=True)
+class RankedText:
+    """What became of one of ``texts``."""
+
+    index: int
+    score: float
+    text: str | UnsetType = UNSET
+
+
+@attrs.frozen(kw_only=True)
 class RerankReply:
     """POST /v1/rerank: the most relevant document first."""
 
