@@ -18,6 +18,7 @@ class Constraint:
 
     grammar: str | None = None
     schema: Any = None  # None: none
+    strict: bool = True  # what cannot be enforced of the schema is an error
     param: str | None = None
 
     def __bool__(self) -> bool:
@@ -34,7 +35,7 @@ def requested(fields: GenerationFields, response_format: dict[str, Any] | None) 
         for name, other in (("grammar", fields.grammar or None), ("json_schema", given)):
             if other is not None:
                 raise bad_request(f"response_format and {name} exclude each other", "response_format")
-        return Constraint(schema=schema, param="response_format")
+        return Constraint(schema=schema, strict=is_strict(response_format), param="response_format")
     if given is not None:
         return Constraint(schema=_schema(given, "json_schema"), param="json_schema")
     return Constraint(grammar=fields.grammar, param="grammar") if fields.grammar else Constraint()
@@ -64,6 +65,12 @@ def format_schema(response_format: dict[str, Any] | None) -> Any:
         case _:
             message = "response_format.type: expected text, json_object or json_schema"
             raise bad_request(message, "response_format")
+
+
+def is_strict(given: dict[str, Any] | None) -> bool:
+    """Whether a response_format wants an error where not all of its schema can be enforced: by default it does not."""
+    named = (given or {}).get("json_schema")
+    return isinstance(named, dict) and named.get("strict") is True
 
 
 def _named_schema(given: object) -> Any:

@@ -1,5 +1,6 @@
 """What shapes a generation beyond the drawing of its tokens: a grammar, a chat format's needs."""
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Self
@@ -13,6 +14,8 @@ from engine.errors import InvalidRequest
 from engine.text.requests import Grammar, GrammarSpec, Thinking
 from llamabox.chat.ask import ChatPlan
 from llamabox.services import Services
+
+_log = logging.getLogger("api.guidance")
 
 
 @attrs.frozen(kw_only=True)
@@ -51,5 +54,15 @@ async def compile_grammar(services: Services, engine: TextEngine, guidance: Guid
     """
     if guidance.grammar is None:
         return None
+
+    def compiled(spec: GrammarSpec) -> Grammar:
+        try:
+            return engine.grammars.compile(spec)
+        except InvalidRequest as error:
+            if spec.instead is None:
+                raise
+            _log.info("tools' schemas are enforced in outline only: %s", error.message)
+            return engine.grammars.compile(spec.instead())
+
     with blaming(guidance.param):
-        return await trio.to_thread.run_sync(engine.grammars.compile, guidance.grammar, limiter=services.compiling)
+        return await trio.to_thread.run_sync(compiled, guidance.grammar, limiter=services.compiling)

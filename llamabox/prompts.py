@@ -125,13 +125,13 @@ class PromptBuilder:
             parts += [item, [await self.tokenize(after, add_special=False, parse_special=True)]]
         return place(parts)
 
-    async def constrain(self, *, grammar: str | None, schema: Any) -> GrammarSpec | None:
+    async def constrain(self, *, grammar: str | None, schema: Any, strict: bool) -> GrammarSpec | None:
         """What holds from the first token on: ``grammar`` (GBNF or llguidance's Lark) or a JSON schema; at most one.
 
-        None for neither. Raises InvalidRequest.
+        None for neither. ``strict``: see ``ChatAsk``. Raises InvalidRequest.
         """
         if schema is not None:
-            return json_grammar(schema)
+            return json_grammar(schema, strict=strict)
         return None if grammar is None else GrammarSpec(source=_lark(grammar))
 
     async def tokenize(self, text: str, *, add_special: bool, parse_special: bool) -> list[int]:

@@ -59,10 +59,10 @@ class Prompts(Protocol):
         grammar or schema that is none.
         """
 
-    async def constrain(self, *, grammar: str | None, schema: Any) -> GrammarSpec | None:
+    async def constrain(self, *, grammar: str | None, schema: Any, strict: bool) -> GrammarSpec | None:
         """What holds from the first token on: ``grammar`` (GBNF or llguidance's Lark) or a JSON schema; at most one.
 
-        None for neither. Raises InvalidRequest.
+        None for neither. ``strict``: see ``ChatAsk``. Raises InvalidRequest.
         """
 
     async def place(self, text: str, data: Sequence[str], where: str) -> Placed:

@@ -28,7 +28,7 @@ class Unprompted:
         """Raise InvalidRequest."""
         raise InvalidRequest(self._reason)
 
-    async def constrain(self, *, grammar: str | None, schema: Any) -> NoReturn:
+    async def constrain(self, *, grammar: str | None, schema: Any, strict: bool) -> NoReturn:
         """Raise InvalidRequest."""
         raise InvalidRequest(self._reason)
 

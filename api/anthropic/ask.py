@@ -1,11 +1,10 @@
 """A Messages request to what is asked of the model."""
 
-from typing import Any
-
 from api.anthropic.blocks import add_message, add_system
 from api.anthropic.shapes import CountFields
 from api.anthropic.tools import read_offer
 from api.ask import Asked
+from api.constraint import Constraint
 from api.convert.constraint import one_constraint, to_blame
 from api.convert.transcript import Transcript
 from api.convert.variables import without_thinking
@@ -27,7 +26,7 @@ def messages_ask(fields: CountFields, defaults: GenerationDefaults, modalities: 
     for index, message in enumerate(fields.messages):
         add_message(message, transcript, f"messages[{index}]", modalities)
     offer, parallel = read_offer(fields.tools, fields.tool_choice)
-    constraint = one_constraint(fields, *_schema(fields), offer, defaults)
+    constraint = one_constraint(fields, _schema(fields), offer, defaults)
     asked, budget = _thinking(fields)
     variables, enable_thinking = without_thinking(fields.chat_template_kwargs, asked)
     goes_on = transcript.is_unfinished
@@ -38,6 +37,7 @@ def messages_ask(fields: CountFields, defaults: GenerationDefaults, modalities: 
         named=offer.named,
         parallel=parallel,
         schema=constraint.schema,
+        strict=constraint.strict,
         grammar=constraint.grammar,
         enable_thinking=enable_thinking,
         reasoning_effort=fields.output_config.effort if fields.output_config is not None else None,
@@ -64,11 +64,11 @@ def _thinking(fields: CountFields) -> tuple[bool | None, int | None]:
             return True, fields.thinking.budget_tokens
 
 
-def _schema(fields: CountFields) -> tuple[Any, str]:
-    """The schema of the answer, None for plain text, and the field that asks for it."""
+def _schema(fields: CountFields) -> Constraint:
+    """What the answer must look like."""
     config = fields.output_config.format if fields.output_config is not None else None
     if config is not None and fields.output_format is not None:
         raise bad_request("output_format: output_config.format says it as well", "output_format")
     if fields.output_format is not None:
-        return fields.output_format.schema, "output_format"
-    return (None if config is None else config.schema), "output_config.format"
+        return Constraint(schema=fields.output_format.schema, param="output_format")
+    return Constraint(schema=None if config is None else config.schema, param="output_config.format")

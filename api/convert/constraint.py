@@ -1,7 +1,5 @@
 """The one constraint of an answer, from whatever field of a request asks for it."""
 
-from typing import Any
-
 from api.constraint import Constraint, default_constraint, requested
 from api.errors import bad_request
 from api.fields import GenerationFields
@@ -10,23 +8,19 @@ from llamabox.chat.ask import ToolChoice
 from llamabox.settings import GenerationDefaults
 
 
-def one_constraint(
-    fields: GenerationFields, schema: Any, param: str, offer: Offer, defaults: GenerationDefaults
-) -> Constraint:
-    """``schema`` (None: none) is what the API's own field ``param`` asks for; the server's default yields to all.
+def one_constraint(fields: GenerationFields, own: Constraint, offer: Offer, defaults: GenerationDefaults) -> Constraint:
+    """``own`` is what the API's own field asks for; the server's default yields to all.
 
     Raises ApiError 400 for two constraints, and for a grammar that leaves no room for the tools.
     """
     given = requested(fields, None)
     callable_tools = bool(offer.tools) and offer.choice is not ToolChoice.NONE
-    if given and schema is not None:
-        raise bad_request(f"{param} and {given.param} exclude each other", param)
+    if given and own:
+        raise bad_request(f"{own.param} and {given.param} exclude each other", own.param)
     if given.grammar is not None and callable_tools:
         raise bad_request("grammar: it leaves no room for tools (tool_choice none does)", "grammar")
-    if schema is not None:
-        return Constraint(schema=schema, param=param)
-    if given:
-        return given
+    if own or given:
+        return own or given
     default = default_constraint(defaults)
     return Constraint() if callable_tools and default.grammar is not None else default
 

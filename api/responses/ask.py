@@ -5,6 +5,7 @@ from typing import Any
 import attrs
 
 from api.ask import Asked
+from api.constraint import Constraint
 from api.convert.constraint import one_constraint, to_blame
 from api.convert.transcript import Transcript
 from api.convert.typed import typed
@@ -21,6 +22,7 @@ from llamabox.settings import GenerationDefaults
 @attrs.frozen(kw_only=True)
 class _SchemaFormat:
     schema: dict[str, Any]
+    strict: bool | None = None
 
 
 def responses_ask(fields: ResponsesFields, defaults: GenerationDefaults, modalities: Modalities = TEXT_ONLY) -> Asked:
@@ -36,7 +38,7 @@ def responses_ask(fields: ResponsesFields, defaults: GenerationDefaults, modalit
     if not transcript.messages:
         raise bad_request("input: there is none", "input")
     offer = read_offer(fields.tools, fields.tool_choice)
-    constraint = one_constraint(fields, _schema(fields), "text.format", offer, defaults)
+    constraint = one_constraint(fields, _schema(fields), offer, defaults)
     effort = fields.reasoning.effort if fields.reasoning is not None else None
     variables, enable_thinking = without_thinking(fields.chat_template_kwargs, False if effort == "none" else None)
     goes_on = transcript.is_unfinished
@@ -47,6 +49,7 @@ def responses_ask(fields: ResponsesFields, defaults: GenerationDefaults, modalit
         named=offer.named,
         parallel=fields.parallel_tool_calls is not False,
         schema=constraint.schema,
+        strict=constraint.strict,
         grammar=constraint.grammar,
         enable_thinking=enable_thinking,
         reasoning_effort=None if effort == "none" else effort,
@@ -67,15 +70,16 @@ def _refuse_state(fields: ResponsesFields) -> None:
         raise bad_request("truncation: this server leaves nothing out of a conversation", "truncation")
 
 
-def _schema(fields: ResponsesFields) -> Any:
-    """The schema that ``text.format`` asks for, None for plain text."""
+def _schema(fields: ResponsesFields) -> Constraint:
+    """What ``text.format`` asks for."""
     given = fields.text.format if fields.text is not None else None
     match (given or {}).get("type", "text"):
         case "text":
-            return None
+            return Constraint()
         case "json_object":
-            return {"type": "object"}
+            return Constraint(schema={"type": "object"}, param="text.format")
         case "json_schema":
-            return typed(given, _SchemaFormat, "text.format").schema
+            wanted = typed(given, _SchemaFormat, "text.format")
+            return Constraint(schema=wanted.schema, strict=wanted.strict is True, param="text.format")
         case _:
             raise bad_request("text.format.type: text, json_object or json_schema", "text.format.type")

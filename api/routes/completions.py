@@ -128,7 +128,7 @@ async def _guidance(
     if not constraint:
         return Guidance()
     with blaming(constraint.param):
-        spec = await builder.constrain(grammar=constraint.grammar, schema=constraint.schema)
+        spec = await builder.constrain(grammar=constraint.grammar, schema=constraint.schema, strict=constraint.strict)
     return Guidance(grammar=spec, param=constraint.param)
 
 

@@ -35,7 +35,7 @@ class GuidanceGrammars:
         self._closed = threading.Event()
         self._tokenizer: Future[Any] = Future()
         self._builder: threading.Thread | None = None
-        self._kept: OrderedDict[str, Any] = OrderedDict()  # source → LLMatcher at its beginning
+        self._kept: OrderedDict[str, Any] = OrderedDict()  # source → LLMatcher at its beginning, or why there is none
 
     def prepare(self) -> None:
         """Begin to prepare the vocabulary on a thread of its own, unless that has begun already. Does not block."""
@@ -55,8 +55,13 @@ class GuidanceGrammars:
             raise EngineUnavailable(_CLOSED)
         tokenizer = self._tokenizer.result()
         if prototype is None:
-            prototype = self._compile(tokenizer, spec.source)
+            try:
+                prototype = self._compile(tokenizer, spec.source)
+            except InvalidRequest as error:
+                prototype = error.message
             self._keep(spec.source, prototype)
+        if isinstance(prototype, str):
+            raise InvalidRequest(prototype)
         return GuidanceGrammar(spec, prototype, tokenizer)
 
     def close(self) -> None:
@@ -106,6 +111,8 @@ class GuidanceGrammars:
                 _check_second(copy, first.mask, tokenizer.eos_tokens)
         except ValueError as error:  # the vocabulary is closed
             raise EngineUnavailable(_CLOSED) from error
+        for warning in prototype.get_grammar_warnings():
+            log.info("not enforced of a JSON schema: %s", warning)
         return prototype
 
     def _keep(self, source: str, prototype: Any) -> None:

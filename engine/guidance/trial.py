@@ -12,7 +12,7 @@ import threading
 from pathlib import Path
 from typing import Any, Final
 
-from engine.errors import InvalidRequest
+from engine.errors import EngineUnavailable, InvalidRequest
 from engine.guidance import library
 from engine.native.trial import module_command, no_core_dump, run_child
 
@@ -35,7 +35,10 @@ def needs_trial(source: str) -> bool:
 
 
 def check(source: str) -> None:
-    """Compile a grammar in a child. Raises InvalidRequest if that kills the child or takes too long."""
+    """Compile a grammar in a child.
+
+    Raises InvalidRequest if that kills the child or takes too long, EngineUnavailable if there can be no child.
+    """
     with tempfile.NamedTemporaryFile("w", encoding="utf-8", errors="replace", prefix="llama-box-") as file:
         file.write(source)
         file.flush()
@@ -44,7 +47,7 @@ def check(source: str) -> None:
         return
     if outcome.killed_by or outcome.status is None:
         raise InvalidRequest("the grammar is too complex")
-    raise InvalidRequest(f"the grammar could not be tried: {outcome.complaint or outcome.status}")
+    raise EngineUnavailable(f"the grammar could not be tried: {outcome.complaint or outcome.status}")
 
 
 class _Bytes:

@@ -1,6 +1,6 @@
 """What one generation is asked to do. Frozen: a request never changes once it is submitted."""
 
-from collections.abc import Buffer, Mapping, Sequence
+from collections.abc import Buffer, Callable, Mapping, Sequence
 from typing import Final, Protocol
 
 import attrs
@@ -71,10 +71,14 @@ class Trigger:
 
 @attrs.frozen(kw_only=True)
 class GrammarSpec:
-    """A grammar in llguidance's Lark dialect. Without triggers it holds from the first token, else from one of them."""
+    """A grammar in llguidance's Lark dialect. Without triggers it holds from the first token, else from one of them.
+
+    ``instead``: makes the one to be used where this one cannot be compiled, which is an error without.
+    """
 
     source: str
     triggers: tuple[Trigger, ...] = ()
+    instead: Callable[[], "GrammarSpec"] | None = attrs.field(default=None, eq=False, repr=False)
 
 
 class Matcher(Protocol):

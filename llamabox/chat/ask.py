@@ -30,6 +30,7 @@ class ChatAsk:
     named: str | None = None  # with REQUIRED: the one tool that may be called
     parallel: bool = True  # several calls in one turn
     schema: Any = None  # JSON schema that the answer must satisfy; {"type": "object"}: any JSON object
+    strict: bool = True  # what llguidance does not know in the schema is an error, else it is ignored
     grammar: str | None = None  # GBNF or llguidance's Lark for the answer
     enable_thinking: bool | None = None  # None: the server's setting
     reasoning_effort: str | None = None  # given to the template

@@ -28,7 +28,7 @@ class FakePrompts:
 
     def __init__(self) -> None:
         self.asks: list[ChatAsk] = []
-        self.constraints: list[tuple[str | None, Any]] = []
+        self.constraints: list[tuple[str | None, Any, bool]] = []
         self.visible: frozenset[int] = frozenset()
         self.thinking: Thinking | None = None
         self.stop: tuple[str, ...] = ()
@@ -51,8 +51,8 @@ class FakePrompts:
             stop=self.stop,
         )
 
-    async def constrain(self, *, grammar: str | None, schema: Any) -> GrammarSpec | None:
-        self.constraints.append((grammar, schema))
+    async def constrain(self, *, grammar: str | None, schema: Any, strict: bool) -> GrammarSpec | None:
+        self.constraints.append((grammar, schema, strict))
         return _spec(grammar, schema)
 
     async def place(self, text: str, data: Sequence[str], where: str) -> Placed:

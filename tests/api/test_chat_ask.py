@@ -68,8 +68,8 @@ async def test_tools(fields: dict[str, Any], expected: dict[str, Any]) -> None:
     ("fields", "expected"),
     [
         ({"response_format": {"type": "text"}}, {}),
-        ({"response_format": {"type": "json_object"}}, {"schema": {"type": "object"}}),
-        ({"response_format": {"type": "json_object", "schema": SCHEMA}}, {"schema": SCHEMA}),
+        ({"response_format": {"type": "json_object"}}, {"schema": {"type": "object"}, "strict": False}),
+        ({"response_format": {"type": "json_object", "schema": SCHEMA}}, {"schema": SCHEMA, "strict": False}),
         (
             {
                 "response_format": {
@@ -77,10 +77,13 @@ async def test_tools(fields: dict[str, Any], expected: dict[str, Any]) -> None:
                     "json_schema": {"name": "x", "strict": True, "schema": SCHEMA},
                 }
             },
-            {"schema": SCHEMA},
+            {"schema": SCHEMA, "strict": True},
         ),
-        ({"response_format": {"type": "json_schema", "json_schema": {"schema": {}}}}, {"schema": {}}),
-        ({"json_schema": SCHEMA}, {"schema": SCHEMA}),
+        (
+            {"response_format": {"type": "json_schema", "json_schema": {"schema": {}}}},
+            {"schema": {}, "strict": False},
+        ),
+        ({"json_schema": SCHEMA}, {"schema": SCHEMA, "strict": True}),
         ({"json_schema": {}}, {"schema": {}}),
         ({"grammar": 'root ::= "x"'}, {"grammar": 'root ::= "x"'}),
         ({"grammar": ""}, {}),
@@ -139,7 +142,7 @@ async def test_who_goes_on(last: dict[str, Any], fields: dict[str, Any], expecte
         ({"json_schema": '{"type":"array"}'}, {}, {"schema": {"type": "array"}}),
         ({"grammar": "g"}, {"json_schema": {}}, {"schema": {}}),
         ({"json_schema": "{}"}, {"grammar": "h"}, {"grammar": "h"}),
-        ({"grammar": "g"}, {"response_format": {"type": "json_object"}}, {"schema": {"type": "object"}}),
+        ({"grammar": "g"}, {"response_format": {"type": "json_object"}}, {"schema": {"type": "object"}, "strict": False}),
         ({"grammar": "g"}, {"tools": TOOLS}, {"tools": READ}),
         ({"json_schema": "{}"}, {"tools": TOOLS}, {"tools": READ, "schema": {}}),
         (

@@ -13,18 +13,24 @@ NATIVE, LEGACY = "/completion", "/v1/completions"
 
 
 @pytest.mark.parametrize(
-    ("path", "fields", "grammar", "schema"),
+    ("path", "fields", "grammar", "schema", "strict"),
     [
-        *((path, {"grammar": "g"}, "g", None) for path in (NATIVE, LEGACY)),
-        *((path, {"json_schema": {"a": 1}}, None, {"a": 1}) for path in (NATIVE, LEGACY)),
-        (LEGACY, {"response_format": {"type": "json_object"}}, None, {"type": "object"}),
+        *((path, {"grammar": "g"}, "g", None, True) for path in (NATIVE, LEGACY)),
+        *((path, {"json_schema": {"a": 1}}, None, {"a": 1}, True) for path in (NATIVE, LEGACY)),
+        (LEGACY, {"response_format": {"type": "json_object"}}, None, {"type": "object"}, False),
     ],
 )
 async def test_a_constraint_reaches_the_engine(
-    client: Client, engine: FakeEngine, path: str, fields: dict[str, Any], grammar: str | None, schema: Any
+    client: Client,
+    engine: FakeEngine,
+    path: str,
+    fields: dict[str, Any],
+    grammar: str | None,
+    schema: Any,
+    strict: bool,
 ) -> None:
     assert (await client.post(path, {"prompt": ["a", "b"], **fields})).status == 200
-    assert client.services.prompts.constraints == [(grammar, schema)]
+    assert client.services.prompts.constraints == [(grammar, schema, strict)]
     for request in engine.opened:
         assert msgspec.json.decode(request.grammar.spec.source) == [grammar, schema, []]
 
@@ -41,10 +47,10 @@ async def test_none_asked_none_made(client: Client, engine: FakeEngine, path: st
 @pytest.mark.parametrize(
     ("change", "fields", "expected"),
     [
-        ({"grammar": "g"}, {}, ("g", None)),
-        ({"json_schema": '{"type":"array"}'}, {}, (None, {"type": "array"})),
-        ({"grammar": "g"}, {"grammar": "h"}, ("h", None)),
-        ({"json_schema": "{}"}, {"json_schema": {"a": 1}}, (None, {"a": 1})),
+        ({"grammar": "g"}, {}, ("g", None, True)),
+        ({"json_schema": '{"type":"array"}'}, {}, (None, {"type": "array"}, True)),
+        ({"grammar": "g"}, {"grammar": "h"}, ("h", None, True)),
+        ({"json_schema": "{}"}, {"json_schema": {"a": 1}}, (None, {"a": 1}, True)),
     ],
 )
 async def test_defaults(path: str, change: dict[str, str], fields: dict[str, Any], expected: object) -> None:

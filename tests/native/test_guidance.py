@@ -224,6 +224,39 @@ def test_the_grammars_used_last_are_kept(model: LlamaBackend) -> None:
     assert 'start: "0"' not in kept
 
 
+def test_what_did_not_compile_is_not_tried_again(model: LlamaBackend, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = GrammarSpec(source="start: not_there")
+    with pytest.raises(InvalidRequest) as first:
+        model.grammars.compile(source)
+
+    def never(self: GuidanceGrammars, tokenizer: object, source: str) -> None:
+        raise AssertionError("that was found out before")
+
+    monkeypatch.setattr(GuidanceGrammars, "_compile", never)
+    with pytest.raises(InvalidRequest) as second:
+        model.grammars.compile(source)
+    assert str(second.value) == str(first.value)
+
+
+def test_a_trial_that_could_not_be_made_says_nothing_of_the_grammar(
+    model: LlamaBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = GrammarSpec(source='start: x\nx: %json {"type": "string", "pattern": "abc"}')
+    with monkeypatch.context() as patch:
+        patch.setattr("engine.guidance.trial.module_command", lambda module: ("false",))
+        with pytest.raises(EngineUnavailable, match="could not be tried"):
+            model.grammars.compile(spec)
+    assert model.grammars.compile(spec).matcher().validate(tokens(model, '"abc"'))
+
+
+def test_what_of_a_schema_is_not_enforced_is_logged_once(model: LlamaBackend, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", logger="engine.guidance")
+    schema = '{"type": "object", "propertyNames": {"maxLength": 3}, "x-guidance": {"lenient": true}}'
+    for _ in range(2):
+        model.grammars.compile(GrammarSpec(source=f"start: x\nx: %json {schema}"))
+    assert caplog.messages == ['not enforced of a JSON schema: Unimplemented keys: ["propertyNames"]']
+
+
 # --- the vocabulary's preparation ---
 
 

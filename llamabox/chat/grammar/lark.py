@@ -12,9 +12,13 @@ FREE_TEXT: Final = "/(?s:.*)/"  # any text: an expression
 
 
 class Lark:
-    """A grammar in the making. ``special``: spellings of control tokens with their ids, which stand for the text."""
+    """A grammar in the making. ``special``: spellings of control tokens with their ids, which stand for the text.
 
-    def __init__(self, special: Mapping[str, int] | None = None) -> None:
+    ``lenient``: what llguidance does not know in JSON schemas is ignored, else it is an error when it compiles them.
+    """
+
+    def __init__(self, special: Mapping[str, int] | None = None, *, lenient: bool = False) -> None:
+        self._lenient = lenient
         self._special = dict(special or {})
         self._rules: list[str] = []
         self._names: dict[str, str] = {}  # body → name: equal rules are one
@@ -28,9 +32,10 @@ class Lark:
         symbols = [f"<[{self._special[p]}]>" if p in self._special else quoted(p) for p in parts if p]
         return " ".join(symbols) or '""'
 
-    def json(self, schema: Any) -> str:
-        """A rule for JSON text that ``schema`` (a JSON schema as Python data) allows."""
-        options = {"x-guidance": _JSON_OPTIONS}
+    def json(self, schema: Any, *, lenient: bool | None = None) -> str:
+        """A rule for JSON text that ``schema`` (a JSON schema as Python data) allows. ``lenient``: None as the rest."""
+        ignoring = self._lenient if lenient is None else lenient
+        options = {"x-guidance": {**_JSON_OPTIONS, "lenient": True} if ignoring else _JSON_OPTIONS}
         full = {**schema, **options} if isinstance(schema, Mapping) else {"allOf": [schema], **options}
         return self.rule("%json " + json.dumps(full, ensure_ascii=False))
 

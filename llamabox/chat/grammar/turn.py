@@ -3,10 +3,13 @@
 from collections.abc import Mapping
 from typing import Any, Final
 
+import attrs
+
 from engine.text.requests import GrammarSpec, Trigger
 from llamabox.chat.ask import ChatAsk, ToolChoice
 from llamabox.chat.formats.base import ChatFormat, Tool
 from llamabox.chat.grammar.lark import Lark
+from llamabox.chat.grammar.outline import outlined
 
 # What models write between their reasoning and what follows.
 _GAP: Final = r"/[ \t\r\n]{0,8}/"
@@ -25,12 +28,43 @@ def turn_grammar(
 
     ``special``: control tokens by their spellings. While the model reasons nothing is constrained: reasoning that the
     prompt has opened wakes the grammar by its end, reasoning that the model may open is a free part of the grammar.
-    ``enveloped``: with tools, plain answers have a form of their own, which the grammar must demand.
+    ``enveloped``: with tools, plain answers have a form of their own, which the grammar must demand. Where a tool's
+    schema turns out to be too much, only its outline is demanded, unless the tool is strict.
     """
+    spec = _grammar(ask, chat_format, special, reasoning_open=reasoning_open, enveloped=enveloped)
+    tools = tuple(tool if tool.strict else outlined(tool) for tool in ask.tools)
+    if spec is None or tools == ask.tools:
+        return spec
+    less = attrs.evolve(ask, tools=tools)
+
+    def instead() -> GrammarSpec:
+        found = _grammar(less, chat_format, special, reasoning_open=reasoning_open, enveloped=enveloped)
+        assert found is not None, "what a schema says does not decide whether there is a grammar"
+        return found
+
+    return attrs.evolve(spec, instead=instead)
+
+
+def callable_tools(ask: ChatAsk) -> dict[str, Tool]:
+    """The tools that this turn may call, by name."""
+    if ask.choice is ToolChoice.NONE:
+        return {}
+    return {tool.name: tool for tool in ask.tools if ask.named in (None, tool.name)}
+
+
+def json_grammar(schema: Any, *, strict: bool) -> GrammarSpec:
+    """The grammar of JSON text that a schema allows, and nothing around it."""
+    lark = Lark(lenient=not strict)
+    return GrammarSpec(source=lark.source(lark.json(schema)))
+
+
+def _grammar(
+    ask: ChatAsk, chat_format: ChatFormat, special: Mapping[str, int], *, reasoning_open: bool, enveloped: bool
+) -> GrammarSpec | None:
     tools = callable_tools(ask)
-    lark = Lark(special)
+    lark = Lark(special, lenient=not any(tool.strict for tool in tools.values()))
     calls = chat_format.calls(lark, list(tools.values()), parallel=ask.parallel) if tools else None
-    answer = None if ask.schema is None else chat_format.answer(lark, lark.json(ask.schema))
+    answer = None if ask.schema is None else chat_format.answer(lark, lark.json(ask.schema, lenient=not ask.strict))
     sure = tuple(Trigger(start, included=True) for start in chat_format.call_starts) if tools else ()
     if calls is not None and ask.choice is ToolChoice.REQUIRED:
         body = calls
@@ -53,16 +87,3 @@ def turn_grammar(
         block = lark.rule(f"{lark.text(start)} {lark.until(marks.end.strip())} {lark.rule(_GAP)}")
         return GrammarSpec(source=lark.source(f"{lark.rule(f'{block} |')} {body}"))
     return GrammarSpec(source=lark.source(body))
-
-
-def callable_tools(ask: ChatAsk) -> dict[str, Tool]:
-    """The tools that this turn may call, by name."""
-    if ask.choice is ToolChoice.NONE:
-        return {}
-    return {tool.name: tool for tool in ask.tools if ask.named in (None, tool.name)}
-
-
-def json_grammar(schema: Any) -> GrammarSpec:
-    """The grammar of JSON text that a schema allows, and nothing around it."""
-    lark = Lark()
-    return GrammarSpec(source=lark.source(lark.json(schema)))

@@ -121,6 +121,9 @@ def test_reasoning_effort() -> None:
 def test_formats() -> None:
     schema = {"type": "object", "required": ["x"]}
     assert ask(text={"format": {"type": "json_schema", "name": "n", "schema": schema}}).schema == schema
+    for given, strict in ((True, True), (False, False), (None, False)):
+        wanted = ask(text={"format": {"type": "json_schema", "name": "n", "schema": schema, "strict": given}})
+        assert (wanted.schema, wanted.strict) == (schema, strict)
     assert ask(text={"format": {"type": "json_object"}}).schema == {"type": "object"}
     assert ask(text={"format": {"type": "text"}, "verbosity": "low"}).schema is None
     assert ask(json_schema=schema).schema == schema
