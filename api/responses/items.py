@@ -8,6 +8,7 @@ from api.convert.transcript import Content, Transcript, content_of
 from api.convert.typed import typed
 from api.errors import bad_request
 from api.modalities import TEXT_ONLY, Modalities
+from api.responses.namespaces import joined
 from api.responses.sealed import unseal
 from llamabox.media.parts import media_part, source_of
 
@@ -28,6 +29,7 @@ class _Call:
     call_id: str
     name: str
     arguments: str
+    namespace: str | None = None
 
 
 @attrs.frozen(kw_only=True)
@@ -73,7 +75,8 @@ def _add_item(item: dict[str, Any], transcript: Transcript, where: str, modaliti
                 transcript.add(message.role, _content(message.content, place, modalities))
         case "function_call":
             call = typed(item, _Call, where)
-            transcript.call(call.call_id, call.name, call.arguments)
+            name = call.name if call.namespace is None else joined(call.namespace, call.name)
+            transcript.call(call.call_id, name, call.arguments)
         case "function_call_output":
             output = typed(item, _Output, where)
             transcript.result(output.call_id, _content(output.output, f"{where}.output", modalities))

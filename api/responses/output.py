@@ -92,6 +92,7 @@ class CallItem:
     id: str
     call_id: str
     name: str
+    namespace: str | None = None
     _pieces: list[str] = attrs.field(factory=list)
 
     def add(self, text: str) -> Event:
@@ -115,6 +116,7 @@ class CallItem:
             "type": "function_call",
             "status": status,
             "call_id": self.call_id,
+            **({} if self.namespace is None else {"namespace": self.namespace}),
             "name": self.name,
             "arguments": "".join(self._pieces),
         }

@@ -1,6 +1,7 @@
 """Tools and the choice among them, as the Responses API writes them."""
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, Literal
 
 import attrs
@@ -8,9 +9,12 @@ import attrs
 from api.convert.selection import choose
 from api.convert.typed import typed
 from api.errors import bad_request
+from api.responses.namespaces import Parts, joined
 from api.tools import Offer, distinct, function_tool
 from llamabox.chat.ask import ToolChoice
 from llamabox.chat.formats.base import Tool
+
+_log = logging.getLogger(__name__)
 
 _CHOICES: Final = {choice.value: choice for choice in ToolChoice}
 
@@ -18,6 +22,12 @@ _CHOICES: Final = {choice.value: choice for choice in ToolChoice}
 @attrs.frozen(kw_only=True)
 class _Named:
     name: str
+
+
+@attrs.frozen(kw_only=True)
+class _Namespace:
+    name: str
+    tools: list[dict[str, Any]]
 
 
 @attrs.frozen(kw_only=True)
@@ -30,9 +40,10 @@ def read_offer(given: list[dict[str, Any]] | None, choice: str | dict[str, Any] 
     """The tools that may be called and how. Raises ApiError 400.
 
     ``allowed_tools`` leaves only those that it names: the model does not see the others. A tool is strict only if it
-    says so, for a schema that was not written to be enforced may hold what cannot be.
+    says so, for a schema that was not written to be enforced may hold what cannot be. What is no function the model
+    does not see: Codex offers OpenAI's web search with every request. A request that offers nothing else is refused.
     """
-    tools = distinct([_tool(tool, f"tools[{index}]") for index, tool in enumerate(given or ())], "tools[{}].name")
+    tools = distinct(_functions(given or ()), "tools[{}].name")
     match choice:
         case None:
             return choose(tools, ToolChoice.AUTO)
@@ -48,25 +59,61 @@ def read_offer(given: list[dict[str, Any]] | None, choice: str | dict[str, Any] 
             raise bad_request(message, "tool_choice")
 
 
-def tools_json(tools: Sequence[Tool]) -> list[dict[str, Any]]:
-    """The tools as the reply repeats them."""
-    return [
-        {
+def tools_json(tools: Sequence[Tool], names: Mapping[str, Parts]) -> list[dict[str, Any]]:
+    """The tools as the reply repeats them; ``names``: those that are in a namespace, by what the model calls them."""
+    found: list[dict[str, Any]] = []
+    spaces: dict[str, list[dict[str, Any]]] = {}
+    for tool in tools:
+        space, name = names.get(tool.name, (None, tool.name))
+        function = {
             "type": "function",
-            "name": tool.name,
+            "name": name,
             "description": tool.description or None,
             "parameters": tool.parameters,
             "strict": tool.strict,
         }
-        for tool in tools
-    ]
+        if space is None:
+            found.append(function)
+            continue
+        if space not in spaces:
+            spaces[space] = []
+            found.append({"type": "namespace", "name": space, "description": None, "tools": spaces[space]})
+        spaces[space].append(function)
+    return found
 
 
-def _tool(given: dict[str, Any], where: str) -> Tool:
-    if given.get("type") != "function":
-        message = f"{where}.type: only tools of type function can be used, this server runs none of its own"
-        raise bad_request(message, f"{where}.type")
-    return function_tool(given, where)
+def _functions(given: Sequence[dict[str, Any]]) -> list[Tool]:
+    found: list[Tool] = []
+    others: list[str] = []
+    for index, tool in enumerate(given):
+        where = f"tools[{index}]"
+        match tool.get("type"):
+            case "function":
+                found.append(function_tool(tool, where))
+            case "namespace":
+                found += _namespace(tool, where)
+            case str() as kind:
+                others.append(kind)
+            case _:
+                raise bad_request(f"{where}.type: expected text", f"{where}.type")
+    if others and not found:
+        message = "tools[0].type: only tools of type function can be used, this server runs none of its own"
+        raise bad_request(message, "tools[0].type")
+    if others:
+        _log.info("tools that the model does not see, for they are no functions: %.200s", ", ".join(others))
+    return found
+
+
+def _namespace(given: dict[str, Any], where: str) -> list[Tool]:
+    space = typed(given, _Namespace, where)
+    tools = []
+    for index, tool in enumerate(space.tools):
+        place = f"{where}.tools[{index}]"
+        if tool.get("type") != "function":
+            raise bad_request(f"{place}.type: expected function", f"{place}.type")
+        found = function_tool(tool, place)
+        tools.append(attrs.evolve(found, name=joined(space.name, found.name)))
+    return tools
 
 
 def _only(tools: Sequence[Tool], allowed: list[dict[str, Any]]) -> Sequence[Tool]:

@@ -8,6 +8,7 @@ from api.job import build_job
 from api.modalities import Modalities
 from api.prompt_forms import TokenizedPrompt
 from api.responses.ask import responses_ask
+from api.responses.namespaces import parts_of
 from api.responses.reply import Reply, settings, whole_response
 from api.responses.shapes import ResponsesFields
 from api.responses.stream import ResponsesStream
@@ -39,6 +40,7 @@ async def create(services: Services, request: ApiRequest) -> Response:
         settings=settings(fields, asked.ask, job.requests[0].sampling),
         logprobs=fields.wants_logprobs,
         sealed_reasoning=fields.wants_sealed_reasoning,
+        names=parts_of(fields.tools),
     )
     return await answer_turns(
         services,

@@ -142,7 +142,11 @@ async def test_who_goes_on(last: dict[str, Any], fields: dict[str, Any], expecte
         ({"json_schema": '{"type":"array"}'}, {}, {"schema": {"type": "array"}}),
         ({"grammar": "g"}, {"json_schema": {}}, {"schema": {}}),
         ({"json_schema": "{}"}, {"grammar": "h"}, {"grammar": "h"}),
-        ({"grammar": "g"}, {"response_format": {"type": "json_object"}}, {"schema": {"type": "object"}, "strict": False}),
+        (
+            {"grammar": "g"},
+            {"response_format": {"type": "json_object"}},
+            {"schema": {"type": "object"}, "strict": False},
+        ),
         ({"grammar": "g"}, {"tools": TOOLS}, {"tools": READ}),
         ({"json_schema": "{}"}, {"tools": TOOLS}, {"tools": READ, "schema": {}}),
         (

@@ -110,6 +110,21 @@ def test_tools_and_choices() -> None:
     assert (tool.parameters, tool.strict) == ({}, False)
 
 
+def test_what_is_no_function_the_model_does_not_see() -> None:
+    """As Codex asks: OpenAI's web search is among its tools, whoever answers."""
+    hosted = [{"type": "web_search", "external_web_access": False}, {"type": "custom", "name": "patch"}]
+    assert [tool.name for tool in ask(tools=[hosted[0], ADD, hosted[1]]).tools] == ["add"]
+
+
+def test_functions_in_namespaces() -> None:
+    spaces = [{"type": "namespace", "name": name, "tools": [NOW, ADD]} for name in ("mcp__clock__", "sums")]
+    asked = ask(tools=[*spaces, ADD], input=[USER, {**CALL, "namespace": "sums"}])
+    names = ["mcp__clock__now", "mcp__clock__add", "sums__now", "sums__add", "add"]
+    assert [tool.name for tool in asked.tools] == names
+    assert asked.tools[3].parameters == {"type": "object"}
+    assert asked.messages[1]["tool_calls"][0]["function"]["name"] == "sums__add"
+
+
 def test_reasoning_effort() -> None:
     off = ask(reasoning={"effort": "none"})
     assert (off.enable_thinking, off.reasoning_effort) == (False, None)
@@ -179,6 +194,12 @@ def test_limits() -> None:
         ({"max_output_tokens": -1}, "max_output_tokens"),
         ({"reasoning": {"effort": "endless"}}, "reasoning.effort"),
         ({"tools": [{"type": "web_search"}]}, "tools[0].type"),
+        ({"tools": [ADD, {"name": "no type"}]}, "tools[1].type"),
+        ({"tools": [ADD, {"type": 5}]}, "tools[1].type"),
+        ({"tools": [{"type": "web_search"}, {"type": "file_search"}]}, "tools[0].type"),
+        ({"tools": [{"type": "namespace", "name": "n"}]}, "tools[0]"),
+        ({"tools": [{"type": "namespace", "name": "n", "tools": [{"type": "custom"}]}]}, "tools[0].tools[0].type"),
+        ({"tools": [{"type": "namespace", "name": "n", "tools": [{**ADD, "name": "?"}]}]}, "tools[0].tools[0].name"),
         ({"tools": [{"type": "function"}]}, "tools[0].name"),
         ({"tools": [{**ADD, "parameters": []}]}, "tools[0].parameters"),
         ({"tools": [ADD, ADD]}, "tools[1].name"),

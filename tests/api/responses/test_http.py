@@ -64,6 +64,22 @@ async def test_tools(sdk: AsyncOpenAI, client: Client, engine: FakeEngine) -> No
     assert (ask.choice, ask.named, ask.parallel) == (ToolChoice.REQUIRED, "add", False)
 
 
+async def test_a_function_in_a_namespace_is_called_by_both_its_names(client: Client, engine: FakeEngine) -> None:
+    engine.script = say(CALLS.replace("add", "sums__add"))
+    space = {"type": "namespace", "name": "sums", "description": "Sums", "tools": [ADD]}
+    body = {"model": "tiny", "input": "hi", "tools": [space, ADD, {"type": "web_search"}]}
+    reply = (await client.post("/v1/responses", body)).json
+    [call] = reply["output"]
+    assert (call["namespace"], call["name"]) == ("sums", "add")
+    [first, second] = reply["tools"]
+    assert (first["type"], first["name"], [tool["name"] for tool in first["tools"]]) == ("namespace", "sums", ["add"])
+    assert (second["type"], second["name"]) == ("function", "add")
+    sent_back = [{"role": "user", "content": "hi"}, call]
+    await client.post("/v1/responses", {**body, "input": sent_back})
+    [again] = client.services.prompts.asks[1].messages[1]["tool_calls"]
+    assert again["function"]["name"] == "sums__add"
+
+
 async def test_a_reply_can_be_sent_back(sdk: AsyncOpenAI, client: Client, engine: FakeEngine) -> None:
     engine.script = say("<think>\nhm</think>\n\nWell. ", CALLS)
     first = await sdk.responses.create(model="tiny", input="hi", tools=[ADD])
