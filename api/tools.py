@@ -11,7 +11,8 @@ from api.shapes import Templated
 from llamabox.chat.ask import ToolChoice
 from llamabox.chat.formats.base import Tool
 
-_NAME: Final = re.compile(r"[A-Za-z0-9_.\-]{1,64}")
+# OpenAI takes 64 characters, Anthropic 128: names of MCP servers come before those of their tools.
+_NAME: Final = re.compile(r"[A-Za-z0-9_.\-]{1,128}")
 _MODES: Final = {mode.value: mode for mode in ToolChoice}
 
 
@@ -51,7 +52,7 @@ def function_tool(given: object, where: str, *, parameters: str = "parameters") 
     name, description = given.get("name"), given.get("description")
     schema, strict = given.get(parameters), given.get("strict")
     if not isinstance(name, str) or not _NAME.fullmatch(name):
-        raise bad_request(f"{where}.name: expected 1 to 64 letters, digits, '_', '-' or '.'", f"{where}.name")
+        raise bad_request(f"{where}.name: expected 1 to 128 letters, digits, '_', '-' or '.'", f"{where}.name")
     if not isinstance(description, str | None):
         raise bad_request(f"{where}.description: expected text", f"{where}.description")
     if not isinstance(schema, dict | None):

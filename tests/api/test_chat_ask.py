@@ -27,8 +27,9 @@ def allowed(mode: object, *tools: object) -> dict[str, Any]:
     return {"type": "allowed_tools", "allowed_tools": {"mode": mode, "tools": list(tools)}}
 
 
-TOOLS = [tool("get", description="Gets.", parameters=SCHEMA, strict=True), tool("a.b-c_D")]
-READ = (Tool(name="get", description="Gets.", parameters=SCHEMA, strict=True), Tool(name="a.b-c_D"))
+LONG = "a.b-c_D" + "9" * 121  # the longest name there may be
+TOOLS = [tool("get", description="Gets.", parameters=SCHEMA, strict=True), tool(LONG)]
+READ = (Tool(name="get", description="Gets.", parameters=SCHEMA, strict=True), Tool(name=LONG))
 
 
 async def asked(**fields: Any) -> ChatAsk:
@@ -53,7 +54,7 @@ async def test_a_plain_question() -> None:
         ({"tool_choice": named("get")}, {"choice": ToolChoice.REQUIRED, "named": "get"}),
         ({"tool_choice": allowed("auto", named("get"))}, {"tools": READ[:1]}),
         (
-            {"tool_choice": allowed("required", named("a.b-c_D"), named("get"))},
+            {"tool_choice": allowed("required", named(LONG), named("get"))},
             {"choice": ToolChoice.REQUIRED},
         ),
         ({"parallel_tool_calls": False}, {"parallel": False}),
@@ -174,7 +175,7 @@ WRONG = [
     ({"tools": [{"type": ["function"]}]}, "tools[0].type"),
     ({"tools": [{"type": "function"}]}, "tools[0].function"),
     ({"tools": [{"type": "function", "function": "get"}]}, "tools[0].function"),
-    *(({"tools": [tool(name)]}, "tools[0].function.name") for name in (None, 5, "", "a b", "é", "x" * 65, "x\n")),
+    *(({"tools": [tool(name)]}, "tools[0].function.name") for name in (None, 5, "", "a b", "é", "x" * 129, "x\n")),
     ({"tools": [tool("get", description=5)]}, "tools[0].function.description"),
     ({"tools": [tool("get", parameters=[])]}, "tools[0].function.parameters"),
     ({"tools": [tool("get", parameters="{}")]}, "tools[0].function.parameters"),

@@ -31,17 +31,19 @@ def turn_grammar(
     ``enveloped``: with tools, plain answers have a form of their own, which the grammar must demand. Where a tool's
     schema turns out to be too much, only its outline is demanded, unless the tool is strict.
     """
-    spec = _grammar(ask, chat_format, special, reasoning_open=reasoning_open, enveloped=enveloped)
-    tools = tuple(tool if tool.strict else outlined(tool) for tool in ask.tools)
-    if spec is None or tools == ask.tools:
-        return spec
-    less = attrs.evolve(ask, tools=tools)
+
+    def made(tools: tuple[Tool, ...]) -> GrammarSpec | None:
+        asked = attrs.evolve(ask, tools=tools)
+        return _grammar(asked, chat_format, special, reasoning_open=reasoning_open, enveloped=enveloped)
 
     def instead() -> GrammarSpec:
-        found = _grammar(less, chat_format, special, reasoning_open=reasoning_open, enveloped=enveloped)
+        found = made(tuple(tool if tool.strict else outlined(tool) for tool in ask.tools))
         assert found is not None, "what a schema says does not decide whether there is a grammar"
         return found
 
+    spec = made(ask.tools)
+    if spec is None or all(tool.strict for tool in callable_tools(ask).values()):
+        return spec
     return attrs.evolve(spec, instead=instead)
 
 
