@@ -118,6 +118,7 @@ class ImageLoop:
             self._end_of(job, ImagesFailed(error=error))
         finally:
             self._end_image()
+        self._flush()  # whoever reads that it has ended is not to find it running
 
     def _obey(self, command: Command) -> None:
         match command:
@@ -214,7 +215,6 @@ class ImageLoop:
         job.index += 1
         if last:
             self._end_of(job, ImagesFinished(timings=job.timings))
-        self._flush()
 
     def _progress(self, job: Job, step: int, steps: int) -> None:
         job.step, job.steps = step, steps

