@@ -141,6 +141,7 @@ def test_hidden_thinking() -> None:
 def test_formats() -> None:
     assert ask(output_config={"format": FORMAT}).schema == SCHEMA
     assert ask(output_format=FORMAT).schema == SCHEMA
+    assert ask(output_config={"format": FORMAT}).strict, "Anthropic knows no other way"
     assert asked({"output_format": FORMAT}).param == "output_format"
     assert asked({"output_format": FORMAT, "tools": [ADD]}).param is None
 
