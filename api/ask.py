@@ -4,7 +4,7 @@ from typing import Any
 
 import attrs
 
-from api.constraint import Constraint, format_schema, is_strict
+from api.constraint import Constraint, formatted
 from api.convert.constraint import one_constraint, to_blame
 from api.errors import bad_request
 from api.legacy_functions import modern
@@ -33,12 +33,7 @@ def template_ask(fields: Templated, modalities: Modalities = TEXT_ONLY) -> ChatA
 def chat_ask(fields: ChatFields, defaults: GenerationDefaults, modalities: Modalities = TEXT_ONLY) -> Asked:
     """All of what is asked; ``defaults`` may constrain the answer where the request does not. Raises ApiError 400."""
     offer = read_offer(fields)
-    own = Constraint(
-        schema=format_schema(fields.response_format),
-        strict=is_strict(fields.response_format),
-        param="response_format",
-    )
-    constraint = one_constraint(fields, own, offer, defaults)
+    constraint = one_constraint(fields, formatted(fields.response_format), offer, defaults)
     legacy = bool(fields.functions)
     param = to_blame(constraint, offer)
     if legacy and param == "tools":

@@ -9,6 +9,7 @@ from api.errors import bad_request
 from api.fields import GenerationFields
 from llamabox.settings import GenerationDefaults
 
+_FORMAT: Final = "response_format"
 _ANY_OBJECT: Final = {"type": "object"}
 
 
@@ -27,15 +28,15 @@ class Constraint:
 
 def requested(fields: GenerationFields, response_format: dict[str, Any] | None) -> Constraint:
     """What the request asks for. Raises ApiError 400 for what is no schema, and for two at once."""
-    schema = format_schema(response_format)
+    wanted = formatted(response_format)
     given = fields.json_schema
     if fields.grammar and given is not None:
         raise bad_request("grammar and json_schema exclude each other", "json_schema")
-    if schema is not None:
+    if wanted:
         for name, other in (("grammar", fields.grammar or None), ("json_schema", given)):
             if other is not None:
-                raise bad_request(f"response_format and {name} exclude each other", "response_format")
-        return Constraint(schema=schema, strict=is_strict(response_format), param="response_format")
+                raise bad_request(f"{_FORMAT} and {name} exclude each other", _FORMAT)
+        return wanted
     if given is not None:
         return Constraint(schema=_schema(given, "json_schema"), param="json_schema")
     return Constraint(grammar=fields.grammar, param="grammar") if fields.grammar else Constraint()
@@ -50,38 +51,33 @@ def default_constraint(defaults: GenerationDefaults) -> Constraint:
     return Constraint()
 
 
-def format_schema(response_format: dict[str, Any] | None) -> Any:
-    """The schema that OpenAI's response_format asks for, None for plain text. Raises ApiError 400."""
+def formatted(response_format: dict[str, Any] | None) -> Constraint:
+    """What OpenAI's response_format asks for. A schema is strict only if it says so. Raises ApiError 400."""
     if response_format is None:
-        return None
+        return Constraint()
     match response_format.get("type"):
         case "text":
-            return None
+            return Constraint()
         case "json_object":
             schema = response_format.get("schema")
-            return _ANY_OBJECT if schema is None else _schema(schema, "response_format.schema")
+            wanted = _ANY_OBJECT if schema is None else _schema(schema, "response_format.schema")
+            return Constraint(schema=wanted, strict=False, param=_FORMAT)
         case "json_schema":
-            return _named_schema(response_format.get("json_schema"))
+            return _named(response_format.get("json_schema"))
         case _:
-            message = "response_format.type: expected text, json_object or json_schema"
-            raise bad_request(message, "response_format")
+            raise bad_request("response_format.type: expected text, json_object or json_schema", _FORMAT)
 
 
-def is_strict(given: dict[str, Any] | None) -> bool:
-    """Whether a response_format wants an error where not all of its schema can be enforced: by default it does not."""
-    named = (given or {}).get("json_schema")
-    return isinstance(named, dict) and named.get("strict") is True
-
-
-def _named_schema(given: object) -> Any:
+def _named(given: object) -> Constraint:
     where = "response_format.json_schema"
     if not isinstance(given, dict):
         raise bad_request(f"{where}: expected an object with a schema", where)
     if not isinstance(given.get("name", ""), str):
         raise bad_request(f"{where}.name: expected text", f"{where}.name")
-    if not isinstance(given.get("strict"), bool | None):
+    strict = given.get("strict")
+    if not isinstance(strict, bool | None):
         raise bad_request(f"{where}.strict: expected true or false", f"{where}.strict")
-    return _schema(given.get("schema"), f"{where}.schema")
+    return Constraint(schema=_schema(given.get("schema"), f"{where}.schema"), strict=strict is True, param=_FORMAT)
 
 
 def _schema(given: object, where: str) -> Any:

@@ -1,4 +1,7 @@
-"""A context: the KV cache, decoding, the logits. One thread uses it, except where said otherwise."""
+"""A context: the KV cache, decoding, the logits. One thread uses it, except where said otherwise.
+
+One file, though a long one: it is all that is asked of one native object, most of it a line or two a call.
+"""
 
 import ctypes
 import threading
