@@ -1,8 +1,8 @@
 """Install llama-box into .venv, with native builds that fit this machine.
 
-Both native packages are compiled here. What uv's settings cannot express is a choice by machine, so this script
-makes it, says what it chose and hands it to ``uv sync`` as build settings (they are part of uv's cache key: another
-processor or other flags never get this build).
+Both native packages are compiled here, and our own matrix products (``engine/native/kernels``). What uv's settings
+cannot express is a choice by machine, so this script makes it, says what it chose and hands it to ``uv sync`` as build
+settings (they are part of uv's cache key: another processor or other flags never get this build).
 
     python3 tools/install.py [--test] [--bench] [--no-demo] [--cuda | --no-cuda] [--define KEY=VALUE ...] [--dry-run]
 
@@ -185,6 +185,8 @@ def main():
         fetch_browser()
     # Where Python may not write its bytecode, each start would compile a thousand modules anew.
     python = ROOT / ".venv" / ("Scripts/python.exe" if sys.platform == "win32" else "bin/python")
+    # Without them the server is slower, not broken: what went wrong is said, the installation stands.
+    subprocess.run([str(python), "-m", "engine.native.kernels.build"], cwd=ROOT)
     return subprocess.run([str(python), "-m", "compileall", "-q", *OURS], cwd=ROOT).returncode
 
 

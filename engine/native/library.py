@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from engine.native import ggml as ggml_functions
 from engine.native.environment import prepare_environment
+from engine.native.kernels.load import Kernels, attach
 from engine.native.log import native_log
 from engine.native.options import Numa
 from engine.native.package import bypass
@@ -67,6 +68,17 @@ def start() -> Any:
     """The binding module with the backends initialised and the log redirected. Idempotent."""
     with _lock:
         return _start()
+
+
+@functools.cache
+def _kernels() -> Kernels:
+    return attach(start()._lib)  # noqa: SLF001  # the binding offers no public name for it
+
+
+def kernels() -> Kernels:
+    """Whose matrix products are used, ours from now on if they can be. Before the first decode. Idempotent."""
+    with _lock:
+        return _kernels()
 
 
 def init_numa(strategy: Numa) -> None:

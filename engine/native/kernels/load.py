@@ -1,0 +1,77 @@
+"""Leads llama.cpp's matrix products to ours, where they are compiled and the processor is one they are for."""
+
+import ctypes
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Final
+
+import attrs
+
+from engine.native.gguf_file import Tensor
+from engine.native.kernels import build
+
+VARIABLE: Final = "LLAMA_BOX_KERNELS"
+"""``off``: llama.cpp's own products; ``on``: ours on every processor that can; else where they were measured to win."""
+_FUNCTIONS: Final = (
+    "llamafile_sgemm",
+    "ggml_compute_forward_mul_mat_tiled",
+    "ggml_barrier",
+    "ggml_threadpool_chunk_set",
+    "ggml_threadpool_chunk_add",
+)
+Q4_0, Q5_0, Q8_0, Q4_K, Q5_K, Q6_K = 2, 6, 8, 12, 13, 14
+TYPES: Final = frozenset({Q4_0, Q5_0, Q8_0, Q4_K, Q5_K, Q6_K})
+"""Of weights whose products are ours, as GGUF files number them."""
+
+MATRIX: Final = 2  # dimensions
+_FLOATS: Final = frozenset({0, 1, 30})  # float32, float16, bfloat16
+
+
+@attrs.frozen
+class Kernels:
+    """The products in use: ``library`` is None where they are llama.cpp's own, for ``reason``."""
+
+    library: ctypes.CDLL | None
+    reason: str | None = None
+
+    @property
+    def products(self) -> int:
+        """How many matrix products were ours since the process started."""
+        return 0 if self.library is None else int(self.library.llamabox_kernels_products())
+
+
+def attach(llama: Any, cpuinfo: Path = Path("/proc/cpuinfo")) -> Kernels:
+    """Lead the products of the ggml-cpu that ``llama``, the loaded libllama, uses. Idempotent."""
+    wish = os.environ.get(VARIABLE, "")
+    if wish == "off":
+        return Kernels(None, f"{VARIABLE} is off")
+    if not build.supported():
+        return Kernels(None, "there are none for this system")
+    if wish != "on" and " avx512f " in cpuinfo.read_text(errors="replace"):
+        return Kernels(None, f"this processor has AVX-512, which they do not use ({VARIABLE}=on tries them)")
+    path = build.library()
+    if not path.exists():
+        return Kernels(None, "they are not compiled: run tools/install.py")
+    if missing := [name for name in _FUNCTIONS if not hasattr(llama, name)]:
+        return Kernels(None, f"this build of llama.cpp has no {missing[0]} to find")
+    try:
+        library = ctypes.CDLL(str(path))
+    except OSError as error:
+        return Kernels(None, str(error))
+    library.llamabox_kernels_products.restype = ctypes.c_longlong
+    library.llamabox_kernels_attach.restype = ctypes.c_bool
+    addresses = [ctypes.cast(getattr(llama, name), ctypes.c_void_p) for name in _FUNCTIONS]
+    if not library.llamabox_kernels_attach(*addresses):
+        return Kernels(None, "this processor or this build of llama.cpp cannot use them")
+    return Kernels(library)
+
+
+def suits(tensors: Iterable[Tensor]) -> bool:
+    """Whether a model is best left as it is in its file.
+
+    llama.cpp has formats of its own for some types of weights, which these products cannot read. They serve better
+    where a type is not ours, or where there are experts, whose products are not ours.
+    """
+    quantised = [tensor for tensor in tensors if tensor.type not in _FLOATS]
+    return all(tensor.type in TYPES and len(tensor.shape) <= MATRIX for tensor in quantised)

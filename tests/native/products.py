@@ -1,0 +1,103 @@
+"""One matrix product by ggml-cpu, as a graph of one node, and what it should be."""
+
+import ctypes
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+from gguf import GGMLQuantizationType
+from gguf.quants import dequantize, quant_shape_to_byte_shape
+from numpy.typing import NDArray
+
+from engine.native import library
+
+_HANDLE = ctypes.c_void_p
+_N = ctypes.c_int64
+_FUNCTIONS: dict[str, tuple[Any, list[Any]]] = {
+    "ggml_free": (None, [_HANDLE]),
+    "ggml_new_tensor_2d": (_HANDLE, [_HANDLE, ctypes.c_int, _N, _N]),
+    "ggml_new_tensor_3d": (_HANDLE, [_HANDLE, ctypes.c_int, _N, _N, _N]),
+    "ggml_get_data": (_HANDLE, [_HANDLE]),
+    "ggml_mul_mat": (_HANDLE, [_HANDLE, _HANDLE, _HANDLE]),
+    "ggml_new_graph": (_HANDLE, [_HANDLE]),
+    "ggml_build_forward_expand": (None, [_HANDLE, _HANDLE]),
+    "ggml_graph_compute_with_ctx": (ctypes.c_int, [_HANDLE, _HANDLE, ctypes.c_int]),
+}
+
+
+class _InitParams(ctypes.Structure):
+    _fields_ = (("mem_size", ctypes.c_size_t), ("mem_buffer", ctypes.c_void_p), ("no_alloc", ctypes.c_bool))
+
+
+@contextmanager
+def _context(size: int) -> Iterator[Any]:
+    lib = library.start()._lib
+    for name, (restype, argtypes) in _FUNCTIONS.items():
+        getattr(lib, name).restype, getattr(lib, name).argtypes = restype, argtypes
+    lib.ggml_init.restype, lib.ggml_init.argtypes = _HANDLE, [_InitParams]
+    context = lib.ggml_init(_InitParams(size, None, False))
+    assert context
+    try:
+        yield lib, context
+    finally:
+        lib.ggml_free(context)
+
+
+def multiply(
+    weights: NDArray[np.uint8], kind: GGMLQuantizationType, tokens: NDArray[np.float32], n_threads: int
+) -> NDArray[np.float32]:
+    """Rows of encoded weights, (m, bytes) or (planes, m, bytes), times tokens (n, k) or (planes, n, k): (..., n, m)."""
+    weights, tokens = np.atleast_3d(weights.T).T, np.atleast_3d(tokens.T).T
+    planes, n, k = tokens.shape
+    m = weights.shape[1]
+    with _context((64 << 20) + 4 * (weights.nbytes + tokens.nbytes + 4 * n * m * planes)) as (lib, context):
+        a = lib.ggml_new_tensor_3d(context, int(kind), k, m, planes)
+        b = lib.ggml_new_tensor_3d(context, 0, k, n, planes)
+        for tensor, values in ((a, weights), (b, tokens)):
+            ctypes.memmove(lib.ggml_get_data(tensor), np.ascontiguousarray(values).ctypes.data, values.nbytes)
+        out = lib.ggml_mul_mat(context, a, b)
+        graph = lib.ggml_new_graph(context)
+        lib.ggml_build_forward_expand(graph, out)
+        assert lib.ggml_graph_compute_with_ctx(context, graph, n_threads) == 0
+        result = np.empty((planes, n, m), np.float32)
+        ctypes.memmove(result.ctypes.data, lib.ggml_get_data(out), result.nbytes)
+    return result
+
+
+def random_weights(rng: np.random.Generator, kind: GGMLQuantizationType, m: int, k: int) -> NDArray[np.uint8]:
+    """Random bytes: every bit of every quant and of every scale inside; the outer scales are halves around 1."""
+    if kind in (GGMLQuantizationType.F16, GGMLQuantizationType.BF16):
+        numbers = rng.normal(size=(m, k)).astype(np.float32)
+        if kind is GGMLQuantizationType.F16:
+            return numbers.astype(np.float16).view(np.uint8)
+        return (numbers.view(np.uint32) >> 16).astype(np.uint16).view(np.uint8)
+    rows = rng.integers(0, 256, quant_shape_to_byte_shape((m, k), kind), dtype=np.uint8)
+    return with_scales(rng, kind, rows)
+
+
+def with_scales(rng: np.random.Generator, kind: GGMLQuantizationType, rows: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The same rows with sane half-precision scales of their blocks."""
+    size = {"Q4_0": 18, "Q5_0": 22, "Q8_0": 34, "Q4_K": 144, "Q5_K": 176, "Q6_K": 210, "Q2_K": 84}[kind.name]
+    at = {"Q6_K": [208], "Q4_K": [0, 2], "Q5_K": [0, 2], "Q2_K": [80, 82]}.get(kind.name, [0])
+    blocks = rows.reshape(-1, size)
+    for offset in at:
+        scales = rng.uniform(0.5, 1.5, len(blocks)).astype(np.float16)
+        blocks[:, offset : offset + 2] = scales.view(np.uint8).reshape(-1, 2)
+    return blocks.reshape(rows.shape)
+
+
+def exact_tokens(rng: np.random.Generator, n: int, k: int) -> NDArray[np.float32]:
+    """Whole numbers to 127 that are there in every 32: quantising them to 8 bits loses nothing."""
+    tokens = rng.integers(-127, 128, (n, k)).astype(np.float32)
+    tokens[:, ::32] = rng.choice(np.float32([-127, 127]), (n, k // 32))
+    return tokens
+
+
+def expected(
+    weights: NDArray[np.uint8], kind: GGMLQuantizationType, tokens: NDArray[np.float32]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The product, and of each element the sum of its terms' magnitudes, which bounds its rounding."""
+    dense = dequantize(weights, kind).astype(np.float64)
+    wide = tokens.astype(np.float64)
+    return wide @ dense.T, np.abs(wide) @ np.abs(dense).T

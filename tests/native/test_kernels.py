@@ -1,0 +1,191 @@
+"""Matrix products of our own: the same numbers as the weights say, in every shape, by any number of threads."""
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from gguf import GGMLQuantizationType as Kind
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from engine.native import library
+from engine.native.gguf_file import Tensor
+from engine.native.kernels import build, load
+from tests.native.products import exact_tokens, expected, multiply, random_weights, with_scales
+
+OURS = [Kind.Q4_0, Kind.Q5_0, Kind.Q8_0, Kind.Q4_K, Kind.Q5_K, Kind.Q6_K]
+_CPUINFO = Path("/proc/cpuinfo")
+_HAS_AVX2 = build.supported() and " avx2 " in _CPUINFO.read_text(errors="replace")
+
+needs_avx2 = pytest.mark.skipif(not _HAS_AVX2, reason="these products are for x86 processors with AVX2, on Linux")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _attached() -> None:
+    """Ours on every processor that can, also where llama.cpp's own are used by default."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(load.VARIABLE, "on")
+        load.attach(library.start()._lib)
+
+
+def products() -> int:
+    return load.Kernels(load.attach(library.start()._lib).library).products
+
+
+@needs_avx2
+@pytest.mark.parametrize("kind", OURS, ids=lambda kind: kind.name)
+@given(data=st.data())
+@settings(max_examples=25, deadline=None)
+def test_a_product_is_what_the_weights_say(kind: Kind, data: st.DataObject) -> None:
+    m, n = data.draw(st.integers(1, 150)), data.draw(st.integers(2, 14))
+    k = 256 * data.draw(st.integers(1, 5))
+    rng = np.random.default_rng(data.draw(st.integers(0, 2**32 - 1)))
+    weights, tokens = random_weights(rng, kind, m, k), exact_tokens(rng, n, k)
+    before = products()
+    result = multiply(weights, kind, tokens, data.draw(st.integers(1, 3)))
+    assert products() == before + 1
+    right, magnitude = expected(weights, kind, tokens)
+    assert (np.abs(result[0] - right) <= 2e-6 * magnitude + 1e-3).all()
+
+
+@needs_avx2
+@pytest.mark.parametrize("kind", OURS, ids=lambda kind: kind.name)
+@pytest.mark.parametrize("byte", [0x00, 0x7F, 0x80, 0xFF])
+def test_the_largest_quants_do_not_overflow(kind: Kind, byte: int) -> None:
+    rng = np.random.default_rng(byte)
+    weights = with_scales(rng, kind, np.full_like(random_weights(rng, kind, 16, 512), byte))
+    tokens = np.full((4, 512), 127, np.float32) * np.float32([[1], [-1], [1], [-1]])
+    tokens[2:, ::2] *= -1
+    right, magnitude = expected(weights, kind, tokens)
+    assert (np.abs(multiply(weights, kind, tokens, 1)[0] - right) <= 2e-6 * magnitude + 1e-3).all()
+
+
+@needs_avx2
+@pytest.mark.parametrize("kind", OURS, ids=lambda kind: kind.name)
+def test_a_token_gets_the_same_whatever_is_beside_it(kind: Kind) -> None:
+    rng = np.random.default_rng(5)
+    weights, tokens = random_weights(rng, kind, 72, 512), rng.normal(size=(11, 512)).astype(np.float32)
+    together = multiply(weights, kind, tokens, 2)[0]
+    for first, count in ((0, 2), (3, 4), (6, 5)):
+        part = multiply(weights, kind, tokens[first : first + count], 3)[0]
+        assert (part == together[first : first + count]).all()
+
+
+@needs_avx2
+def test_several_products_in_one_operation() -> None:
+    """As in attention over a quantised cache: each plane hands out its rows to the threads anew."""
+    rng = np.random.default_rng(6)
+    weights = np.stack([random_weights(rng, Kind.Q8_0, 200, 256) for _ in range(3)])
+    tokens = np.stack([exact_tokens(rng, 5, 256) for _ in range(3)])
+    result = multiply(weights, Kind.Q8_0, tokens, 3)
+    for plane in range(3):
+        right, magnitude = expected(weights[plane], Kind.Q8_0, tokens[plane])
+        assert (np.abs(result[plane] - right) <= 2e-6 * magnitude + 1e-3).all()
+
+
+@needs_avx2
+@pytest.mark.parametrize(("kind", "n"), [(Kind.Q8_0, 1), (Kind.Q4_K, 1), (Kind.Q2_K, 9), (Kind.Q2_K, 2)])
+def test_what_is_not_ours_goes_to_llama_cpp(kind: Kind, n: int) -> None:
+    rng = np.random.default_rng(7)
+    weights, tokens = random_weights(rng, kind, 64, 512), exact_tokens(rng, n, 512)
+    before = products()
+    result = multiply(weights, kind, tokens, 2)
+    assert products() == before
+    right, magnitude = expected(weights, kind, tokens)
+    assert (np.abs(result[0] - right) <= 1e-3 * magnitude).all()
+
+
+def test_this_machine_uses_them_where_they_win() -> None:
+    """An installation without them would only be slow: nobody would notice."""
+    flags = _CPUINFO.read_text(errors="replace") if build.supported() else ""
+    assert (library.kernels().library is not None) == (_HAS_AVX2 and " avx512f " not in flags)
+
+
+@pytest.mark.parametrize(
+    ("variable", "flags", "reason"),
+    [
+        ("off", "avx2", "LLAMA_BOX_KERNELS is off"),
+        ("", "avx2 avx512f fma", "this processor has AVX-512, which they do not use (LLAMA_BOX_KERNELS=on tries them)"),
+        ("", "avx2 fma", "they are not compiled: run tools/install.py"),
+        ("on", "avx2 avx512f fma", "they are not compiled: run tools/install.py"),
+    ],
+)
+def test_why_they_are_not_used(
+    variable: str, flags: str, reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cpuinfo = tmp_path / "cpuinfo"
+    cpuinfo.write_text(f"flags\t\t: fpu {flags} xsave\n")
+    monkeypatch.setenv(load.VARIABLE, variable)
+    monkeypatch.setattr(build, "supported", lambda: True)
+    monkeypatch.setattr(build, "library", lambda: tmp_path / "none.so")
+    kernels = load.attach(object(), cpuinfo)
+    assert (kernels.library, kernels.reason, kernels.products) == (None, reason, 0)
+
+
+def test_other_systems_and_builds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(load.VARIABLE, "on")
+    monkeypatch.setattr(build, "supported", lambda: False)
+    assert load.attach(object()).reason == "there are none for this system"
+    monkeypatch.setattr(build, "supported", lambda: True)
+    broken = tmp_path / "broken.so"
+    broken.write_bytes(b"no library")
+    monkeypatch.setattr(build, "library", lambda: broken)
+    (tmp_path / "cpuinfo").write_text("flags : avx2\n")
+    assert (
+        load.attach(object(), tmp_path / "cpuinfo").reason == "this build of llama.cpp has no llamafile_sgemm to find"
+    )
+    assert "broken.so" in str(load.attach(library.start()._lib, tmp_path / "cpuinfo").reason)
+
+
+@pytest.mark.parametrize(
+    ("types", "shape", "left"),
+    [
+        ((0, 8, 6), (256, 64), True),
+        ((0, 1, 30), (256, 64, 4), True),
+        ((12, 14, 10), (256, 64), False),
+        ((12,), (256, 64, 8), False),
+    ],
+)
+def test_a_model_is_left_as_it_is_where_all_of_it_is_ours(types: tuple[int, ...], shape: Any, left: bool) -> None:
+    assert load.suits(Tensor(f"t{kind}", shape, kind, 0) for kind in types) == left
+
+
+@needs_avx2
+def test_the_build_replaces_older_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for source in (*build.SOURCES.glob("*.h"), *build.SOURCES.glob("*.cpp")):
+        (tmp_path / source.name).write_bytes(source.read_bytes())
+    monkeypatch.setattr(build, "SOURCES", tmp_path)
+    (tmp_path / "llamabox-kernels-old.so").write_text("")
+    (tmp_path / "slots.h").write_text("#error another machine\n")
+    with pytest.raises(subprocess.CalledProcessError):
+        build.build()
+    assert build.main() == 1
+    assert [path.name for path in tmp_path.glob("*.so*")] == ["llamabox-kernels-old.so"]
+    (tmp_path / "slots.h").write_bytes((Path(load.__file__).parent / "slots.h").read_bytes())
+    assert build.build() == build.library()
+    assert [path.name for path in tmp_path.iterdir() if path.suffix == ".so"] == [build.library().name]
+
+
+def test_no_compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(build, "SOURCES", tmp_path)
+    monkeypatch.setattr(build, "supported", lambda: True)
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    assert build.main() == 1
+    assert "no C++ compiler: no-such-compiler" in capsys.readouterr().err
+    monkeypatch.setattr(build, "supported", lambda: False)
+    assert build.main() == 0
+
+
+def test_off_is_off_in_a_process_of_its_own() -> None:
+    code = (
+        "from engine.native import library; import numpy as np;"
+        "from tests.native.products import *; from gguf import GGMLQuantizationType as K;"
+        "rng = np.random.default_rng(1); w = random_weights(rng, K.Q8_0, 64, 256); t = exact_tokens(rng, 8, 256);"
+        "k = library.kernels(); r = multiply(w, K.Q8_0, t, 2)[0]; e, m = expected(w, K.Q8_0, t);"
+        "assert k.library is None and k.products == 0, k; assert (abs(r - e) <= 2e-6 * m + 1e-3).all()"
+    )
+    environment = {"LLAMA_BOX_KERNELS": "off", "PATH": "/usr/bin:/bin"}
+    subprocess.run([sys.executable, "-c", code], check=True, env=environment, cwd=Path(__file__).parents[2])
