@@ -44,6 +44,7 @@ def _start() -> Any:
     functions = ggml()
     if functions.reg_count() == 0:  # a build with its backends in libraries of their own
         functions.load_all_from_path(str(library_path()).encode())
+    _kernels()
     return lib
 
 
@@ -72,13 +73,13 @@ def start() -> Any:
 
 @functools.cache
 def _kernels() -> Kernels:
-    return attach(start()._lib)  # noqa: SLF001  # the binding offers no public name for it
+    return attach(load()._lib)  # noqa: SLF001  # the binding offers no public name for it
 
 
 def kernels() -> Kernels:
-    """Whose matrix products are used, ours from now on if they can be. Before the first decode. Idempotent."""
-    with _lock:
-        return _kernels()
+    """Whose matrix products are used: ours once the library has started, if they can be."""
+    start()
+    return _kernels()
 
 
 def init_numa(strategy: Numa) -> None:

@@ -90,7 +90,7 @@ def with_scales(rng: np.random.Generator, kind: GGMLQuantizationType, rows: NDAr
 def exact_tokens(rng: np.random.Generator, n: int, k: int) -> NDArray[np.float32]:
     """Whole numbers to 127 that are there in every 32: quantising them to 8 bits loses nothing."""
     tokens = rng.integers(-127, 128, (n, k)).astype(np.float32)
-    tokens[:, ::32] = rng.choice(np.float32([-127, 127]), (n, k // 32))
+    tokens[:, ::32] = rng.choice(np.float32([-127, 127]), (n, -(-k // 32)))
     return tokens
 
 

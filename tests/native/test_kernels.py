@@ -52,6 +52,21 @@ def test_a_product_is_what_the_weights_say(kind: Kind, data: st.DataObject) -> N
 
 
 @needs_avx2
+@pytest.mark.parametrize("kind", [Kind.F16, Kind.BF16], ids=lambda kind: kind.name)
+@given(data=st.data())
+@settings(max_examples=25, deadline=None)
+def test_halves_are_multiplied_as_floats(kind: Kind, data: st.DataObject) -> None:
+    m, n, k = data.draw(st.integers(1, 70)), data.draw(st.integers(48, 66)), 8 * data.draw(st.integers(1, 50))
+    rng = np.random.default_rng(data.draw(st.integers(0, 2**32 - 1)))
+    weights, tokens = random_weights(rng, kind, m, k), rng.normal(size=(n, k)).astype(np.float32)
+    before = products()
+    result = multiply(weights, kind, tokens, data.draw(st.integers(1, 3)))
+    assert products() == before + 1
+    right, magnitude = expected(weights, kind, tokens)
+    assert (np.abs(result[0] - right) <= 2e-6 * magnitude).all()
+
+
+@needs_avx2
 @pytest.mark.parametrize("kind", OURS, ids=lambda kind: kind.name)
 @pytest.mark.parametrize("byte", [0x00, 0x7F, 0x80, 0xFF])
 def test_the_largest_quants_do_not_overflow(kind: Kind, byte: int) -> None:
@@ -87,10 +102,21 @@ def test_several_products_in_one_operation() -> None:
 
 
 @needs_avx2
-@pytest.mark.parametrize(("kind", "n"), [(Kind.Q8_0, 1), (Kind.Q4_K, 1), (Kind.Q2_K, 9), (Kind.Q2_K, 2)])
-def test_what_is_not_ours_goes_to_llama_cpp(kind: Kind, n: int) -> None:
+@pytest.mark.parametrize(
+    ("kind", "n", "k"),
+    [
+        (Kind.Q8_0, 1, 512),
+        (Kind.Q4_K, 1, 512),
+        (Kind.Q2_K, 9, 512),
+        (Kind.Q2_K, 2, 512),
+        (Kind.F16, 47, 512),
+        (Kind.F16, 60, 516),
+        (Kind.BF16, 60, 516),
+    ],
+)
+def test_what_is_not_ours_goes_to_llama_cpp(kind: Kind, n: int, k: int) -> None:
     rng = np.random.default_rng(7)
-    weights, tokens = random_weights(rng, kind, 64, 512), exact_tokens(rng, n, 512)
+    weights, tokens = random_weights(rng, kind, 64, k), exact_tokens(rng, n, k)
     before = products()
     result = multiply(weights, kind, tokens, 2)
     assert products() == before

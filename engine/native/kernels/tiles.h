@@ -15,14 +15,27 @@ static inline __m256i repeated(const void *four_bytes) {
 // For each 32 columns of up to four tokens: the scale, and the sum of the quants times the weights' offset.
 struct alignas(16) Column { float d[TOKENS]; int32_t offset[TOKENS]; };
 
+// Blocks of eight rows, k of each row, into panels; `one` unpacks a block of all rows.
+template <class Block, class Panel, class One> static inline void unpack_blocks(const Block *b, size_t stride, int64_t k, Panel *p, One one) {
+    const char *ahead = (const char *) b + ROWS * stride;  // most likely what comes next
+    for (int64_t i = 0; i < k; i++) {
+        for (size_t j = 0; j < ROWS * sizeof(Block); j += 64) _mm_prefetch(ahead + i * ROWS * sizeof(Block) + j, _MM_HINT_T0);
+        one(b + i, p[i]);
+    }
+}
+
 template <class F> struct Simple {
     typedef typename F::block block;
     typedef block_q8_0 activation;
+    static constexpr int rows = ROWS, tokens = TOKENS;
+    static constexpr bool columns = true;
     struct alignas(32) Panel { Strip s; __m256 d; };
 
-    static inline void unpack(const block *b, size_t stride, Panel &p) {
-        F::unpack(b, stride, p.s);
-        p.d = halves(&b->d, stride);
+    static inline void unpack(const block *rows, size_t stride, int64_t k, Panel *to) {
+        unpack_blocks(rows, stride, k, to, [=](const block *b, Panel &p) {
+            F::unpack(b, stride, p.s);
+            p.d = halves(&b->d, stride);
+        });
     }
 
     static inline void column(const activation *const *tokens, int n, Column &c) {
@@ -83,10 +96,13 @@ template <class F> struct Simple {
 template <class F, int together> struct WithMinima {
     typedef typename F::block block;
     typedef block_q8_k activation;
+    static constexpr int rows = ROWS, tokens = TOKENS;
+    static constexpr bool columns = false;
     struct alignas(32) Panel { Strip s[8]; Scales4 scales; };
 
-    static inline void unpack(const block *b, size_t stride, Panel &p) { F::unpack(b, stride, p.s, p.scales); }
-    static inline void column(const activation *const *, int, Column &) {}
+    static inline void unpack(const block *rows, size_t stride, int64_t k, Panel *to) {
+        unpack_blocks(rows, stride, k, to, [=](const block *b, Panel &p) { F::unpack(b, stride, p.s, p.scales); });
+    }
 
     template <int N>
     static inline void multiply(const Panel *p, int64_t k, const activation *const *tokens, const Column *, __m256 *out) {
@@ -128,10 +144,13 @@ template <class F, int together> struct WithMinima {
 struct Six {
     typedef block_q6_k block;
     typedef block_q8_k activation;
+    static constexpr int rows = ROWS, tokens = TOKENS;
+    static constexpr bool columns = false;
     struct alignas(32) Panel { Strip s[8]; Scales6 scales; };
 
-    static inline void unpack(const block *b, size_t stride, Panel &p) { Q6_K::unpack(b, stride, p.s, p.scales); }
-    static inline void column(const activation *const *, int, Column &) {}
+    static inline void unpack(const block *rows, size_t stride, int64_t k, Panel *to) {
+        unpack_blocks(rows, stride, k, to, [=](const block *b, Panel &p) { Q6_K::unpack(b, stride, p.s, p.scales); });
+    }
 
     template <int N>
     static inline void multiply(const Panel *p, int64_t k, const activation *const *tokens, const Column *, __m256 *out) {

@@ -1,0 +1,64 @@
+"""Which weights stay as they are in the file: those whose products are ours."""
+
+import logging
+from pathlib import Path
+from unittest import mock
+
+import attrs
+import pytest
+
+from engine.native import library
+from engine.native.kernels.load import Kernels
+from engine.native.options import ModelOptions
+from engine.native.preflight import Verdict
+from engine.native.probe_model import write_probe
+from engine.text import load
+from engine.text.load import load_model
+from engine.text.options import EngineOptions
+
+OURS = Kernels(mock.Mock())
+THEIRS = Kernels(None, "a reason")
+
+
+@pytest.fixture
+def options(tmp_path: Path) -> EngineOptions:
+    path = tmp_path / "probe.gguf"
+    write_probe(path)
+    return EngineOptions(model=ModelOptions(path=str(path)))
+
+
+@pytest.mark.parametrize(
+    ("kernels", "suits", "wished", "works", "repacked"),
+    [
+        (OURS, True, True, True, False),
+        (OURS, False, True, True, True),
+        (OURS, False, True, False, False),
+        (THEIRS, True, True, True, True),
+        (THEIRS, True, True, False, False),
+        (THEIRS, True, False, True, False),
+    ],
+)
+def test_when_weights_are_repacked(
+    kernels: Kernels, suits: bool, wished: bool, works: bool, repacked: bool, options: EngineOptions
+) -> None:
+    options = attrs.evolve(options, model=attrs.evolve(options.model, extra_buffers=wished))
+    with (
+        mock.patch.object(library, "kernels", return_value=kernels),
+        mock.patch.object(load, "suits", lambda tensors: suits and len(list(tensors)) > 0),
+        mock.patch.object(load.preflight, "check", lambda extra_buffers: Verdict(extra_buffers and works)),
+    ):
+        model = load_model(options)
+    try:
+        assert model.options.extra_buffers == repacked
+    finally:
+        model.close()
+
+
+def test_the_log_tells_whose_products(options: EngineOptions, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, logger="engine.text")
+    lines = ["matrix products: ours, beside llama.cpp's own for weights of other types"]  # the probe has some in Q4_1
+    lines.append("matrix products: llama.cpp's own (a reason)")
+    for kernels in (OURS, THEIRS):
+        with mock.patch.object(library, "kernels", return_value=kernels):
+            load_model(options).close()
+    assert [message for message in caplog.messages if message.startswith("matrix")] == lines
