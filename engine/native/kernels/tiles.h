@@ -92,17 +92,23 @@ template <class F> struct Simple {
     }
 };
 
-// Q4_K and Q5_K: d * scale * q - dmin * minimum. `together`: how many products of a weight fit into 16 bits.
-template <class F, int together> struct WithMinima {
+// Formats with blocks of 256 columns.
+template <class F> struct Super {
     typedef typename F::block block;
     typedef block_q8_k activation;
     static constexpr int rows = ROWS, tokens = TOKENS;
     static constexpr bool columns = false;
-    struct alignas(32) Panel { Strip s[8]; Scales4 scales; };
+    struct alignas(32) Panel { Strip s[8]; typename F::Scales scales; };
 
     static inline void unpack(const block *rows, size_t stride, int64_t k, Panel *to) {
         unpack_blocks(rows, stride, k, to, [=](const block *b, Panel &p) { F::unpack(b, stride, p.s, p.scales); });
     }
+};
+
+// Q4_K and Q5_K: d * scale * q - dmin * minimum. `together`: how many products of a weight fit into 16 bits.
+template <class F, int together> struct WithMinima : Super<F> {
+    typedef typename Super<F>::Panel Panel;
+    typedef typename Super<F>::activation activation;
 
     template <int N>
     static inline void multiply(const Panel *p, int64_t k, const activation *const *tokens, const Column *, __m256 *out) {
@@ -141,17 +147,7 @@ template <class F, int together> struct WithMinima {
 };
 
 // Q6_K: d * scale * (q - 32), a scale for each 16 columns.
-struct Six {
-    typedef block_q6_k block;
-    typedef block_q8_k activation;
-    static constexpr int rows = ROWS, tokens = TOKENS;
-    static constexpr bool columns = false;
-    struct alignas(32) Panel { Strip s[8]; Scales6 scales; };
-
-    static inline void unpack(const block *rows, size_t stride, int64_t k, Panel *to) {
-        unpack_blocks(rows, stride, k, to, [=](const block *b, Panel &p) { Q6_K::unpack(b, stride, p.s, p.scales); });
-    }
-
+struct Six : Super<Q6_K> {
     template <int N>
     static inline void multiply(const Panel *p, int64_t k, const activation *const *tokens, const Column *, __m256 *out) {
         __m256 f[N];
