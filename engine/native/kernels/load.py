@@ -19,6 +19,7 @@ _FUNCTIONS: Final = (
     "ggml_barrier",
     "ggml_threadpool_chunk_set",
     "ggml_threadpool_chunk_add",
+    "ggml_get_type_traits_cpu",
 )
 Q4_0, Q5_0, Q8_0, Q4_K, Q5_K, Q6_K = 2, 6, 8, 12, 13, 14
 TYPES: Final = frozenset({Q4_0, Q5_0, Q8_0, Q4_K, Q5_K, Q6_K})

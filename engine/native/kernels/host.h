@@ -1,0 +1,62 @@
+// What is used of ggml-cpu, as declared in its ggml-cpu-impl.h, ggml.h, ggml-cpu.h, tiled.h and sgemm.h by the pinned
+// llama-cpp-python, and a product as it asks for one.
+#pragma once
+#include <immintrin.h>
+
+#include <cstddef>
+#include <cstdint>
+
+struct ggml_threadpool;
+struct ggml_compute_params { int ith, nth; size_t wsize; void *wdata; ggml_threadpool *threadpool; bool use_ref; };
+struct ggml_tensor {  // as far as it is read here
+    int type;
+    void *buffer;
+    int64_t ne[4];
+    size_t nb[4];
+    int op, op_params[16], flags;
+    ggml_tensor *src[10];
+};
+typedef void (*vec_dot)(int n, float *sum, size_t, const void *row, size_t, const void *token, size_t, int one);
+struct ggml_type_traits_cpu { void *from_float; vec_dot dot; int vec_dot_type; int64_t nrows; };
+enum Type { TYPE_F32 = 0, TYPE_F16 = 1, TYPE_Q4_0 = 2, TYPE_Q5_0 = 6, TYPE_Q8_0 = 8, TYPE_Q4_K = 12, TYPE_Q5_K = 13, TYPE_Q6_K = 14, TYPE_Q8_K = 15, TYPE_BF16 = 30 };
+
+static struct {
+    bool (*sgemm)(const ggml_compute_params *, int64_t m, int64_t n, int64_t k, const void *A, int64_t lda, const void *B,
+                  int64_t ldb, void *C, int64_t ldc, int Atype, int Btype, int Ctype);
+    bool (*tiled)(const ggml_compute_params *, ggml_tensor *);
+    void (*barrier)(ggml_threadpool *);
+    void (*set_chunk)(ggml_threadpool *, int);
+    int (*next_chunk)(ggml_threadpool *, int);
+    const ggml_type_traits_cpu *(*traits)(int type);
+} ggml;
+
+// m rows of weights A (k blocks each, lda blocks apart) times n tokens B (ldb blocks apart): C[token * ldc + row]. All threads
+// of a product share it; params has the thread's number.
+struct Product {
+    const ggml_compute_params *params;
+    int64_t m, n, k;
+    const void *A;
+    int64_t lda;
+    const void *B;
+    int64_t ldb;
+    float *C;
+    int64_t ldc;
+    bool counted;  // the counter of jobs is set, and all threads know
+};
+
+template <class T> struct Buffer {  // of a thread; grows, is never filled
+    T *memory = nullptr;
+    size_t size = 0;
+    ~Buffer() { _mm_free(memory); }
+    T *get(size_t n) {
+        if (n > size) {
+            _mm_free(memory);
+            memory = (T *) _mm_malloc(n * sizeof(T), 64);
+            size = n;
+        }
+        return memory;
+    }
+};
+
+static inline int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
+

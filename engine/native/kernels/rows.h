@@ -1,0 +1,103 @@
+// Products of weights with one token, row by row: what a single stream waits for. Each weight is used once, so nothing is
+// packed; what counts is how few instructions a block takes, and that the next rows are on their way from memory.
+#pragma once
+#include "host.h"
+#include "tiles.h"
+
+constexpr size_t AHEAD = 1024;  // bytes
+
+static inline void fetch(const void *from, size_t size) {
+    for (size_t i = 0; i < size; i += 64) _mm_prefetch((const char *) from + i, _MM_HINT_T0);
+}
+
+static inline __m256i nibbles(const uint8_t *qs) {
+    __m256i x = _mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *) qs));
+    return _mm256_and_si256(_mm256_srlv_epi32(x, _mm256_setr_epi32(0, 0, 0, 0, 4, 4, 4, 4)), bytes(15));
+}
+static inline __m256i quants(const block_q4_0 &b) { return nibbles(b.qs); }
+static inline __m256i quants(const block_q5_0 &b) {
+    int32_t h;
+    memcpy(&h, b.qh, 4);
+    const __m256i at = _mm256_setr_epi64x(0, 0x0101010101010101, 0x0202020202020202, 0x0303030303030303);
+    const __m256i bit = _mm256_set1_epi64x((long long) 0x8040201008040201);
+    __m256i set = _mm256_cmpeq_epi8(_mm256_and_si256(_mm256_shuffle_epi8(_mm256_set1_epi32(h), at), bit), bit);
+    return _mm256_or_si256(nibbles(b.qs), _mm256_and_si256(set, bytes(16)));
+}
+
+// Eight sums of products of 32 weights, without their offset.
+template <class Block> static inline __m256 dot(const Block &w, const block_q8_0 &x) {
+    __m256i y = _mm256_maddubs_epi16(quants(w), _mm256_loadu_si256((const __m256i *) x.qs));
+    return _mm256_cvtepi32_ps(_mm256_madd_epi16(y, _mm256_set1_epi16(1)));
+}
+static inline __m256 dot(const block_q8_0 &w, const block_q8_0 &x) {
+    __m256i q = _mm256_loadu_si256((const __m256i *) w.qs), y = _mm256_loadu_si256((const __m256i *) x.qs);
+    y = _mm256_maddubs_epi16(_mm256_abs_epi8(q), _mm256_sign_epi8(y, q));  // both factors must not be signed
+    return _mm256_cvtepi32_ps(_mm256_madd_epi16(y, _mm256_set1_epi16(1)));
+}
+
+static inline float total(__m256 x) {
+    __m128 y = _mm_add_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps(x, 1));
+    y = _mm_add_ps(y, _mm_movehl_ps(y, y));
+    return _mm_cvtss_f32(_mm_add_ss(y, _mm_movehdup_ps(y)));
+}
+
+// A row of k blocks times a token. Of each block of the token: its scale d, and `offset`, the sum of its quants times
+// the offset of the weights.
+template <class F>
+static inline float row(const typename F::block *w, int64_t k, const block_q8_0 *x, const float *d, const float *offset) {
+    __m256 even = _mm256_setzero_ps(), odd = even;
+    __m128 below = _mm_setzero_ps();
+    int64_t b = 0;
+    for (; b + 4 <= k; b += 4) {
+        fetch((const char *) (w + b) + AHEAD, 4 * sizeof *w);
+        uint16_t h[4];
+        for (int i = 0; i < 4; i++) memcpy(&h[i], &w[b + i].d, 2);
+        __m128 scale = _mm_mul_ps(_mm_cvtph_ps(_mm_setr_epi16(h[0], h[1], h[2], h[3], 0, 0, 0, 0)), _mm_loadu_ps(d + b));
+        if (F::offset) below = _mm_fmadd_ps(scale, _mm_loadu_ps(offset + b), below);
+        even = _mm256_fmadd_ps(dot(w[b], x[b]), _mm256_broadcastss_ps(scale), even);
+        odd = _mm256_fmadd_ps(dot(w[b + 1], x[b + 1]), _mm256_broadcastss_ps(_mm_permute_ps(scale, 0x55)), odd);
+        even = _mm256_fmadd_ps(dot(w[b + 2], x[b + 2]), _mm256_broadcastss_ps(_mm_permute_ps(scale, 0xaa)), even);
+        odd = _mm256_fmadd_ps(dot(w[b + 3], x[b + 3]), _mm256_broadcastss_ps(_mm_permute_ps(scale, 0xff)), odd);
+    }
+    for (; b < k; b++) {
+        const float scale = _cvtsh_ss(w[b].d) * d[b];
+        even = _mm256_fmadd_ps(dot(w[b], x[b]), _mm256_set1_ps(scale), even);
+        if (F::offset) below = _mm_add_ss(below, _mm_set_ss(scale * offset[b]));
+    }
+    return total(_mm256_sub_ps(_mm256_add_ps(even, odd), _mm256_zextps128_ps256(below)));
+}
+
+// Hands out rows by the counter of jobs.
+template <class Row> static inline bool each_row(const Product &p, size_t stride, Row row) {
+    constexpr int64_t per = 32;  // rows of a job
+    for (int64_t job = p.params->ith; job * per < p.m; job = ggml.next_chunk(p.params->threadpool, 1))
+        for (int64_t i = job * per; i < least(p.m, (job + 1) * per); i++) p.C[i] = row((const char *) p.A + i * stride);
+    return true;
+}
+
+template <class F> static bool by_rows(const Product &p) {
+    typedef typename F::block Block;
+    static thread_local Buffer<float> buffer;
+    const auto *token = (const block_q8_0 *) p.B;
+    float *d = buffer.get(2 * p.k), *offset = d + p.k;
+    for (int64_t b = 0; b < p.k; b++) {
+        const block_q8_0 *x = token + b;
+        Column c;
+        Simple<F>::column(&x, 1, c);
+        d[b] = c.d[0];
+        offset[b] = (float) c.offset[0];
+    }
+    return each_row(p, p.lda * sizeof(Block), [=](const char *w) { return row<F>((const Block *) w, p.k, token, d, offset); });
+}
+
+// By llama.cpp's own sums of a row, where there are no better ones.
+template <class Block> static bool by_rows(const Product &p, int type, int64_t columns) {
+    const vec_dot dot = ggml.traits(type)->dot;
+    const size_t stride = p.lda * sizeof(Block);
+    return each_row(p, stride, [=](const char *w) {
+        float sum;
+        fetch(w + AHEAD, stride);
+        dot((int) (p.k * columns), &sum, 0, w, 0, p.B, 0, 1);
+        return sum;
+    });
+}
