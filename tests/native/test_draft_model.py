@@ -10,12 +10,13 @@ from engine.native.options import ContextOptions, ModelOptions
 from engine.text.requests import GenerationRequest
 from engine.text.sequence import Sequence
 from engine.text.speculation.draft_model import DraftModel, vocabulary_difference
+from engine.text.speculation.drafter import Draft
 
 
-def drafter(path: Path, *, n_ctx: int = 256, n_seqs: int = 2) -> DraftModel:
+def drafter(path: Path, *, n_ctx: int = 256, n_seqs: int = 2, least_probability: float = 0.0) -> DraftModel:
     model = Model(ModelOptions(path=str(path)))
     options = ContextOptions(n_ctx=n_ctx, n_batch=64, n_ubatch=64, n_seq_max=n_seqs, n_threads=1, n_threads_batch=1)
-    return DraftModel(model, Context(model, options), model.vocab.n_vocab, 0.0, 1000.0)
+    return DraftModel(model, Context(model, options), model.vocab.n_vocab, least_probability, 1000.0)
 
 
 def text(key: str, tokens: list[int]) -> Sequence:
@@ -60,6 +61,15 @@ def test_a_text_without_room_gets_no_draft(tiny_model: Path) -> None:
     full = text("a", [5] * 300)
     assert all(found.propose({full: 2}) == {} for _ in range(40))
     assert len(drafts(found, text("b", [1, 2, 3]), 2)) == 2
+    found.close()
+
+
+def test_a_draft_without_certainty_is_empty(tiny_model: Path) -> None:
+    """It cost time all the same, which who asks must learn."""
+    found = drafter(tiny_model, least_probability=1.1)
+    sequence = text("a", [1, 2, 3])
+    answers = [found.propose({sequence: 2}) for _ in range(40)]
+    assert answers[-1] == {sequence: Draft()}
     found.close()
 
 

@@ -81,7 +81,7 @@ class DraftModel:
             for sequence in wanted:
                 self.forget(sequence)
             return {}
-        return {sequence: _draft(drafted) for sequence, drafted in drafts.items() if drafted}
+        return {sequence: _draft(drafted) for sequence, drafted in drafts.items()}
 
     def forget(self, sequence: Sequence) -> None:
         """See ``Drafter.forget``."""

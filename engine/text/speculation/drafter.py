@@ -36,7 +36,7 @@ class Drafter(Protocol):
         """Seconds that one more token for all sequences costs; 0: next to nothing, None: not measured yet."""
 
     def propose(self, wanted: Mapping[Sequence, int]) -> dict[Sequence, Draft]:
-        """Drafts of at most so many tokens; sequences that it has no idea about are left out."""
+        """Drafts of at most so many tokens, also empty ones; sequences that it was not ready for are left out."""
 
     def forget(self, sequence: Sequence) -> None:
         """The sequence has ended. Unknown ones are ignored."""

@@ -10,7 +10,7 @@ from engine.text.sequence import Sequence
 from engine.text.speculation.acceptance import Acceptance
 from engine.text.speculation.drafter import Draft
 
-# Tokens of all drafts together: how often they are right decides whether to ask at all.
+# Tokens of all drafts together: how often they come and are right decides whether to ask at all.
 _ASKED: Final = "asked"
 _GUESS: Final = 0.8
 _MARGIN: Final = 0.03
@@ -32,6 +32,7 @@ class Probing:
     def __init__(self, acceptance: Acceptance) -> None:
         self._acceptance = acceptance
         self._pauses: dict[Sequence, _Pause] = {}
+        self._asked: dict[Sequence, int] = {}  # tokens, the last time
 
     def worth_asking(
         self, wanted: Mapping[Sequence, int], price: float | None, cost: Callable[[int], float], least: int
@@ -46,19 +47,25 @@ class Probing:
             else:
                 count = int(self._is_due(sequence))
             if count:
-                asked[sequence] = count
+                self._asked[sequence] = asked[sequence] = count
         return asked
 
     def observe(self, sequence: Sequence, draft: Draft, tokens: list[int]) -> None:
-        """A draft that was asked for was followed by these tokens."""
+        """A draft that was asked for was followed by these tokens.
+
+        Where it is shorter than asked for, the token that did not come counts as a wrong one: it cost as much.
+        """
         for drafted, token in zip(draft.tokens, tokens, strict=False):
             self._acceptance.count(sequence, _ASKED, right=drafted == token)
             if drafted != token:
                 return
+        if len(draft) < min(len(tokens), self._asked.get(sequence, 0)):
+            self._acceptance.count(sequence, _ASKED, right=False)
 
     def forget(self, sequence: Sequence) -> None:
         """The sequence has ended."""
         self._pauses.pop(sequence, None)
+        self._asked.pop(sequence, None)
 
     def _is_due(self, sequence: Sequence) -> bool:
         pause = self._pauses.get(sequence)

@@ -147,3 +147,28 @@ def test_a_drafter_that_is_wrong_is_given_up_and_comes_back() -> None:
     for _ in range(200):
         probing.observe(sequence, Draft((1,), ("m",), (0.9,)), [1])
     assert ask()[sequence] > 0
+
+
+def test_tokens_that_do_not_come_are_paid_for_like_wrong_ones() -> None:
+    """A draft model that is always right and mostly silent would be asked for ever."""
+    probing, sequence = Probing(Acceptance()), text()
+
+    def ask() -> dict[Sequence, int]:
+        return probing.worth_asking({sequence: 8}, 0.4, lambda count: 1.0 + 0.2 * count, 1)
+
+    for _ in range(20):
+        if not ask():
+            break
+        probing.observe(sequence, Draft(), [1])
+    assert ask() == {}
+    probing.forget(sequence)
+
+
+def test_tokens_that_were_not_asked_for_are_not_missed() -> None:
+    acceptance, sequence = Acceptance(), text()
+    probing = Probing(acceptance)
+    probing.worth_asking({sequence: 1}, None, lambda count: 1.0, 1)
+    for _ in range(20):
+        probing.observe(sequence, Draft((1,), ("m",), (0.9,)), [1, 2])
+        probing.observe(sequence, Draft((1, 2), ("m", "m"), (0.9, 0.9)), [1])
+    assert acceptance.chance(sequence, "asked", 0.8) > 0.9
