@@ -11,6 +11,7 @@ from gguf.quants import dequantize, quant_shape_to_byte_shape
 from numpy.typing import NDArray
 
 from engine.native import library
+from engine.native.sd import library as sd_library
 
 _HANDLE = ctypes.c_void_p
 _N = ctypes.c_int64
@@ -19,6 +20,7 @@ _FUNCTIONS: dict[str, tuple[Any, list[Any]]] = {
     "ggml_new_tensor_2d": (_HANDLE, [_HANDLE, ctypes.c_int, _N, _N]),
     "ggml_new_tensor_3d": (_HANDLE, [_HANDLE, ctypes.c_int, _N, _N, _N]),
     "ggml_get_data": (_HANDLE, [_HANDLE]),
+    "ggml_permute": (_HANDLE, [_HANDLE, _HANDLE, *[ctypes.c_int] * 4]),
     "ggml_mul_mat": (_HANDLE, [_HANDLE, _HANDLE, _HANDLE]),
     "ggml_new_graph": (_HANDLE, [_HANDLE]),
     "ggml_build_forward_expand": (None, [_HANDLE, _HANDLE]),
@@ -30,33 +32,57 @@ class _InitParams(ctypes.Structure):
     _fields_ = (("mem_size", ctypes.c_size_t), ("mem_buffer", ctypes.c_void_p), ("no_alloc", ctypes.c_bool))
 
 
+def llama() -> ctypes.CDLL:
+    """llama.cpp with its ggml."""
+    lib: ctypes.CDLL = library.start()._lib
+    return lib
+
+
+def images() -> ctypes.CDLL:
+    """stable-diffusion.cpp with its own."""
+    return sd_library.native(sd_library.load())
+
+
 @contextmanager
-def _context(size: int) -> Iterator[Any]:
-    lib = library.start()._lib
+def _context(lib: Any, size: int) -> Iterator[Any]:
     for name, (restype, argtypes) in _FUNCTIONS.items():
         getattr(lib, name).restype, getattr(lib, name).argtypes = restype, argtypes
     lib.ggml_init.restype, lib.ggml_init.argtypes = _HANDLE, [_InitParams]
     context = lib.ggml_init(_InitParams(size, None, False))
     assert context
     try:
-        yield lib, context
+        yield context
     finally:
         lib.ggml_free(context)
 
 
 def multiply(
-    weights: NDArray[np.uint8], kind: GGMLQuantizationType, tokens: NDArray[np.float32], n_threads: int
+    weights: NDArray[np.uint8],
+    kind: GGMLQuantizationType,
+    tokens: NDArray[np.floating[Any]],
+    n_threads: int,
+    *,
+    lib: ctypes.CDLL | None = None,
+    permuted: bool = False,
 ) -> NDArray[np.float32]:
-    """Rows of encoded weights, (m, bytes) or (planes, m, bytes), times tokens (n, k) or (planes, n, k): (..., n, m)."""
+    """Rows of encoded weights, (m, bytes) or (planes, m, bytes), times tokens (n, k) or (planes, n, k): (..., n, m).
+
+    Tokens are float32 or float16, and may have several times as many planes. ``permuted``: both lie in memory row by
+    row of all planes, as the heads of an attention do.
+    """
+    lib = lib or llama()
     weights, tokens = np.atleast_3d(weights.T).T, np.atleast_3d(tokens.T).T
     planes, n, k = tokens.shape
     m = weights.shape[1]
-    with _context((64 << 20) + 4 * (weights.nbytes + tokens.nbytes + 4 * n * m * planes)) as (lib, context):
-        a = lib.ggml_new_tensor_3d(context, int(kind), k, m, planes)
-        b = lib.ggml_new_tensor_3d(context, 0, k, n, planes)
-        for tensor, values in ((a, weights), (b, tokens)):
-            ctypes.memmove(lib.ggml_get_data(tensor), np.ascontiguousarray(values).ctypes.data, values.nbytes)
-        out = lib.ggml_mul_mat(context, a, b)
+    token_kind = 1 if tokens.dtype == np.float16 else 0
+    with _context(lib, (64 << 20) + 4 * (weights.nbytes + tokens.nbytes + 4 * n * m * planes)) as context:
+        operands = []
+        for values, values_kind in ((weights, int(kind)), (tokens, token_kind)):
+            rows = np.ascontiguousarray(values.swapaxes(0, 1) if permuted else values)
+            tensor = lib.ggml_new_tensor_3d(context, values_kind, k, *rows.shape[1::-1])
+            ctypes.memmove(lib.ggml_get_data(tensor), rows.ctypes.data, values.nbytes)
+            operands.append(lib.ggml_permute(context, tensor, 0, 2, 1, 3) if permuted else tensor)
+        out = lib.ggml_mul_mat(context, *operands)
         graph = lib.ggml_new_graph(context)
         lib.ggml_build_forward_expand(graph, out)
         assert lib.ggml_graph_compute_with_ctx(context, graph, n_threads) == 0
@@ -67,8 +93,10 @@ def multiply(
 
 def random_weights(rng: np.random.Generator, kind: GGMLQuantizationType, m: int, k: int) -> NDArray[np.uint8]:
     """Random bytes: every bit of every quant and of every scale inside; the outer scales are halves around 1."""
-    if kind in (GGMLQuantizationType.F16, GGMLQuantizationType.BF16):
+    if kind in (GGMLQuantizationType.F32, GGMLQuantizationType.F16, GGMLQuantizationType.BF16):
         numbers = rng.normal(size=(m, k)).astype(np.float32)
+        if kind is GGMLQuantizationType.F32:
+            return numbers.view(np.uint8)
         if kind is GGMLQuantizationType.F16:
             return numbers.astype(np.float16).view(np.uint8)
         return (numbers.view(np.uint32) >> 16).astype(np.uint16).view(np.uint8)
@@ -95,7 +123,7 @@ def exact_tokens(rng: np.random.Generator, n: int, k: int) -> NDArray[np.float32
 
 
 def expected(
-    weights: NDArray[np.uint8], kind: GGMLQuantizationType, tokens: NDArray[np.float32]
+    weights: NDArray[np.uint8], kind: GGMLQuantizationType, tokens: NDArray[np.floating[Any]]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """The product, and of each element the sum of its terms' magnitudes, which bounds its rounding."""
     dense = dequantize(weights, kind).astype(np.float64)

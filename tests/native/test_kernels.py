@@ -166,7 +166,7 @@ def test_other_systems_and_builds(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(build, "library", lambda: broken)
     (tmp_path / "cpuinfo").write_text("flags : avx2\n")
     assert (
-        load.attach(object(), tmp_path / "cpuinfo").reason == "this build of llama.cpp has no llamafile_sgemm to find"
+        load.attach(object(), tmp_path / "cpuinfo").reason == "this build of the library has no llamafile_sgemm to find"
     )
     assert "broken.so" in str(load.attach(library.start()._lib, tmp_path / "cpuinfo").reason)
 

@@ -1,11 +1,22 @@
-// Products of half-precision and bfloat16 weights with float tokens: the same method in float32, 16 rows by 6 tokens.
+// Products of float, half-precision and bfloat16 weights with tokens of floats or halves: the same method in float32, 16
+// rows by 6 tokens.
 #pragma once
 #include "tiles.h"
 
-static inline __m256 from_half(const uint16_t *p) { return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *) p)); }
-static inline __m256 from_bfloat(const uint16_t *p) {
-    return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *) p)), 16));
-}
+struct Single {
+    typedef float number;
+    static inline __m256 load(const float *p) { return _mm256_loadu_ps(p); }
+};
+struct Half {
+    typedef uint16_t number;
+    static inline __m256 load(const uint16_t *p) { return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *) p)); }
+};
+struct Bfloat {
+    typedef uint16_t number;
+    static inline __m256 load(const uint16_t *p) {
+        return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *) p)), 16));
+    }
+};
 
 // Eight rows of eight numbers: afterwards r[j] has number j of every row.
 static inline void transpose(__m256 r[8]) {
@@ -26,18 +37,24 @@ static inline void transpose(__m256 r[8]) {
     }
 }
 
-template <__m256 (*load)(const uint16_t *)> struct Floats {
-    typedef uint16_t block;
-    typedef float activation;
+template <class Number, class Token = Single> struct Floats {
+    typedef typename Number::number block;
+    typedef typename Token::number activation;
+    typedef float factor;
     static constexpr int rows = 16, tokens = 6;
     static constexpr bool columns = false;
+    static constexpr int64_t most = 2048;
     struct alignas(32) Panel { __m256 w[2]; };  // a column of 16 rows
+
+    static void convert(const activation *from, int64_t k, float *to) {
+        for (int64_t c = 0; c < k; c += 8) _mm256_storeu_ps(to + c, Token::load(from + c));
+    }
 
     static void unpack(const block *b, size_t stride, int64_t k, Panel *p) {
         for (int64_t c = 0; c < k; c += 8) {
             for (int half = 0; half < 2; half++) {
                 __m256 r[8];
-                for (int i = 0; i < 8; i++) r[i] = load((const uint16_t *) ((const char *) b + (8 * half + i) * stride) + c);
+                for (int i = 0; i < 8; i++) r[i] = Number::load((const block *) ((const char *) b + (8 * half + i) * stride) + c);
                 transpose(r);
                 for (int j = 0; j < 8; j++) p[c + j].w[half] = r[j];
             }
@@ -45,7 +62,7 @@ template <__m256 (*load)(const uint16_t *)> struct Floats {
     }
 
     template <int N>
-    static inline void multiply(const Panel *p, int64_t k, const activation *const *tokens, const Column *, __m256 *out) {
+    static inline void multiply(const Panel *p, int64_t k, const factor *const *tokens, const Column *, __m256 *out) {
         __m256 f[2 * N];
         for (int i = 0; i < 2 * N; i++) f[i] = _mm256_setzero_ps();
         for (int64_t c = 0; c < k; c++) {

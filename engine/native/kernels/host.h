@@ -1,5 +1,5 @@
 // What is used of ggml-cpu, as declared in its ggml-cpu-impl.h, ggml.h, ggml-cpu.h, tiled.h and sgemm.h by the pinned
-// llama-cpp-python, and a product as it asks for one.
+// llama-cpp-python and stable-diffusion-cpp-python, and a product as it asks for one.
 #pragma once
 #include <immintrin.h>
 
@@ -14,16 +14,21 @@ struct ggml_tensor {  // as far as it is read here
     int64_t ne[4];
     size_t nb[4];
     int op, op_params[16], flags;
-    ggml_tensor *src[10];
+    ggml_tensor *src[10], *view_src;
+    size_t view_offs;
+    void *data;
 };
 typedef void (*vec_dot)(int n, float *sum, size_t, const void *row, size_t, const void *token, size_t, int one);
-struct ggml_type_traits_cpu { void *from_float; vec_dot dot; int vec_dot_type; int64_t nrows; };
+typedef void (*from_float)(const float *from, void *to, int64_t n);
+struct ggml_type_traits_cpu { from_float encode; vec_dot dot; int vec_dot_type; int64_t nrows; };
 enum Type { TYPE_F32 = 0, TYPE_F16 = 1, TYPE_Q4_0 = 2, TYPE_Q5_0 = 6, TYPE_Q8_0 = 8, TYPE_Q4_K = 12, TYPE_Q5_K = 13, TYPE_Q6_K = 14, TYPE_Q8_K = 15, TYPE_BF16 = 30 };
 
+// Those of one library: each source that includes this serves another one.
 static struct {
     bool (*sgemm)(const ggml_compute_params *, int64_t m, int64_t n, int64_t k, const void *A, int64_t lda, const void *B,
                   int64_t ldb, void *C, int64_t ldc, int Atype, int Btype, int Ctype);
     bool (*tiled)(const ggml_compute_params *, ggml_tensor *);
+    void (*mul_mat)(const ggml_compute_params *, ggml_tensor *);
     void (*barrier)(ggml_threadpool *);
     void (*set_chunk)(ggml_threadpool *, int);
     int (*next_chunk)(ggml_threadpool *, int);
@@ -57,6 +62,10 @@ template <class T> struct Buffer {  // of a thread; grows, is never filled
         return memory;
     }
 };
+
+static inline bool quantised(int type) {
+    return type == TYPE_Q4_0 || type == TYPE_Q5_0 || type == TYPE_Q8_0 || type == TYPE_Q4_K || type == TYPE_Q5_K || type == TYPE_Q6_K;
+}
 
 static inline int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 

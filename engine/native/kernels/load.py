@@ -1,4 +1,4 @@
-"""Leads llama.cpp's matrix products to ours, where they are compiled and the processor is one they are for."""
+"""Leads matrix products of llama.cpp and stable-diffusion.cpp to ours where these are compiled and suit it."""
 
 import ctypes
 import os
@@ -13,9 +13,7 @@ from engine.native.kernels import build
 
 VARIABLE: Final = "LLAMA_BOX_KERNELS"
 """``off``: llama.cpp's own products; ``on``: ours on every processor that can; else where they were measured to win."""
-_FUNCTIONS: Final = (
-    "llamafile_sgemm",
-    "ggml_compute_forward_mul_mat_tiled",
+_COMMON: Final = (
     "ggml_barrier",
     "ggml_threadpool_chunk_set",
     "ggml_threadpool_chunk_add",
@@ -35,15 +33,26 @@ class Kernels:
 
     library: ctypes.CDLL | None
     reason: str | None = None
+    prefix: str = "llamabox_kernels"
 
     @property
     def products(self) -> int:
         """How many matrix products were ours since the process started."""
-        return 0 if self.library is None else int(self.library.llamabox_kernels_products())
+        return 0 if self.library is None else int(getattr(self.library, f"{self.prefix}_products")())
 
 
 def attach(llama: Any, cpuinfo: Path = Path("/proc/cpuinfo")) -> Kernels:
     """Lead the products of the ggml-cpu that ``llama``, the loaded libllama, uses. Idempotent."""
+    functions = ("llamafile_sgemm", "ggml_compute_forward_mul_mat_tiled", *_COMMON)
+    return _attach(llama, "llamabox_kernels", functions, cpuinfo)
+
+
+def attach_images(images: Any, cpuinfo: Path = Path("/proc/cpuinfo")) -> Kernels:
+    """Lead those of ``images``, the loaded stable-diffusion.cpp with a ggml of its own. Idempotent."""
+    return _attach(images, "llamabox_images", ("ggml_compute_forward_mul_mat", *_COMMON), cpuinfo)
+
+
+def _attach(host: Any, prefix: str, functions: tuple[str, ...], cpuinfo: Path) -> Kernels:
     wish = os.environ.get(VARIABLE, "")
     if wish == "off":
         return Kernels(None, f"{VARIABLE} is off")
@@ -54,18 +63,18 @@ def attach(llama: Any, cpuinfo: Path = Path("/proc/cpuinfo")) -> Kernels:
     path = build.library()
     if not path.exists():
         return Kernels(None, "they are not compiled: run tools/install.py")
-    if missing := [name for name in _FUNCTIONS if not hasattr(llama, name)]:
-        return Kernels(None, f"this build of llama.cpp has no {missing[0]} to find")
+    if missing := [name for name in functions if not hasattr(host, name)]:
+        return Kernels(None, f"this build of the library has no {missing[0]} to find")
     try:
         library = ctypes.CDLL(str(path))
     except OSError as error:
         return Kernels(None, str(error))
-    library.llamabox_kernels_products.restype = ctypes.c_longlong
-    library.llamabox_kernels_attach.restype = ctypes.c_bool
-    addresses = [ctypes.cast(getattr(llama, name), ctypes.c_void_p) for name in _FUNCTIONS]
-    if not library.llamabox_kernels_attach(*addresses):
-        return Kernels(None, "this processor or this build of llama.cpp cannot use them")
-    return Kernels(library)
+    getattr(library, f"{prefix}_products").restype = ctypes.c_longlong
+    begin = getattr(library, f"{prefix}_attach")
+    begin.restype = ctypes.c_bool
+    if not begin(*(ctypes.cast(getattr(host, name), ctypes.c_void_p) for name in functions)):
+        return Kernels(None, "this processor or this build of the library cannot use them")
+    return Kernels(library, prefix=prefix)
 
 
 def suits(tensors: Iterable[Tensor]) -> bool:

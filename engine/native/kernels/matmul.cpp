@@ -1,6 +1,6 @@
-// Matrix products of quantised weights with tokens, and of halves with many, for x86 processors with AVX2.
+// llama.cpp's matrix products of quantised weights with tokens, and of halves with many, for x86 processors with AVX2.
 //
-// ggml-cpu asks two functions of its own for every matrix product before it does it row by row. Both are led here, by the
+// Its ggml-cpu asks two functions of its own for every matrix product before it does it row by row. Both are led here, by the
 // slots through which it calls them (slots.h); what is not done here goes on to the function that was meant. All threads
 // of a product call them, with the same arguments but the thread's number.
 #include <atomic>
@@ -19,10 +19,6 @@ static std::atomic<long long> products;
 // tensor, after it has brought the tokens into the type that the weights are multiplied with.
 static thread_local bool counts;
 
-static bool handled(int type) {
-    return type == TYPE_Q4_0 || type == TYPE_Q5_0 || type == TYPE_Q8_0 || type == TYPE_Q4_K || type == TYPE_Q5_K || type == TYPE_Q6_K;
-}
-
 static bool multiply(const Product &p, int weights, int tokens) {
     const bool one = p.n == 1;
     if (one && !p.counted) return false;
@@ -37,8 +33,8 @@ static bool multiply(const Product &p, int weights, int tokens) {
             case TYPE_Q6_K: return one ? by_rows<block_q6_k>(p, weights, 256) : by_panels<Six>(p);
         }
     if (tokens == TYPE_F32 && p.n >= FLOAT_TOKENS && p.k % 8 == 0) switch (weights) {  // before they become halves
-            case TYPE_F16: return by_panels<Floats<from_half>>(p);
-            case TYPE_BF16: return by_panels<Floats<from_bfloat>>(p);
+            case TYPE_F16: return by_panels<Floats<Half>>(p);
+            case TYPE_BF16: return by_panels<Floats<Bfloat>>(p);
         }
     return false;
 }
@@ -58,7 +54,7 @@ static bool sgemm(const ggml_compute_params *params, int64_t m, int64_t n, int64
 static bool tiled(const ggml_compute_params *params, ggml_tensor *dst) {
     const ggml_tensor *tokens = dst->src[1];
     counts = dst->ne[2] * dst->ne[3] == 1 && tokens->type == TYPE_F32;
-    if (handled(dst->src[0]->type) && (tokens->ne[1] >= 2 || counts)) return false;
+    if (quantised(dst->src[0]->type) && (tokens->ne[1] >= 2 || counts)) return false;
     return ggml.tiled(params, dst);
 }
 

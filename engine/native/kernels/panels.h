@@ -1,38 +1,54 @@
 // Products with two or more tokens: panels of weights, each unpacked once and multiplied with all tokens.
+//
+// A format F says how: `block` of weights and `activation` as they are in memory, `factor` as a token is multiplied,
+// `rows` and `tokens` of a tile, `most` blocks of a panel's rows at a time, so that it stays in the cache.
 #pragma once
+#include <type_traits>
+
 #include "host.h"
 #include "tiles.h"
 
 // One tile: up to N tokens times a panel.
 template <class F, int N> struct Tile {
-    static inline void multiply(int count, const typename F::Panel *p, int64_t k, const typename F::activation *const *tokens,
+    static inline void multiply(int count, const typename F::Panel *p, int64_t k, const typename F::factor *const *tokens,
                                 const Column *c, __m256 *out) {
         if (count == N) F::template multiply<N>(p, k, tokens, c, out);
         else Tile<F, N - 1>::multiply(count, p, k, tokens, c, out);
     }
 };
 template <class F> struct Tile<F, 0> {
-    static inline void multiply(int, const typename F::Panel *, int64_t, const typename F::activation *const *, const Column *, __m256 *) {}
+    static inline void multiply(int, const typename F::Panel *, int64_t, const typename F::factor *const *, const Column *, __m256 *) {}
 };
+
+// A column of results of a tile, into memory or added to what is there.
+static inline void put(const __m256 *from, float *to, int64_t count, bool add) {
+    int64_t i = 0;
+    for (; i + 8 <= count; i += 8, from++) _mm256_storeu_ps(to + i, add ? _mm256_add_ps(*from, _mm256_loadu_ps(to + i)) : *from);
+    for (const float *rest = (const float *) from; i < count; i++, rest++) to[i] = add ? to[i] + *rest : *rest;
+}
 
 template <class F> static bool by_panels(const Product &product) {
     typedef typename F::block Block;
     typedef typename F::Panel Panel;
+    typedef typename F::factor Factor;
+    constexpr bool converted = !std::is_same<typename F::activation, Factor>::value;
     const auto [params, m, n, k, weights, lda, activations, ldb, C, ldc, counted] = product;
     const auto *A = (const Block *) weights;
     const auto *B = (const typename F::activation *) activations;
     static thread_local Buffer<Panel> panel_buffer;
     static thread_local Buffer<Column> column_buffer;
     static thread_local Buffer<Block> rest_buffer;
+    static thread_local Buffer<Factor> token_buffer;
     const int64_t panels = (m + F::rows - 1) / F::rows, groups = (n + F::tokens - 1) / F::tokens, size = (n + groups - 1) / groups;
+    const int64_t most = least(k, F::most);
     int64_t per = panels / (params->nth * 4);  // panels of a job: so many that tokens are read seldom and no thread waits long
     per = per < 1 ? 1 : least(per, 4);
     const int64_t jobs = (panels + per - 1) / per;
-    const size_t stride = lda * sizeof(Block);
     if (!counted && params->ith == 0) ggml.set_chunk(params->threadpool, params->nth);
-    Panel *panel = panel_buffer.get(per * k);
+    Panel *panel = panel_buffer.get(per * most);
     Column *columns = F::columns ? column_buffer.get(groups * k) : nullptr;
-    const typename F::activation *tokens[F::tokens];
+    Factor *tokens_here = converted ? token_buffer.get(F::tokens * most) : nullptr;
+    const Factor *tokens[F::tokens];
     if constexpr (F::columns) {
         for (int64_t g = 0; g < groups; g++) {
             const int count = (int) least(n - size * g, size);
@@ -45,34 +61,39 @@ template <class F> static bool by_panels(const Product &product) {
     if (!counted) ggml.barrier(params->threadpool);
     for (int64_t job = params->ith; job < jobs; job = ggml.next_chunk(params->threadpool, 1)) {
         const int64_t first = job * per, last = least(first + per, panels);
-        for (int64_t q = first; q < last; q++) {
-            const Block *rows = A + q * F::rows * lda;
-            size_t apart = stride;
-            const int64_t count = least(m - q * F::rows, F::rows);
-            if (count < F::rows) {  // the last rows, and zeros
-                Block *rest = rest_buffer.get(F::rows * k);
-                memset((void *) rest, 0, F::rows * k * sizeof(Block));
-                for (int64_t i = 0; i < count; i++) memcpy((void *) (rest + i * k), rows + i * lda, k * sizeof(Block));
-                rows = rest;
-                apart = k * sizeof(Block);
-            }
-            F::unpack(rows, apart, k, panel + (q - first) * k);
-        }
-        for (int64_t g = 0; g < groups; g++) {
-            const int count = (int) least(n - size * g, size);
-            for (int t = 0; t < count; t++) tokens[t] = B + (size * g + t) * ldb;
+        for (int64_t from = 0; from < k; from += most) {
+            const int64_t width = least(k - from, most);
             for (int64_t q = first; q < last; q++) {
-                __m256 out[F::tokens * F::rows / 8] = {};
-                Tile<F, F::tokens>::multiply(count, panel + (q - first) * k, k, tokens, columns + (F::columns ? g * k : 0), out);
-                const int64_t row = q * F::rows, there = least(m - row, F::rows);
+                const Block *rows = A + q * F::rows * lda + from;
+                size_t apart = lda * sizeof(Block);
+                const int64_t count = least(m - q * F::rows, F::rows);
+                if (count < F::rows) {  // the last rows, and zeros
+                    Block *rest = rest_buffer.get(F::rows * width);
+                    memset((void *) rest, 0, F::rows * width * sizeof(Block));
+                    for (int64_t i = 0; i < count; i++) memcpy((void *) (rest + i * width), rows + i * lda, width * sizeof(Block));
+                    rows = rest;
+                    apart = width * sizeof(Block);
+                }
+                F::unpack(rows, apart, width, panel + (q - first) * width);
+            }
+            for (int64_t g = 0; g < groups; g++) {
+                const int count = (int) least(n - size * g, size);
                 for (int t = 0; t < count; t++) {
-                    float *to = C + (size * g + t) * ldc + row;
-                    const __m256 *from = out + t * (F::rows / 8);
-                    if (there == F::rows) {
-                        for (int i = 0; i < F::rows / 8; i++) _mm256_storeu_ps(to + 8 * i, from[i]);
+                    const auto *token = B + (size * g + t) * ldb + from;
+                    if constexpr (converted) {
+                        F::convert(token, width, tokens_here + t * most);
+                        tokens[t] = tokens_here + t * most;
                     } else {
-                        memcpy(to, from, there * sizeof(float));
+                        tokens[t] = token;
                     }
+                }
+                for (int64_t q = first; q < last; q++) {
+                    __m256 out[F::tokens * F::rows / 8] = {};
+                    const Column *c = F::columns ? columns + g * k + from : nullptr;
+                    Tile<F, F::tokens>::multiply(count, panel + (q - first) * width, width, tokens, c, out);
+                    const int64_t row = q * F::rows;
+                    for (int t = 0; t < count; t++)
+                        put(out + t * (F::rows / 8), C + (size * g + t) * ldc + row, least(m - row, F::rows), from > 0);
                 }
             }
         }

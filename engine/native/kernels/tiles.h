@@ -26,9 +26,10 @@ template <class Block, class Panel, class One> static inline void unpack_blocks(
 
 template <class F> struct Simple {
     typedef typename F::block block;
-    typedef block_q8_0 activation;
+    typedef block_q8_0 activation, factor;
     static constexpr int rows = ROWS, tokens = TOKENS;
     static constexpr bool columns = true;
+    static constexpr int64_t most = INT64_MAX;
     struct alignas(32) Panel { Strip s; __m256 d; };
 
     static inline void unpack(const block *rows, size_t stride, int64_t k, Panel *to) {
@@ -95,9 +96,10 @@ template <class F> struct Simple {
 // Formats with blocks of 256 columns.
 template <class F> struct Super {
     typedef typename F::block block;
-    typedef block_q8_k activation;
+    typedef block_q8_k activation, factor;
     static constexpr int rows = ROWS, tokens = TOKENS;
     static constexpr bool columns = false;
+    static constexpr int64_t most = INT64_MAX;
     struct alignas(32) Panel { Strip s[8]; typename F::Scales scales; };
 
     static inline void unpack(const block *rows, size_t stride, int64_t k, Panel *to) {

@@ -4,17 +4,21 @@ import ctypes
 import functools
 import importlib
 import importlib.metadata
+import logging
 import threading
 from typing import Any, Final
 
 from engine.errors import ModelLoadError
 from engine.native import ggml as ggml_functions
 from engine.native.environment import prepare_environment
+from engine.native.kernels.load import attach_images
 from engine.native.package import bypass
 from engine.native.sd.layout import layout_fault
 
 PACKAGE: Final = "stable_diffusion_cpp"
 DISTRIBUTION: Final = "stable-diffusion-cpp-python"
+
+log = logging.getLogger("engine.image")
 
 _lock: Final = threading.RLock()
 _HANDLE: Final = ctypes.c_void_p
@@ -53,6 +57,8 @@ def _load() -> Any:
     fault = layout_fault(module, lib)
     if fault is not None:
         raise ModelLoadError(f"cannot use the image library: {fault}")
+    kernels = attach_images(lib)
+    log.info("matrix products: %s", "ours" if kernels.library else f"stable-diffusion.cpp's own ({kernels.reason})")
     return module
 
 

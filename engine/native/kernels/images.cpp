@@ -1,0 +1,114 @@
+// stable-diffusion.cpp's matrix products with many tokens, for x86 processors with AVX2.
+//
+// Its ggml-cpu is built without llamafile and without tiles: every product is done row by row. The function that does one
+// is led here, by the slot through which it is called (slots.h); what is not done here goes on to it. Convolutions are
+// products too: rows of pixels times the kernels, both halves.
+#include <atomic>
+
+#include "floats.h"
+#include "panels.h"
+#include "slots.h"
+
+// So many tokens pay for bringing rows side by side.
+constexpr int64_t FLOAT_TOKENS = 24;
+
+static std::atomic<long long> products;
+
+struct Format { size_t size; int64_t columns; bool (*multiply)(const Product &); };
+
+static const Format *format(int weights, int tokens) {
+    static const Format
+        q4_0 = {sizeof(block_q4_0), 32, by_panels<Simple<Q4_0>>}, q5_0 = {sizeof(block_q5_0), 32, by_panels<Simple<Q5_0>>},
+        q8_0 = {sizeof(block_q8_0), 32, by_panels<Simple<Q8_0>>}, q4_k = {sizeof(block_q4_k), 256, by_panels<WithMinima<Q4_K, 8>>},
+        q5_k = {sizeof(block_q5_k), 256, by_panels<WithMinima<Q5_K, 4>>}, q6_k = {sizeof(block_q6_k), 256, by_panels<Six>},
+        f32 = {4, 1, by_panels<Floats<Single>>}, f16 = {2, 1, by_panels<Floats<Half>>},
+        bf16 = {2, 1, by_panels<Floats<Bfloat>>}, halves = {2, 1, by_panels<Floats<Half, Half>>};
+    if (tokens == TYPE_F16 && weights == TYPE_F16) return &halves;
+    if (tokens == TYPE_F32) switch (weights) {
+            case TYPE_F32: return &f32;
+            case TYPE_F16: return &f16;
+            case TYPE_BF16: return &bf16;
+            case TYPE_Q4_0: return &q4_0;
+            case TYPE_Q5_0: return &q5_0;
+            case TYPE_Q8_0: return &q8_0;
+            case TYPE_Q4_K: return &q4_k;
+            case TYPE_Q5_K: return &q5_k;
+            case TYPE_Q6_K: return &q6_k;
+        }
+    return nullptr;
+}
+
+// The tokens in the type that the weights are multiplied with, in the library's work buffer, as it would do it itself.
+struct Encoded { const char *data; size_t row; };
+
+static Encoded encoded(const ggml_compute_params *params, const ggml_tensor *tokens, int type, size_t block, int64_t columns) {
+    const int64_t k = tokens->ne[0], n = tokens->ne[1] * tokens->ne[2] * tokens->ne[3], blocks = k / columns;
+    const size_t row = blocks * block;
+    if (params->wsize < n * row) return {nullptr, 0};
+    const from_float encode = ggml.traits(type)->encode;
+    for (int64_t i = params->ith; i < n; i += params->nth) {
+        const int64_t i1 = i % tokens->ne[1], i2 = i / tokens->ne[1] % tokens->ne[2], i3 = i / tokens->ne[1] / tokens->ne[2];
+        const char *from = (const char *) tokens->data + i1 * tokens->nb[1] + i2 * tokens->nb[2] + i3 * tokens->nb[3];
+        encode((const float *) from, (char *) params->wdata + i * row, k);
+    }
+    ggml.barrier(params->threadpool);
+    return {(const char *) params->wdata, row};
+}
+
+static bool multiplied(const ggml_compute_params *params, ggml_tensor *dst) {
+    const ggml_tensor *weights = dst->src[0], *tokens = dst->src[1];
+    const Format *how = format(weights->type, tokens->type);
+    const bool encodes = quantised(weights->type);
+    const int64_t k = weights->ne[0], n = tokens->ne[1];
+    const size_t number = tokens->type == TYPE_F16 ? 2 : 4;
+    if (!how || dst->type != TYPE_F32 || n < (encodes ? 2 : FLOAT_TOKENS) || k % (encodes ? how->columns : 8)) return false;
+    // rows in one piece, and as far apart as whole blocks
+    if (weights->nb[0] != how->size || weights->nb[1] % how->size || tokens->nb[0] != number || tokens->nb[1] % number || dst->nb[0] != 4 || dst->nb[1] % 4)
+        return false;
+    Product p = {params, weights->ne[1], n, k / how->columns, nullptr, (int64_t) (weights->nb[1] / how->size), nullptr, 0, nullptr, (int64_t) (dst->nb[1] / 4), false};
+    Encoded there = {nullptr, 0};
+    if (encodes) {
+        const bool large = how->columns == 256;
+        const size_t block = large ? sizeof(block_q8_k) : sizeof(block_q8_0);
+        there = encoded(params, tokens, large ? TYPE_Q8_K : TYPE_Q8_0, block, how->columns);
+        if (!there.data) return false;
+        p.ldb = there.row / block;
+    } else {
+        p.ldb = tokens->nb[1] / number;
+    }
+    const int64_t share2 = tokens->ne[2] / weights->ne[2], share3 = tokens->ne[3] / weights->ne[3];  // planes of tokens for one of weights
+    for (int64_t i3 = 0; i3 < tokens->ne[3]; i3++) {
+        for (int64_t i2 = 0; i2 < tokens->ne[2]; i2++) {
+            p.A = (const char *) weights->data + i2 / share2 * weights->nb[2] + i3 / share3 * weights->nb[3];
+            p.B = encodes ? there.data + (i3 * tokens->ne[2] + i2) * n * there.row
+                          : (const char *) tokens->data + i2 * tokens->nb[2] + i3 * tokens->nb[3];
+            p.C = (float *) ((char *) dst->data + i2 * dst->nb[2] + i3 * dst->nb[3]);
+            how->multiply(p);
+        }
+    }
+    return true;
+}
+
+static void mul_mat(const ggml_compute_params *params, ggml_tensor *dst) {
+    if (!multiplied(params, dst)) return ggml.mul_mat(params, dst);
+    if (params->ith == 0) products.fetch_add(1, std::memory_order_relaxed);
+}
+
+extern "C" {
+
+// Do the products of the library that these functions belong to. Returns whether it will ask here.
+bool llamabox_images_attach(void *mul_mat_there, void *barrier, void *set_chunk, void *next_chunk, void *traits) {
+    if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma") || !__builtin_cpu_supports("f16c")) return false;
+    const link_map *library = library_of(mul_mat_there);
+    if (!library) return false;
+    ggml.mul_mat = (decltype(ggml.mul_mat)) mul_mat_there;
+    ggml.barrier = (decltype(ggml.barrier)) barrier;
+    ggml.set_chunk = (decltype(ggml.set_chunk)) set_chunk;
+    ggml.next_chunk = (decltype(ggml.next_chunk)) next_chunk;
+    ggml.traits = (decltype(ggml.traits)) traits;
+    return lead(library, "ggml_compute_forward_mul_mat", (void *) mul_mat) > 0;
+}
+
+// How many products of images were done here, by all threads together.
+long long llamabox_images_products() { return products.load(std::memory_order_relaxed); }
+}

@@ -1,0 +1,92 @@
+"""Matrix products of images: what stable-diffusion.cpp asks for, in every type, shape and layout."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from gguf import GGML_QUANT_SIZES
+from gguf import GGMLQuantizationType as Kind
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from engine.native.kernels import build, load
+from tests.native.products import exact_tokens, expected, images, multiply, random_weights
+
+FLOATS = [Kind.F32, Kind.F16, Kind.BF16]
+QUANTISED = [Kind.Q4_0, Kind.Q5_0, Kind.Q8_0, Kind.Q4_K, Kind.Q5_K, Kind.Q6_K]
+_HAS_AVX2 = build.supported() and " avx2 " in Path("/proc/cpuinfo").read_text(errors="replace")
+
+pytestmark = pytest.mark.skipif(not _HAS_AVX2, reason="these products are for x86 processors with AVX2, on Linux")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _attached() -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(load.VARIABLE, "on")
+        assert load.attach_images(images()).library is not None
+
+
+def products() -> int:
+    return load.attach_images(images()).products
+
+
+@pytest.mark.parametrize("kind", [*FLOATS, *QUANTISED], ids=lambda kind: kind.name)
+@given(data=st.data())
+@settings(max_examples=20, deadline=None)
+def test_a_product_is_what_the_weights_say(kind: Kind, data: st.DataObject) -> None:
+    block = max(8, GGML_QUANT_SIZES[kind][0])
+    m, n, k = (
+        data.draw(st.integers(1, 70)),
+        data.draw(st.integers(24, 40)),
+        block * data.draw(st.integers(1, 640 // block)),
+    )
+    rng = np.random.default_rng(data.draw(st.integers(0, 2**32 - 1)))
+    planes, share = data.draw(st.sampled_from([1, 1, 3])), data.draw(st.sampled_from([1, 2]))
+    weights = np.stack([random_weights(rng, kind, m, k) for _ in range(planes)])
+    tokens = np.stack([exact_tokens(rng, n, k) for _ in range(planes * share)])
+    before = products()
+    permuted = data.draw(st.booleans())
+    result = multiply(weights, kind, tokens, data.draw(st.integers(1, 3)), lib=images(), permuted=permuted)
+    assert products() == before + 1
+    for plane in range(planes * share):
+        right, magnitude = expected(weights[plane // share], kind, tokens[plane])
+        assert (np.abs(result[plane] - right) <= 2e-6 * magnitude + 1e-3).all()
+
+
+@given(data=st.data())
+@settings(max_examples=15, deadline=None)
+def test_a_convolution_is_halves_times_halves(data: st.DataObject) -> None:
+    """Pixels are the weights there, in more columns than are unpacked at a time."""
+    m, n, k = data.draw(st.integers(1, 90)), data.draw(st.integers(24, 40)), 8 * data.draw(st.integers(1, 700))
+    rng = np.random.default_rng(data.draw(st.integers(0, 2**32 - 1)))
+    weights, tokens = random_weights(rng, Kind.F16, m, k), rng.normal(size=(n, k)).astype(np.float16)
+    before = products()
+    result = multiply(weights, Kind.F16, tokens, data.draw(st.integers(1, 3)), lib=images())
+    assert products() == before + 1
+    right, magnitude = expected(weights, Kind.F16, tokens)
+    assert (np.abs(result[0] - right) <= 2e-6 * magnitude).all()
+
+
+@pytest.mark.parametrize(
+    ("kind", "n", "k"),
+    [(Kind.F32, 23, 64), (Kind.F16, 40, 68), (Kind.Q8_0, 1, 64), (Kind.Q2_K, 40, 256)],
+)
+def test_what_is_not_ours_stays_the_librarys(kind: Kind, n: int, k: int) -> None:
+    rng = np.random.default_rng(1)
+    weights, tokens = random_weights(rng, kind, 30, k), exact_tokens(rng, n, k)
+    before = products()
+    result = multiply(weights, kind, tokens, 2, lib=images())
+    assert products() == before
+    right, magnitude = expected(weights, kind, tokens)
+    assert (np.abs(result[0] - right) <= 1e-3 * magnitude).all()
+
+
+def test_the_two_libraries_do_not_meet() -> None:
+    """Each has a ggml of its own, and threads of its own."""
+    rng = np.random.default_rng(2)
+    weights, tokens = random_weights(rng, Kind.Q8_0, 64, 256), exact_tokens(rng, 30, 256)
+    before = products()
+    assert np.array_equal(
+        multiply(weights, Kind.Q8_0, tokens, 2), multiply(weights, Kind.Q8_0, tokens, 2, lib=images())
+    )
+    assert products() == before + 1
