@@ -1,5 +1,8 @@
 """Matrix products of images: what stable-diffusion.cpp asks for, in every type, shape and layout."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -90,3 +93,23 @@ def test_the_two_libraries_do_not_meet() -> None:
         multiply(weights, Kind.Q8_0, tokens, 2), multiply(weights, Kind.Q8_0, tokens, 2, lib=images())
     )
     assert products() == before + 1
+
+
+@pytest.mark.parametrize(
+    ("variable", "said"),
+    [
+        ("on", "matrix products: ours"),
+        ("off", "matrix products: stable-diffusion.cpp's own (LLAMA_BOX_KERNELS is off)"),
+    ],
+)
+def test_a_process_that_makes_images_says_whose_products_it_uses(variable: str, said: str) -> None:
+    code = (
+        "import logging; logging.basicConfig(level=logging.INFO, format='%(message)s')\n"
+        "from engine.native.sd import library; library.load()"
+    )
+    environment = {**os.environ, "LLAMA_BOX_KERNELS": variable}
+    command = [sys.executable, "-c", code]
+    process = subprocess.run(
+        command, check=True, env=environment, cwd=Path(__file__).parents[2], capture_output=True, text=True
+    )
+    assert said in process.stderr.splitlines()
