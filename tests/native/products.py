@@ -64,27 +64,29 @@ def multiply(
     *,
     lib: ctypes.CDLL | None = None,
     permuted: bool = False,
+    times: int = 1,
 ) -> NDArray[np.float32]:
     """Rows of encoded weights, (m, bytes) or (planes, m, bytes), times tokens (n, k) or (planes, n, k): (..., n, m).
 
     Tokens are float32 or float16, and may have several times as many planes. ``permuted``: both lie in memory row by
-    row of all planes, as the heads of an attention do.
+    row of all planes, as the heads of an attention do. Of ``times`` products in turn the last is returned.
     """
     lib = lib or llama()
     weights, tokens = np.atleast_3d(weights.T).T, np.atleast_3d(tokens.T).T
     planes, n, k = tokens.shape
     m = weights.shape[1]
     token_kind = 1 if tokens.dtype == np.float16 else 0
-    with _context(lib, (64 << 20) + 4 * (weights.nbytes + tokens.nbytes + 4 * n * m * planes)) as context:
+    with _context(lib, (64 << 20) + 4 * (weights.nbytes + tokens.nbytes + 4 * n * m * planes * times)) as context:
         operands = []
         for values, values_kind in ((weights, int(kind)), (tokens, token_kind)):
             rows = np.ascontiguousarray(values.swapaxes(0, 1) if permuted else values)
             tensor = lib.ggml_new_tensor_3d(context, values_kind, k, *rows.shape[1::-1])
             ctypes.memmove(lib.ggml_get_data(tensor), rows.ctypes.data, values.nbytes)
             operands.append(lib.ggml_permute(context, tensor, 0, 2, 1, 3) if permuted else tensor)
-        out = lib.ggml_mul_mat(context, *operands)
         graph = lib.ggml_new_graph(context)
-        lib.ggml_build_forward_expand(graph, out)
+        for _ in range(times):
+            out = lib.ggml_mul_mat(context, *operands)
+            lib.ggml_build_forward_expand(graph, out)
         assert lib.ggml_graph_compute_with_ctx(context, graph, n_threads) == 0
         result = np.empty((planes, n, m), np.float32)
         ctypes.memmove(result.ctypes.data, lib.ggml_get_data(out), result.nbytes)

@@ -107,6 +107,19 @@ def test_several_products_in_one_operation(n: int) -> None:
 
 
 @needs_avx2
+@pytest.mark.parametrize(("kind", "n"), [(Kind.F16, 60), (Kind.Q8_0, 1), (Kind.Q8_0, 9), (Kind.Q4_K, 1)])
+def test_each_product_begins_with_its_first_rows(kind: Kind, n: int) -> None:
+    """Also where the counter of jobs is still that of the product before."""
+    rng = np.random.default_rng(8)
+    weights, tokens = random_weights(rng, kind, 400, 512), exact_tokens(rng, n, 512)
+    before = products()
+    result = multiply(weights, kind, tokens, 2, times=3)
+    assert products() == before + 3
+    right, magnitude = expected(weights, kind, tokens)
+    assert (np.abs(result[0] - right) <= 2e-6 * magnitude + 1e-3).all()
+
+
+@needs_avx2
 @pytest.mark.parametrize(
     ("kind", "n", "k"),
     [
