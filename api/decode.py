@@ -8,6 +8,7 @@ import attrs
 import msgspec
 from quart.wrappers import Request
 
+from api.convert.whole import is_about_a_float, whole
 from api.errors import ApiError, bad_request
 
 # How msgspec ends its messages: "… - at `$.messages[0].role`".
@@ -25,15 +26,24 @@ async def read[T](request: Request, shape: type[T]) -> T:
 
 def parse[T](body: bytes, shape: type[T]) -> T:
     """``body`` as ``shape``. Raises ApiError 400."""
-    key: Any = shape
     try:
-        result: T = _decoder(key).decode(body)
+        return _decode(body, shape)
     except msgspec.ValidationError as error:
         raise field_error(shape, error) from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise bad_request(f"The body is not valid JSON: {error}") from None
     except RecursionError:
         raise bad_request("The body is nested too deeply") from None
+
+
+def _decode[T](body: bytes, shape: type[T]) -> T:
+    key: Any = shape
+    try:
+        result: T = _decoder(key).decode(body)
+    except msgspec.ValidationError as error:
+        if not is_about_a_float(error):
+            raise
+        result = _decoder(key).decode(msgspec.json.encode(whole(msgspec.json.decode(body))))
     return result
 
 

@@ -124,3 +124,17 @@ async def test_logit_bias(given: object, expected: tuple[tuple[int, float], ...]
 async def test_seed(given: int, seed: int | None) -> None:
     used = (await built(DEFAULTS, seed=given)).sampling.seed
     assert used == seed if seed is not None else 0 <= used < 2**32 - 1
+
+
+async def test_whole_numbers_may_be_written_with_a_fraction() -> None:
+    """As languages do that know only floats; nothing else of the body changes."""
+    request = await built(DEFAULTS, n_predict=5.0, top_k=40.0, temperature=1, seed=1e3, prompt=[[1.0, 2]])
+    assert (request.max_tokens, request.sampling.top_k, request.sampling.seed) == (5, 40, 1000)
+    assert (request.sampling.temperature, list(request.prompt)[-2:]) == (1.0, [1, 2])
+
+
+@pytest.mark.parametrize("value", [1.5, 1e30, -1e300])
+async def test_other_floats_are_no_whole_numbers(value: float) -> None:
+    reply = await Client(make_services(FakeEngine())).post("/completion", {"prompt": "hi", "n": 1.0, "top_k": value})
+    assert reply.status == 400
+    assert reply.json["error"]["param"] == "top_k"
