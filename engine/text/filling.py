@@ -13,25 +13,34 @@ from engine.text.sequence import Sequence, Status
 def add_decodes(books: Books, batch: Batch, decodes: Row[PlannedRun]) -> None:
     """Put the next token of each in, and make room for them. The first of all: ``batch`` is empty."""
     n_ctx_slot = books.limits.n_ctx_slot
-    full = [planned.sequence for planned in decodes if planned.sequence.n_past >= n_ctx_slot]
-    for sequence in full:
+    batch.room = books.free_cells
+    if batch.room >= len(decodes) and _move_on(batch, decodes, n_ctx_slot):
+        batch.runs += decodes
+        batch.room -= len(decodes)
+        return
+    for sequence in [planned.sequence for planned in decodes if planned.sequence.n_past >= n_ctx_slot]:
         if sequence.status is Status.RUNNING:
             shift(books, sequence)
     batch.room = books.free_cells
-    if full or batch.room < len(decodes):
-        _add_one_by_one(books, batch, decodes)
-    else:
-        batch.runs += decodes
-        batch.room -= len(decodes)
-    for planned in batch.runs:
+    _add_one_by_one(books, batch, decodes)
+    moved = _move_on(batch, batch.runs, n_ctx_slot)
+    assert moved, "who was full has been shifted"
+
+
+def _move_on(batch: Batch, decodes: Iterable[PlannedRun], n_ctx_slot: int) -> bool:
+    """Let each run be of the sequence's next token. False, and not all done, where a sequence has no room for it."""
+    for planned in decodes:
         sequence, run = planned.sequence, planned.run
         run.start = start = sequence.n_past
+        if start >= n_ctx_slot:
+            return False
         run.tokens = tokens = sequence.tokens[start:]
         if len(tokens) == 1:
             run.logits = True
         else:
             batch.has_forced = True
             run.tokens, run.logits = tokens[:1], False
+    return True
 
 
 def _add_one_by_one(books: Books, batch: Batch, decodes: Iterable[PlannedRun]) -> None:

@@ -191,7 +191,9 @@ class Scheduler:
             due = (sequence.next_due or now) + 1 / rate
             # Small delays keep the average; what is missed altogether is not caught up with: never a burst.
             sequence.next_due = due if due > now else now + 1 / rate
-        return (len(tokens) > self.limits.n_ctx_slot or bool(request.media)) and self.must_end(sequence)
+        if len(tokens) > self.limits.n_ctx_slot or request.media:
+            return self.must_end(sequence)
+        return False
 
     def must_end(self, sequence: Sequence) -> bool:
         """Whether the context is full and may not, or cannot, be shifted."""
