@@ -9,15 +9,16 @@ import pytest
 from engine.native.context import Context
 from engine.native.model import Model
 from engine.native.options import ContextOptions, ModelOptions
-from tools.bench.random_model import FORMATS, Shape, write
+from tools.bench.random_model import FORMATS, Experts, Shape, write
 
 SHAPES = [
     Shape(layers=2, width=64, feed_forward=128, heads=4, kv_heads=2, tied=True),
     Shape(layers=1, width=128, feed_forward=96, heads=4, kv_heads=4, tied=False),
+    Shape(1, 256, 0, heads=4, kv_heads=2, tied=False, experts=Experts(6, 2, 256), head_width=32),
 ]
 
 
-@pytest.mark.parametrize("shape", SHAPES, ids=["tied", "untied"])
+@pytest.mark.parametrize("shape", SHAPES, ids=["tied", "untied", "experts"])
 @pytest.mark.parametrize("form", FORMATS)
 def test_the_library_runs_it(tiny_model: Path, tmp_path: Path, shape: Shape, form: str) -> None:
     """Another token, other logits; none of them huge or not a number."""
