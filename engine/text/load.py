@@ -6,7 +6,7 @@ import attrs
 
 from engine.native import library, preflight
 from engine.native.gguf_file import parts, read_gguf
-from engine.native.kernels.load import suits
+from engine.native.kernels.load import all_ours
 from engine.native.metadata_check import check_metadata
 from engine.native.model import Model, Progress
 from engine.native.options import ModelOptions, Numa
@@ -39,11 +39,11 @@ def _extra_buffers(options: ModelOptions) -> bool:
 
 
 def _ours(path: str) -> bool:
-    """Whether the matrix products of this model are ours, which take the weights as they are in the file."""
+    """Whether matrix products are ours, which take the weights as they are in the file."""
     kernels = library.kernels()
     if kernels.library is None:
         log.info("matrix products: llama.cpp's own (%s)", kernels.reason)
         return False
-    ours = suits(tensor for part in parts(path) for tensor in read_gguf(str(part)).tensors)
-    log.info("matrix products: %s", "ours" if ours else "ours, beside llama.cpp's own for weights of other types")
-    return ours
+    alone = all_ours(tensor for part in parts(path) for tensor in read_gguf(str(part)).tensors)
+    log.info("matrix products: ours%s", "" if alone else ", beside llama.cpp's own for weights of other types")
+    return True

@@ -15,6 +15,7 @@ from engine.native.sd import library as sd_library
 
 _HANDLE = ctypes.c_void_p
 _N = ctypes.c_int64
+_I32 = 26  # ggml's number for whole numbers
 _FUNCTIONS: dict[str, tuple[Any, list[Any]]] = {
     "ggml_free": (None, [_HANDLE]),
     "ggml_new_tensor_2d": (_HANDLE, [_HANDLE, ctypes.c_int, _N, _N]),
@@ -22,6 +23,7 @@ _FUNCTIONS: dict[str, tuple[Any, list[Any]]] = {
     "ggml_get_data": (_HANDLE, [_HANDLE]),
     "ggml_permute": (_HANDLE, [_HANDLE, _HANDLE, *[ctypes.c_int] * 4]),
     "ggml_mul_mat": (_HANDLE, [_HANDLE, _HANDLE, _HANDLE]),
+    "ggml_mul_mat_id": (_HANDLE, [_HANDLE, _HANDLE, _HANDLE, _HANDLE]),
     "ggml_new_graph": (_HANDLE, [_HANDLE]),
     "ggml_build_forward_expand": (None, [_HANDLE, _HANDLE]),
     "ggml_graph_compute_with_ctx": (ctypes.c_int, [_HANDLE, _HANDLE, ctypes.c_int]),
@@ -93,6 +95,35 @@ def multiply(
     return result
 
 
+def multiply_experts(
+    weights: NDArray[np.uint8],
+    kind: GGMLQuantizationType,
+    tokens: NDArray[np.float32],
+    chosen: NDArray[np.int32],
+    n_threads: int,
+) -> NDArray[np.float32]:
+    """Rows of encoded weights of experts (e, m, bytes) times tokens (n, 1, k), or (n, used, k), a row for each expert.
+
+    ``chosen`` (n, used): the numbers of each token's experts. Returns (n, used, m).
+    """
+    lib = llama()
+    (_, m, _), (n, _, k) = weights.shape, tokens.shape
+    with _context(lib, (64 << 20) + 4 * (weights.nbytes + tokens.nbytes + 4 * chosen.size * m)) as context:
+        operands = []
+        for values, values_kind, width in ((weights, int(kind), k), (tokens, 0, k), (chosen, _I32, chosen.shape[1])):
+            shape = values.shape[1::-1] if values.ndim > 2 else (n, 1)
+            tensor = lib.ggml_new_tensor_3d(context, values_kind, width, *shape)
+            ctypes.memmove(lib.ggml_get_data(tensor), np.ascontiguousarray(values).ctypes.data, values.nbytes)
+            operands.append(tensor)
+        graph = lib.ggml_new_graph(context)
+        out = lib.ggml_mul_mat_id(context, *operands)
+        lib.ggml_build_forward_expand(graph, out)
+        assert lib.ggml_graph_compute_with_ctx(context, graph, n_threads) == 0
+        result = np.empty((*chosen.shape, m), np.float32)
+        ctypes.memmove(result.ctypes.data, lib.ggml_get_data(out), result.nbytes)
+    return result
+
+
 def random_weights(rng: np.random.Generator, kind: GGMLQuantizationType, m: int, k: int) -> NDArray[np.uint8]:
     """Random bytes: every bit of every quant and of every scale inside; the outer scales are halves around 1."""
     if kind in (GGMLQuantizationType.F32, GGMLQuantizationType.F16, GGMLQuantizationType.BF16):
@@ -108,8 +139,25 @@ def random_weights(rng: np.random.Generator, kind: GGMLQuantizationType, m: int,
 
 def with_scales(rng: np.random.Generator, kind: GGMLQuantizationType, rows: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """The same rows with sane half-precision scales of their blocks."""
-    size = {"Q4_0": 18, "Q5_0": 22, "Q8_0": 34, "Q4_K": 144, "Q5_K": 176, "Q6_K": 210, "Q2_K": 84}[kind.name]
-    at = {"Q6_K": [208], "Q4_K": [0, 2], "Q5_K": [0, 2], "Q2_K": [80, 82]}.get(kind.name, [0])
+    if kind is GGMLQuantizationType.MXFP4:  # a power of two, as one byte
+        rows.reshape(-1, 17)[:, 0] = rng.integers(126, 131, rows.size // 17)
+        return rows
+    size = {
+        "IQ4_NL": 18,
+        "Q4_0": 18,
+        "Q4_1": 20,
+        "Q5_0": 22,
+        "Q8_0": 34,
+        "Q4_K": 144,
+        "Q5_K": 176,
+        "Q6_K": 210,
+        "Q2_K": 84,
+        "Q3_K": 110,
+        "IQ4_XS": 136,
+    }[kind.name]
+    at = {"Q6_K": [208], "Q4_K": [0, 2], "Q5_K": [0, 2], "Q4_1": [0, 2], "Q2_K": [80, 82], "Q3_K": [108]}.get(
+        kind.name, [0]
+    )
     blocks = rows.reshape(-1, size)
     for offset in at:
         scales = rng.uniform(0.5, 1.5, len(blocks)).astype(np.float16)

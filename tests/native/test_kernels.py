@@ -3,7 +3,6 @@
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -15,9 +14,12 @@ from hypothesis import strategies as st
 from engine.native import library
 from engine.native.gguf_file import Tensor
 from engine.native.kernels import build, load
-from tests.native.products import exact_tokens, expected, multiply, random_weights, with_scales
+from tests.native.products import exact_tokens, expected, multiply, multiply_experts, random_weights, with_scales
 
-OURS = [Kind.Q4_0, Kind.Q5_0, Kind.Q8_0, Kind.Q4_K, Kind.Q5_K, Kind.Q6_K]
+OURS = [
+    *(Kind.Q4_0, Kind.Q5_0, Kind.Q8_0, Kind.IQ4_NL, Kind.MXFP4),
+    *(Kind.Q2_K, Kind.Q3_K, Kind.Q4_K, Kind.Q5_K, Kind.Q6_K, Kind.IQ4_XS),
+]
 _CPUINFO = Path("/proc/cpuinfo")
 _HAS_AVX2 = build.supported() and " avx2 " in _CPUINFO.read_text(errors="replace")
 
@@ -54,6 +56,28 @@ def test_a_product_is_what_the_weights_say(kind: Kind, data: st.DataObject) -> N
 
 
 @needs_avx2
+@pytest.mark.parametrize("kind", OURS, ids=lambda kind: kind.name)
+@given(data=st.data())
+@settings(max_examples=15, deadline=None)
+def test_an_expert_is_multiplied_with_the_tokens_that_chose_it(kind: Kind, data: st.DataObject) -> None:
+    n_experts, used = data.draw(st.integers(1, 5)), data.draw(st.integers(1, 3))
+    m, n = data.draw(st.integers(1, 90)), data.draw(st.integers(1, 14))
+    block = GGML_QUANT_SIZES[kind][0]
+    k = block * data.draw(st.integers(1, 512 // block))
+    rng = np.random.default_rng(data.draw(st.integers(0, 2**32 - 1)))
+    weights = np.stack([random_weights(rng, kind, m, k) for _ in range(n_experts)])
+    rows = data.draw(st.sampled_from([1, used]))  # of a token: one for all its experts, or one for each
+    tokens = exact_tokens(rng, n * rows, k).reshape(n, rows, k)
+    chosen = rng.integers(0, n_experts, (n, used), dtype=np.int32)
+    before = products()
+    result = multiply_experts(weights, kind, tokens, chosen, data.draw(st.integers(1, 3)))
+    assert products() == before + len(np.unique(chosen))
+    for token, slot in np.ndindex(chosen.shape):
+        right, magnitude = expected(weights[chosen[token, slot]], kind, tokens[token, slot % rows][None])
+        assert (np.abs(result[token, slot] - right[0]) <= 2e-6 * magnitude[0] + 1e-3).all()
+
+
+@needs_avx2
 @pytest.mark.parametrize("kind", [Kind.F16, Kind.BF16], ids=lambda kind: kind.name)
 @given(data=st.data())
 @settings(max_examples=25, deadline=None)
@@ -80,6 +104,18 @@ def test_the_largest_quants_do_not_overflow(kind: Kind, byte: int) -> None:
     assert (np.abs(multiply(weights, kind, tokens, 1)[0] - right) <= 2e-6 * magnitude + 1e-3).all()
     for i, token in enumerate(tokens):
         assert (np.abs(multiply(weights, kind, token[None], 1)[0] - right[i]) <= 2e-6 * magnitude[i] + 1e-3).all()
+
+
+@needs_avx2
+@pytest.mark.parametrize("exponent", [0, 1, 2, 3, 127, 200])
+@pytest.mark.parametrize("n", [1, 3])
+def test_scales_that_are_powers_of_two(exponent: int, n: int) -> None:
+    rng = np.random.default_rng(exponent)
+    weights, tokens = random_weights(rng, Kind.MXFP4, 20, 32 * 5), exact_tokens(rng, n, 32 * 5)
+    weights.reshape(-1, 17)[:, 0] = exponent
+    right, magnitude = expected(weights, Kind.MXFP4, tokens)
+    assert (np.abs(multiply(weights, Kind.MXFP4, tokens, 2)[0] - right) <= 2e-6 * magnitude).all()
+    assert magnitude.all()
 
 
 @needs_avx2
@@ -124,9 +160,9 @@ def test_each_product_begins_with_its_first_rows(kind: Kind, n: int) -> None:
     ("kind", "n", "k"),
     [
         (Kind.F16, 1, 512),
-        (Kind.Q2_K, 1, 512),
-        (Kind.Q2_K, 9, 512),
-        (Kind.Q2_K, 2, 512),
+        (Kind.Q4_1, 1, 512),
+        (Kind.Q4_1, 9, 512),
+        (Kind.Q4_1, 2, 512),
         (Kind.F16, 47, 512),
         (Kind.F16, 60, 516),
         (Kind.BF16, 60, 516),
@@ -184,17 +220,13 @@ def test_other_systems_and_builds(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert "broken.so" in str(load.attach(library.start()._lib, tmp_path / "cpuinfo").reason)
 
 
-@pytest.mark.parametrize(
-    ("types", "shape", "left"),
-    [
-        ((0, 8, 6), (256, 64), True),
-        ((0, 1, 30), (256, 64, 4), True),
-        ((12, 14, 10), (256, 64), False),
-        ((12,), (256, 64, 8), False),
-    ],
-)
-def test_a_model_is_left_as_it_is_where_all_of_it_is_ours(types: tuple[int, ...], shape: Any, left: bool) -> None:
-    assert load.suits(Tensor(f"t{kind}", shape, kind, 0) for kind in types) == left
+@pytest.mark.parametrize(("types", "ours"), [((0, 8, 6), True), ((0, 1, 30), True), ((12, 14, 3), False)])
+def test_what_of_a_model_is_ours(types: tuple[int, ...], ours: bool) -> None:
+    assert load.all_ours(Tensor(f"t{kind}", (256, 64), kind, 0) for kind in types) == ours
+
+
+def test_the_types_are_those_that_are_tried_here() -> None:
+    assert {int(kind) for kind in OURS} == load.TYPES
 
 
 @needs_avx2

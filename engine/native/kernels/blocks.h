@@ -13,13 +13,20 @@ constexpr int ROWS = 8;  // of a strip
 
 struct block_q4_0 { uint16_t d; uint8_t qs[16]; };
 struct block_q5_0 { uint16_t d; uint8_t qh[4], qs[16]; };
+struct block_iq4_nl { uint16_t d; uint8_t qs[16]; };
+struct block_mxfp4 { uint8_t e, qs[16]; };
 struct block_q8_0 { uint16_t d; int8_t qs[32]; };
+struct block_q2_k { uint8_t scales[16], qs[64]; uint16_t d, dmin; };
+struct block_q3_k { uint8_t hmask[32], qs[64], scales[12]; uint16_t d; };
+struct block_iq4_xs { uint16_t d, scales_h; uint8_t scales_l[4], qs[128]; };
 struct block_q4_k { uint16_t d, dmin; uint8_t scales[12], qs[128]; };
 struct block_q5_k { uint16_t d, dmin; uint8_t scales[12], qh[32], qs[128]; };
 struct block_q6_k { uint8_t ql[128], qh[64]; int8_t scales[16]; uint16_t d; };
 struct block_q8_k { float d; int8_t qs[256]; int16_t sums[16]; };
 static_assert(sizeof(block_q4_0) == 18 && sizeof(block_q5_0) == 22 && sizeof(block_q8_0) == 34, "as in ggml-common.h");
+static_assert(sizeof(block_iq4_nl) == 18 && sizeof(block_mxfp4) == 17, "as in ggml-common.h");
 static_assert(sizeof(block_q4_k) == 144 && sizeof(block_q5_k) == 176 && sizeof(block_q6_k) == 210, "as in ggml-common.h");
+static_assert(sizeof(block_q2_k) == 84 && sizeof(block_q3_k) == 110 && sizeof(block_iq4_xs) == 136, "as in ggml-common.h");
 static_assert(sizeof(block_q8_k) == 292, "as in ggml-common.h");
 
 struct alignas(32) Strip { __m256i w[8]; };
@@ -54,10 +61,30 @@ static inline __m256 halves(const void *from, size_t stride) {
 static inline __m256i low(__m256i x) { return _mm256_and_si256(x, bytes(15)); }
 static inline __m256i high(__m256i x) { return low(_mm256_srli_epi16(x, 4)); }
 
+// 16 bytes of nibbles of each of eight rows: the low ones are the first half of 32 columns.
+static inline void unpack_nibbles(const uint8_t *qs, size_t stride, Strip &s) {
+    __m256i x[4];
+    transpose(qs, stride, x);
+    for (int j = 0; j < 4; j++) {
+        s.w[j] = low(x[j]);
+        s.w[4 + j] = high(x[j]);
+    }
+}
+
+// The same, nibbles as numbers of 16 values.
+static inline void unpack_values(const uint8_t *qs, size_t stride, __m128i values, Strip &s) {
+    unpack_nibbles(qs, stride, s);
+    for (__m256i &w : s.w) w = _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(values), w);
+}
+
 // Formats with a scale for each 32 columns; activations are Q8_0. `signs`: weights are signed bytes, else they are what
-// is left after `offset` was added.
-struct Q8_0 {
-    typedef block_q8_0 block;
+// is left after `offset` was added, and at most 31.
+template <class Block> struct Halves {
+    typedef Block block;
+    static inline __m256 scales(const block *b, size_t stride) { return halves(&b->d, stride); }
+};
+
+struct Q8_0 : Halves<block_q8_0> {
     static constexpr bool signs = true;
     static constexpr int offset = 0;
     static inline void unpack(const block *b, size_t stride, Strip &s) {
@@ -66,26 +93,50 @@ struct Q8_0 {
     }
 };
 
-struct Q4_0 {
-    typedef block_q4_0 block;
+struct Q4_0 : Halves<block_q4_0> {
     static constexpr bool signs = false;
     static constexpr int offset = 8;
+    static inline void unpack(const block *b, size_t stride, Strip &s) { unpack_nibbles(b->qs, stride, s); }
+};
+
+static inline __m128i iq4_values() { return _mm_setr_epi8(-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113); }
+
+struct IQ4_NL : Halves<block_iq4_nl> {
+    static constexpr bool signs = true;
+    static constexpr int offset = 0;
+    static inline void unpack(const block *b, size_t stride, Strip &s) { unpack_values(b->qs, stride, iq4_values(), s); }
+};
+
+// A scale of MXFP4: half a power of two, by its exponent.
+static inline float half_power(uint8_t e) {
+    const uint32_t bits = e < 2 ? 0x00200000u << e : (uint32_t) (e - 1) << 23;
+    float x;
+    memcpy(&x, &bits, 4);
+    return x;
+}
+// What its weights stand for, doubled, and 12 more: -12 to 12 become 0 to 24.
+static inline __m128i mxfp4_values() { return _mm_setr_epi8(12, 13, 14, 15, 16, 18, 20, 24, 12, 11, 10, 9, 8, 6, 4, 0); }
+
+// Twice the four-bit floats of the OCP Microscaling Formats Specification 1.0, and half their scale, a power of two.
+struct MXFP4 {
+    typedef block_mxfp4 block;
+    static constexpr bool signs = false;
+    static constexpr int offset = 12;
+    static inline __m256 scales(const block *b, size_t stride) {
+        float d[8];
+        for (int i = 0; i < 8; i++) d[i] = half_power(((const block *) ((const char *) b + i * stride))->e);
+        return _mm256_loadu_ps(d);
+    }
     static inline void unpack(const block *b, size_t stride, Strip &s) {
-        __m256i x[4];
-        transpose(b->qs, stride, x);
-        for (int j = 0; j < 4; j++) {
-            s.w[j] = low(x[j]);
-            s.w[4 + j] = high(x[j]);
-        }
+        unpack_values(b->qs, stride, mxfp4_values(), s);
     }
 };
 
-struct Q5_0 {
-    typedef block_q5_0 block;
+struct Q5_0 : Halves<block_q5_0> {
     static constexpr bool signs = false;
     static constexpr int offset = 16;
     static inline void unpack(const block *b, size_t stride, Strip &s) {
-        Q4_0::unpack((const block_q4_0 *) (b->qh + 2), stride, s);  // its nibbles lie 2 bytes behind that
+        unpack_nibbles(b->qs, stride, s);
         const char *p = (const char *) b->qh;
         int32_t h[8];
         for (int i = 0; i < 8; i++) memcpy(&h[i], p + i * stride, 4);
@@ -187,29 +238,46 @@ struct Q5_K {
     }
 };
 
-struct alignas(32) Scales6 {  // of Q6_K, for 8 strips
-    __m256i scale[16];        // of 16 columns, twice in a lane
-    __m256i pair[8];          // of a strip's two halves, in one lane
-    __m256 d;
+struct alignas(32) Scales6 {  // of formats with a scale for each 16 columns, for 8 strips
+    __m256i scale[16];        // twice in a lane
+    __m256i less[8];          // of a strip's two halves, in one lane: what the sums of an activation's quants are multiplied with
+    __m256 d, dmin;
 };
 
+// 16 numbers of each of eight rows, as signed bytes: out[j] has number j of every row as int32.
+static inline void spread(const void *from, size_t stride, __m256i out[16]) {
+    __m256i x[4];
+    transpose(from, stride, x);  // dword j: bytes 4j to 4j+3 of a row
+    for (int j = 0; j < 4; j++) {
+        out[4 * j] = _mm256_srai_epi32(_mm256_slli_epi32(x[j], 24), 24);
+        out[4 * j + 1] = _mm256_srai_epi32(_mm256_slli_epi32(x[j], 16), 24);
+        out[4 * j + 2] = _mm256_srai_epi32(_mm256_slli_epi32(x[j], 8), 24);
+        out[4 * j + 3] = _mm256_srai_epi32(x[j], 24);
+    }
+}
+static inline __m256i paired(__m256i a, __m256i b) { return _mm256_blend_epi16(a, _mm256_slli_epi32(b, 16), 0xaa); }
+
+// Signed scales, which the weights' offset is multiplied with too.
+static inline void unpack_signed_scales(const void *from, size_t stride, Scales6 &s) {
+    __m256i words[16];
+    spread(from, stride, words);
+    for (int i = 0; i < 16; i++) s.scale[i] = paired(words[i], words[i]);
+    for (int i = 0; i < 8; i++) s.less[i] = paired(words[2 * i], words[2 * i + 1]);
+}
+
+// Two bits of each of 32 columns in strip j of a half: bits 2j and 2j+1 of 32 bytes.
+static inline __m256i two_bits(__m256i x, int j) { return _mm256_and_si256(j ? _mm256_srl_epi16(x, _mm_cvtsi32_si128(2 * j)) : x, bytes(3)); }
+
+// Of these, `shift`: the weights' offset is 1 << shift; `minima`: it is one for each 16 columns instead, as a number of its
+// own. `together`: how many products of a weight fit into 16 bits.
 struct Q6_K {
     typedef block_q6_k block;
     typedef Scales6 Scales;
+    static constexpr bool minima = false;
+    static constexpr int shift = 5, together = 2;
     static inline void unpack(const block *b, size_t stride, Strip s[8], Scales &scales) {
         scales.d = halves(&b->d, stride);
-        __m256i x[4];
-        transpose(b->scales, stride, x);  // dword j: scales 4j to 4j+3 of a row
-        for (int j = 0; j < 4; j++) {
-            __m256i words[4];  // as int32
-            words[0] = _mm256_srai_epi32(_mm256_slli_epi32(x[j], 24), 24);
-            words[1] = _mm256_srai_epi32(_mm256_slli_epi32(x[j], 16), 24);
-            words[2] = _mm256_srai_epi32(_mm256_slli_epi32(x[j], 8), 24);
-            words[3] = _mm256_srai_epi32(x[j], 24);
-            for (int i = 0; i < 4; i++) scales.scale[4 * j + i] = _mm256_blend_epi16(words[i], _mm256_slli_epi32(words[i], 16), 0xaa);
-            scales.pair[2 * j] = _mm256_blend_epi16(words[0], _mm256_slli_epi32(words[1], 16), 0xaa);
-            scales.pair[2 * j + 1] = _mm256_blend_epi16(words[2], _mm256_slli_epi32(words[3], 16), 0xaa);
-        }
+        unpack_signed_scales(b->scales, stride, scales);
         const __m256i two = bytes(0x30);
         for (int half = 0; half < 2; half++) {
             const uint8_t *ql = b->ql + 64 * half, *qh = b->qh + 32 * half;
@@ -227,6 +295,92 @@ struct Q6_K {
                     o[3].w[g] = _mm256_or_si256(high(l1[j]), _mm256_and_si256(_mm256_srli_epi16(h[j], 2), two));
                 }
             }
+        }
+    }
+};
+
+struct Q3_K {
+    typedef block_q3_k block;
+    typedef Scales6 Scales;
+    static constexpr bool minima = false;
+    static constexpr int shift = 2, together = 4;
+    static inline void unpack(const block *b, size_t stride, Strip s[8], Scales &scales) {
+        scales.d = halves(&b->d, stride);
+        int8_t own[ROWS][16];  // four low bits and two high ones each, less 32
+        for (int i = 0; i < ROWS; i++) {
+            uint32_t u[3], v[4];
+            memcpy(u, (const char *) b->scales + i * stride, 12);
+            for (int j = 0; j < 4; j++) v[j] = ((u[j % 2] >> (j / 2 * 4)) & 0x0f0f0f0f) | (((u[2] >> (2 * j)) & 0x03030303) << 4);
+            memcpy(own[i], v, 16);
+            for (int8_t &scale : own[i]) scale -= 32;
+        }
+        unpack_signed_scales(own, 16, scales);
+        __m256i bits[8];
+        transpose(b->hmask, stride, bits);
+        transpose(b->hmask + 16, stride, bits + 4);
+        for (int half = 0; half < 2; half++) {
+            __m256i x[8];
+            transpose(b->qs + 32 * half, stride, x);
+            transpose(b->qs + 32 * half + 16, stride, x + 4);
+            for (int g = 0; g < 8; g++) {
+                for (int j = 0; j < 4; j++) {
+                    const __m256i bit = bytes(1 << (4 * half + j));
+                    const __m256i set = _mm256_cmpeq_epi8(_mm256_and_si256(bits[g], bit), bit);
+                    s[4 * half + j].w[g] = _mm256_or_si256(two_bits(x[g], j), _mm256_and_si256(set, bytes(4)));
+                }
+            }
+        }
+    }
+};
+
+struct Q2_K {
+    typedef block_q2_k block;
+    typedef Scales6 Scales;
+    static constexpr bool minima = true;
+    static constexpr int shift = 0, together = 4;
+    static inline void unpack(const block *b, size_t stride, Strip s[8], Scales &scales) {
+        scales.d = halves(&b->d, stride);
+        scales.dmin = halves(&b->dmin, stride);
+        uint8_t scale[ROWS][16], minimum[ROWS][16];
+        for (int i = 0; i < ROWS; i++) {
+            const __m128i x = _mm_loadu_si128((const __m128i *) ((const char *) b->scales + i * stride)), four = _mm_set1_epi8(15);
+            _mm_storeu_si128((__m128i *) scale[i], _mm_and_si128(x, four));
+            _mm_storeu_si128((__m128i *) minimum[i], _mm_and_si128(_mm_srli_epi16(x, 4), four));
+        }
+        __m256i words[16];
+        spread(scale, 16, words);
+        for (int i = 0; i < 16; i++) scales.scale[i] = paired(words[i], words[i]);
+        spread(minimum, 16, words);
+        for (int i = 0; i < 8; i++) scales.less[i] = paired(words[2 * i], words[2 * i + 1]);
+        for (int half = 0; half < 2; half++) {
+            __m256i x[8];
+            transpose(b->qs + 32 * half, stride, x);
+            transpose(b->qs + 32 * half + 16, stride, x + 4);
+            for (int g = 0; g < 8; g++)
+                for (int j = 0; j < 4; j++) s[4 * half + j].w[g] = two_bits(x[g], j);
+        }
+    }
+};
+
+struct alignas(32) Scales8 {  // of IQ4_XS, for 8 strips
+    __m256i scale[8];         // twice in a lane
+    __m256 d;
+};
+
+struct IQ4_XS {
+    typedef block_iq4_xs block;
+    typedef Scales8 Scales;
+    static inline void unpack(const block *b, size_t stride, Strip s[8], Scales &scales) {
+        scales.d = halves(&b->d, stride);
+        alignas(32) int32_t own[8][ROWS];
+        for (int i = 0; i < ROWS; i++) {
+            const block *row = (const block *) ((const char *) b + i * stride);
+            for (int j = 0; j < 8; j++) own[j][i] = ((row->scales_l[j / 2] >> (j % 2 * 4) & 15) | (row->scales_h >> (2 * j) & 3) << 4) - 32;
+        }
+        for (int j = 0; j < 8; j++) {
+            const __m256i x = _mm256_load_si256((const __m256i *) own[j]);
+            scales.scale[j] = paired(x, x);
+            unpack_values(b->qs + 16 * j, stride, iq4_values(), s[j]);
         }
     }
 };

@@ -21,13 +21,14 @@ struct ggml_tensor {  // as far as it is read here
 typedef void (*vec_dot)(int n, float *sum, size_t, const void *row, size_t, const void *token, size_t, int one);
 typedef void (*from_float)(const float *from, void *to, int64_t n);
 struct ggml_type_traits_cpu { from_float encode; vec_dot dot; int vec_dot_type; int64_t nrows; };
-enum Type { TYPE_F32 = 0, TYPE_F16 = 1, TYPE_Q4_0 = 2, TYPE_Q5_0 = 6, TYPE_Q8_0 = 8, TYPE_Q4_K = 12, TYPE_Q5_K = 13, TYPE_Q6_K = 14, TYPE_Q8_K = 15, TYPE_BF16 = 30 };
+enum Type { TYPE_F32 = 0, TYPE_F16 = 1, TYPE_Q4_0 = 2, TYPE_Q5_0 = 6, TYPE_Q8_0 = 8, TYPE_Q2_K = 10, TYPE_Q3_K = 11, TYPE_Q4_K = 12, TYPE_Q5_K = 13, TYPE_Q6_K = 14, TYPE_Q8_K = 15, TYPE_IQ4_NL = 20, TYPE_IQ4_XS = 23, TYPE_BF16 = 30, TYPE_MXFP4 = 39 };
 
 // Those of one library: each source that includes this serves another one.
 static struct {
     bool (*sgemm)(const ggml_compute_params *, int64_t m, int64_t n, int64_t k, const void *A, int64_t lda, const void *B,
                   int64_t ldb, void *C, int64_t ldc, int Atype, int Btype, int Ctype);
     bool (*tiled)(const ggml_compute_params *, ggml_tensor *);
+    bool (*experts)(const ggml_compute_params *, ggml_tensor *, int64_t expert, int64_t n, const int32_t *rows, char *scratch);
     void (*mul_mat)(const ggml_compute_params *, ggml_tensor *);
     void (*barrier)(ggml_threadpool *);
     void (*set_chunk)(ggml_threadpool *, int);
@@ -35,8 +36,15 @@ static struct {
     const ggml_type_traits_cpu *(*traits)(int type);
 } ggml;
 
-// m rows of weights A (k blocks each, lda blocks apart) times n tokens B (ldb blocks apart): C[token * ldc + row]. All threads
-// of a product share it; params has the thread's number.
+// How the threads of a product share its jobs: by the library's counter, which the product sets first (COUNT) or which is
+// set already (COUNTED); or each takes every nth, and waits for nobody (FIXED).
+enum class Share { COUNT, COUNTED, FIXED };
+
+// Where one token is, and where its results go.
+struct Route { const void *token; float *results; };
+
+// m rows of weights A (k blocks each, lda blocks apart) times n tokens B (ldb blocks apart): C[token * ldc + row]. With
+// routes, tokens and results are where these say. All threads of a product share it; params has the thread's number.
 struct Product {
     const ggml_compute_params *params;
     int64_t m, n, k;
@@ -46,8 +54,21 @@ struct Product {
     int64_t ldb;
     float *C;
     int64_t ldc;
-    bool counted;  // the counter of jobs is set, and all threads know
+    Share share;
+    const Route *routes;
+
+    template <class Token> const Token *token(int64_t t) const { return routes ? (const Token *) routes[t].token : (const Token *) B + t * ldb; }
+    float *results(int64_t t) const { return routes ? routes[t].results : C + t * ldc; }
+    void begin() const {
+        if (share == Share::COUNT && params->ith == 0) ggml.set_chunk(params->threadpool, params->nth);
+    }
+    void meet() const {
+        if (share == Share::COUNT) ggml.barrier(params->threadpool);
+    }
+    int64_t next(int64_t job) const { return share == Share::FIXED ? job + params->nth : ggml.next_chunk(params->threadpool, 1); }
 };
+
+typedef bool (*Multiply)(const Product &);
 
 template <class T> struct Buffer {  // of a thread; grows, is never filled
     T *memory = nullptr;
@@ -63,9 +84,4 @@ template <class T> struct Buffer {  // of a thread; grows, is never filled
     }
 };
 
-static inline bool quantised(int type) {
-    return type == TYPE_Q4_0 || type == TYPE_Q5_0 || type == TYPE_Q8_0 || type == TYPE_Q4_K || type == TYPE_Q5_K || type == TYPE_Q6_K;
-}
-
 static inline int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
-

@@ -6,7 +6,7 @@
 #include <atomic>
 
 #include "floats.h"
-#include "panels.h"
+#include "formats.h"
 #include "slots.h"
 
 // So many tokens pay for bringing rows side by side.
@@ -14,38 +14,26 @@ constexpr int64_t FLOAT_TOKENS = 24;
 
 static std::atomic<long long> products;
 
-struct Format { size_t size; int64_t columns; bool (*multiply)(const Product &); };
-
-static const Format *format(int weights, int tokens) {
-    static const Format
-        q4_0 = {sizeof(block_q4_0), 32, by_panels<Simple<Q4_0>>}, q5_0 = {sizeof(block_q5_0), 32, by_panels<Simple<Q5_0>>},
-        q8_0 = {sizeof(block_q8_0), 32, by_panels<Simple<Q8_0>>}, q4_k = {sizeof(block_q4_k), 256, by_panels<WithMinima<Q4_K, 8>>},
-        q5_k = {sizeof(block_q5_k), 256, by_panels<WithMinima<Q5_K, 4>>}, q6_k = {sizeof(block_q6_k), 256, by_panels<Six>},
-        f32 = {4, 1, by_panels<Floats<Single>>}, f16 = {2, 1, by_panels<Floats<Half>>},
-        bf16 = {2, 1, by_panels<Floats<Bfloat>>}, halves = {2, 1, by_panels<Floats<Half, Half>>};
-    if (tokens == TYPE_F16 && weights == TYPE_F16) return &halves;
+// Products of floats, by the types of weights and tokens; null if they are not done here.
+static Multiply floats(int weights, int tokens) {
+    if (tokens == TYPE_F16) return weights == TYPE_F16 ? by_panels<Floats<Half, Half>> : nullptr;
     if (tokens == TYPE_F32) switch (weights) {
-            case TYPE_F32: return &f32;
-            case TYPE_F16: return &f16;
-            case TYPE_BF16: return &bf16;
-            case TYPE_Q4_0: return &q4_0;
-            case TYPE_Q5_0: return &q5_0;
-            case TYPE_Q8_0: return &q8_0;
-            case TYPE_Q4_K: return &q4_k;
-            case TYPE_Q5_K: return &q5_k;
-            case TYPE_Q6_K: return &q6_k;
+            case TYPE_F32: return by_panels<Floats<Single>>;
+            case TYPE_F16: return by_panels<Floats<Half>>;
+            case TYPE_BF16: return by_panels<Floats<Bfloat>>;
         }
     return nullptr;
 }
 
-// The tokens in the type that the weights are multiplied with, in the library's work buffer, as it would do it itself.
+// The tokens in the type that weights of a format are multiplied with, in the library's work buffer, as it would do it
+// itself. Null where that is too small.
 struct Encoded { const char *data; size_t row; };
 
-static Encoded encoded(const ggml_compute_params *params, const ggml_tensor *tokens, int type, size_t block, int64_t columns) {
-    const int64_t k = tokens->ne[0], n = tokens->ne[1] * tokens->ne[2] * tokens->ne[3], blocks = k / columns;
-    const size_t row = blocks * block;
+static Encoded encoded(const ggml_compute_params *params, const ggml_tensor *tokens, const Format &format) {
+    const int64_t k = tokens->ne[0], n = tokens->ne[1] * tokens->ne[2] * tokens->ne[3];
+    const size_t row = k / format.columns * format.token_size;
     if (params->wsize < n * row) return {nullptr, 0};
-    const from_float encode = ggml.traits(type)->encode;
+    const from_float encode = ggml.traits(format.tokens)->encode;
     for (int64_t i = params->ith; i < n; i += params->nth) {
         const int64_t i1 = i % tokens->ne[1], i2 = i / tokens->ne[1] % tokens->ne[2], i3 = i / tokens->ne[1] / tokens->ne[2];
         const char *from = (const char *) tokens->data + i1 * tokens->nb[1] + i2 * tokens->nb[2] + i3 * tokens->nb[3];
@@ -57,33 +45,30 @@ static Encoded encoded(const ggml_compute_params *params, const ggml_tensor *tok
 
 static bool multiplied(const ggml_compute_params *params, ggml_tensor *dst) {
     const ggml_tensor *weights = dst->src[0], *tokens = dst->src[1];
-    const Format *how = format(weights->type, tokens->type);
-    const bool encodes = quantised(weights->type);
     const int64_t k = weights->ne[0], n = tokens->ne[1];
-    const size_t number = tokens->type == TYPE_F16 ? 2 : 4;
-    if (!how || dst->type != TYPE_F32 || n < (encodes ? 2 : FLOAT_TOKENS) || k % (encodes ? how->columns : 8)) return false;
+    const Format *format = tokens->type == TYPE_F32 ? format_of(weights->type) : nullptr;  // null: of floats
+    const Multiply several = format ? format->several : floats(weights->type, tokens->type);
+    if (!several || dst->type != TYPE_F32 || n < (format ? 2 : FLOAT_TOKENS) || k % (format ? format->columns : 8)) return false;
     // rows in one piece, and as far apart as whole blocks
-    if (weights->nb[0] != how->size || weights->nb[1] % how->size || tokens->nb[0] != number || tokens->nb[1] % number || dst->nb[0] != 4 || dst->nb[1] % 4)
+    const size_t size = format ? format->size : weights->type == TYPE_F32 ? 4 : 2, number = tokens->type == TYPE_F16 ? 2 : 4;
+    if (weights->nb[0] != size || weights->nb[1] % size || tokens->nb[0] != number || tokens->nb[1] % number || dst->nb[0] != 4 || dst->nb[1] % 4)
         return false;
-    Product p = {params, weights->ne[1], n, k / how->columns, nullptr, (int64_t) (weights->nb[1] / how->size), nullptr, 0, nullptr, (int64_t) (dst->nb[1] / 4), false};
+    Product p = {params, weights->ne[1], n, k / (format ? format->columns : 1), nullptr, (int64_t) (weights->nb[1] / size), nullptr,
+                 (int64_t) (tokens->nb[1] / number), nullptr, (int64_t) (dst->nb[1] / 4), Share::COUNT, nullptr};
     Encoded there = {nullptr, 0};
-    if (encodes) {
-        const bool large = how->columns == 256;
-        const size_t block = large ? sizeof(block_q8_k) : sizeof(block_q8_0);
-        there = encoded(params, tokens, large ? TYPE_Q8_K : TYPE_Q8_0, block, how->columns);
+    if (format) {
+        there = encoded(params, tokens, *format);
         if (!there.data) return false;
-        p.ldb = there.row / block;
-    } else {
-        p.ldb = tokens->nb[1] / number;
+        p.ldb = there.row / format->token_size;
     }
     const int64_t share2 = tokens->ne[2] / weights->ne[2], share3 = tokens->ne[3] / weights->ne[3];  // planes of tokens for one of weights
     for (int64_t i3 = 0; i3 < tokens->ne[3]; i3++) {
         for (int64_t i2 = 0; i2 < tokens->ne[2]; i2++) {
             p.A = (const char *) weights->data + i2 / share2 * weights->nb[2] + i3 / share3 * weights->nb[3];
-            p.B = encodes ? there.data + (i3 * tokens->ne[2] + i2) * n * there.row
-                          : (const char *) tokens->data + i2 * tokens->nb[2] + i3 * tokens->nb[3];
+            p.B = format ? there.data + (i3 * tokens->ne[2] + i2) * n * there.row
+                         : (const char *) tokens->data + i2 * tokens->nb[2] + i3 * tokens->nb[3];
             p.C = (float *) ((char *) dst->data + i2 * dst->nb[2] + i3 * dst->nb[3]);
-            how->multiply(p);
+            several(p);
         }
     }
     return true;

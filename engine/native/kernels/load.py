@@ -19,11 +19,9 @@ _COMMON: Final = (
     "ggml_threadpool_chunk_add",
     "ggml_get_type_traits_cpu",
 )
-Q4_0, Q5_0, Q8_0, Q4_K, Q5_K, Q6_K = 2, 6, 8, 12, 13, 14
-TYPES: Final = frozenset({Q4_0, Q5_0, Q8_0, Q4_K, Q5_K, Q6_K})
-"""Of weights whose products are ours, as GGUF files number them."""
+TYPES: Final = frozenset({2, 6, 8, 10, 11, 12, 13, 14, 20, 23, 39})
+"""Of quantised weights whose products are ours, as GGUF files number them: those of ``formats.h``."""
 
-MATRIX: Final = 2  # dimensions
 _FLOATS: Final = frozenset({0, 1, 30})  # float32, float16, bfloat16
 
 
@@ -43,7 +41,8 @@ class Kernels:
 
 def attach(llama: Any, cpuinfo: Path = Path("/proc/cpuinfo")) -> Kernels:
     """Lead the products of the ggml-cpu that ``llama``, the loaded libllama, uses. Idempotent."""
-    functions = ("llamafile_sgemm", "ggml_compute_forward_mul_mat_tiled", *_COMMON)
+    tiled = ("ggml_compute_forward_mul_mat_tiled", "ggml_compute_forward_mul_mat_id_tiled")
+    functions = ("llamafile_sgemm", *tiled, *_COMMON)
     return _attach(llama, "llamabox_kernels", functions, cpuinfo)
 
 
@@ -77,11 +76,10 @@ def _attach(host: Any, prefix: str, functions: tuple[str, ...], cpuinfo: Path) -
     return Kernels(library, prefix=prefix)
 
 
-def suits(tensors: Iterable[Tensor]) -> bool:
-    """Whether a model is best left as it is in its file.
+def all_ours(tensors: Iterable[Tensor]) -> bool:
+    """Whether the products of all these weights are ours.
 
-    llama.cpp has formats of its own for some types of weights, which these products cannot read. They serve better
-    where a type is not ours, or where there are experts, whose products are not ours.
+    None of the other types has a format of its own in llama.cpp on processors with AVX2: a model serves best as it is
+    in its file, which ours need.
     """
-    quantised = [tensor for tensor in tensors if tensor.type not in _FLOATS]
-    return all(tensor.type in TYPES and len(tensor.shape) <= MATRIX for tensor in quantised)
+    return all(tensor.type in TYPES | _FLOATS for tensor in tensors)

@@ -31,20 +31,20 @@ template <class F> static bool by_panels(const Product &product) {
     typedef typename F::block Block;
     typedef typename F::Panel Panel;
     typedef typename F::factor Factor;
-    constexpr bool converted = !std::is_same<typename F::activation, Factor>::value;
-    const auto [params, m, n, k, weights, lda, activations, ldb, C, ldc, counted] = product;
-    const auto *A = (const Block *) weights;
-    const auto *B = (const typename F::activation *) activations;
+    typedef typename F::activation Token;
+    constexpr bool converted = !std::is_same<Token, Factor>::value;
+    const int64_t m = product.m, n = product.n, k = product.k, lda = product.lda;
+    const auto *A = (const Block *) product.A;
     static thread_local Buffer<Panel> panel_buffer;
     static thread_local Buffer<Column> column_buffer;
     static thread_local Buffer<Block> rest_buffer;
     static thread_local Buffer<Factor> token_buffer;
     const int64_t panels = (m + F::rows - 1) / F::rows, groups = (n + F::tokens - 1) / F::tokens, size = (n + groups - 1) / groups;
     const int64_t most = least(k, F::most);
-    int64_t per = panels / (params->nth * 4);  // panels of a job: so many that tokens are read seldom and no thread waits long
+    int64_t per = panels / (product.params->nth * 4);  // panels of a job: so many that tokens are read seldom and no thread waits long
     per = per < 1 ? 1 : least(per, 4);
     const int64_t jobs = (panels + per - 1) / per;
-    if (!counted && params->ith == 0) ggml.set_chunk(params->threadpool, params->nth);
+    product.begin();
     Panel *panel = panel_buffer.get(per * most);
     Column *columns = F::columns ? column_buffer.get(groups * k) : nullptr;
     Factor *tokens_here = converted ? token_buffer.get(F::tokens * most) : nullptr;
@@ -53,13 +53,13 @@ template <class F> static bool by_panels(const Product &product) {
         for (int64_t g = 0; g < groups; g++) {
             const int count = (int) least(n - size * g, size);
             for (int64_t b = 0; b < k; b++) {
-                for (int t = 0; t < count; t++) tokens[t] = B + (size * g + t) * ldb + b;
+                for (int t = 0; t < count; t++) tokens[t] = product.token<Factor>(size * g + t) + b;
                 F::column(tokens, count, columns[g * k + b]);
             }
         }
     }
-    if (!counted) ggml.barrier(params->threadpool);
-    for (int64_t job = params->ith; job < jobs; job = ggml.next_chunk(params->threadpool, 1)) {
+    product.meet();
+    for (int64_t job = product.params->ith; job < jobs; job = product.next(job)) {
         const int64_t first = job * per, last = least(first + per, panels);
         for (int64_t from = 0; from < k; from += most) {
             const int64_t width = least(k - from, most);
@@ -79,7 +79,7 @@ template <class F> static bool by_panels(const Product &product) {
             for (int64_t g = 0; g < groups; g++) {
                 const int count = (int) least(n - size * g, size);
                 for (int t = 0; t < count; t++) {
-                    const auto *token = B + (size * g + t) * ldb + from;
+                    const Token *token = product.token<Token>(size * g + t) + from;
                     if constexpr (converted) {
                         F::convert(token, width, tokens_here + t * most);
                         tokens[t] = tokens_here + t * most;
@@ -93,11 +93,11 @@ template <class F> static bool by_panels(const Product &product) {
                     Tile<F, F::tokens>::multiply(count, panel + (q - first) * width, width, tokens, c, out);
                     const int64_t row = q * F::rows;
                     for (int t = 0; t < count; t++)
-                        put(out + t * (F::rows / 8), C + (size * g + t) * ldc + row, least(m - row, F::rows), from > 0);
+                        put(out + t * (F::rows / 8), product.results(size * g + t) + row, least(m - row, F::rows), from > 0);
                 }
             }
         }
     }
-    if (!counted) ggml.barrier(params->threadpool);
+    product.meet();
     return true;
 }

@@ -24,15 +24,34 @@ static inline __m256i quants(const block_q5_0 &b) {
     return _mm256_or_si256(nibbles(b.qs), _mm256_and_si256(set, bytes(16)));
 }
 
+static inline __m256i valued(const uint8_t *qs, __m128i values) { return _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(values), nibbles(qs)); }
+static inline __m256i quants(const block_mxfp4 &b) { return valued(b.qs, mxfp4_values()); }
+
 // Eight sums of products of 32 weights, without their offset.
 template <class Block> static inline __m256 dot(const Block &w, const block_q8_0 &x) {
     __m256i y = _mm256_maddubs_epi16(quants(w), _mm256_loadu_si256((const __m256i *) x.qs));
     return _mm256_cvtepi32_ps(_mm256_madd_epi16(y, _mm256_set1_epi16(1)));
 }
-static inline __m256 dot(const block_q8_0 &w, const block_q8_0 &x) {
-    __m256i q = _mm256_loadu_si256((const __m256i *) w.qs), y = _mm256_loadu_si256((const __m256i *) x.qs);
+static inline __m256 signed_dot(__m256i q, const block_q8_0 &x) {
+    __m256i y = _mm256_loadu_si256((const __m256i *) x.qs);
     y = _mm256_maddubs_epi16(_mm256_abs_epi8(q), _mm256_sign_epi8(y, q));  // both factors must not be signed
     return _mm256_cvtepi32_ps(_mm256_madd_epi16(y, _mm256_set1_epi16(1)));
+}
+static inline __m256 dot(const block_q8_0 &w, const block_q8_0 &x) { return signed_dot(_mm256_loadu_si256((const __m256i *) w.qs), x); }
+static inline __m256 dot(const block_iq4_nl &w, const block_q8_0 &x) { return signed_dot(valued(w.qs, iq4_values()), x); }
+
+// The scales of four blocks, and of one.
+template <class Block> static inline __m128 scales(const Block *w) {
+    uint16_t h[4];
+    for (int i = 0; i < 4; i++) memcpy(&h[i], &w[i].d, 2);
+    return _mm_cvtph_ps(_mm_setr_epi16(h[0], h[1], h[2], h[3], 0, 0, 0, 0));
+}
+template <class Block> static inline float scale(const Block &w) { return _cvtsh_ss(w.d); }
+static inline float scale(const block_mxfp4 &w) { return half_power(w.e); }
+static inline __m128 scales(const block_mxfp4 *w) {
+    const __m128i e = _mm_setr_epi32(w[0].e, w[1].e, w[2].e, w[3].e), two = _mm_set1_epi32(2);
+    const __m128i normal = _mm_slli_epi32(_mm_sub_epi32(e, _mm_set1_epi32(1)), 23), small = _mm_sllv_epi32(_mm_set1_epi32(0x00200000), e);
+    return _mm_castsi128_ps(_mm_blendv_epi8(normal, small, _mm_cmplt_epi32(e, two)));
 }
 
 static inline float total(__m256 x) {
@@ -50,35 +69,34 @@ static inline float row(const typename F::block *w, int64_t k, const block_q8_0 
     int64_t b = 0;
     for (; b + 4 <= k; b += 4) {
         fetch((const char *) (w + b) + AHEAD, 4 * sizeof *w);
-        uint16_t h[4];
-        for (int i = 0; i < 4; i++) memcpy(&h[i], &w[b + i].d, 2);
-        __m128 scale = _mm_mul_ps(_mm_cvtph_ps(_mm_setr_epi16(h[0], h[1], h[2], h[3], 0, 0, 0, 0)), _mm_loadu_ps(d + b));
-        if (F::offset) below = _mm_fmadd_ps(scale, _mm_loadu_ps(offset + b), below);
-        even = _mm256_fmadd_ps(dot(w[b], x[b]), _mm256_broadcastss_ps(scale), even);
-        odd = _mm256_fmadd_ps(dot(w[b + 1], x[b + 1]), _mm256_broadcastss_ps(_mm_permute_ps(scale, 0x55)), odd);
-        even = _mm256_fmadd_ps(dot(w[b + 2], x[b + 2]), _mm256_broadcastss_ps(_mm_permute_ps(scale, 0xaa)), even);
-        odd = _mm256_fmadd_ps(dot(w[b + 3], x[b + 3]), _mm256_broadcastss_ps(_mm_permute_ps(scale, 0xff)), odd);
+        const __m128 s = _mm_mul_ps(scales(w + b), _mm_loadu_ps(d + b));
+        if (F::offset) below = _mm_fmadd_ps(s, _mm_loadu_ps(offset + b), below);
+        even = _mm256_fmadd_ps(dot(w[b], x[b]), _mm256_broadcastss_ps(s), even);
+        odd = _mm256_fmadd_ps(dot(w[b + 1], x[b + 1]), _mm256_broadcastss_ps(_mm_permute_ps(s, 0x55)), odd);
+        even = _mm256_fmadd_ps(dot(w[b + 2], x[b + 2]), _mm256_broadcastss_ps(_mm_permute_ps(s, 0xaa)), even);
+        odd = _mm256_fmadd_ps(dot(w[b + 3], x[b + 3]), _mm256_broadcastss_ps(_mm_permute_ps(s, 0xff)), odd);
     }
     for (; b < k; b++) {
-        const float scale = _cvtsh_ss(w[b].d) * d[b];
-        even = _mm256_fmadd_ps(dot(w[b], x[b]), _mm256_set1_ps(scale), even);
-        if (F::offset) below = _mm_add_ss(below, _mm_set_ss(scale * offset[b]));
+        const float s = scale(w[b]) * d[b];
+        even = _mm256_fmadd_ps(dot(w[b], x[b]), _mm256_set1_ps(s), even);
+        if (F::offset) below = _mm_add_ss(below, _mm_set_ss(s * offset[b]));
     }
     return total(_mm256_sub_ps(_mm256_add_ps(even, odd), _mm256_zextps128_ps256(below)));
 }
 
-// Hands out rows by the counter of jobs.
+// Rows by jobs.
 template <class Row> static inline bool each_row(const Product &p, size_t stride, Row row) {
     constexpr int64_t per = 32;  // rows of a job
-    for (int64_t job = p.params->ith; job * per < p.m; job = ggml.next_chunk(p.params->threadpool, 1))
-        for (int64_t i = job * per; i < least(p.m, (job + 1) * per); i++) p.C[i] = row((const char *) p.A + i * stride);
+    float *to = p.results(0);
+    for (int64_t job = p.params->ith; job * per < p.m; job = p.next(job))
+        for (int64_t i = job * per; i < least(p.m, (job + 1) * per); i++) to[i] = row((const char *) p.A + i * stride);
     return true;
 }
 
 template <class F> static bool by_rows(const Product &p) {
     typedef typename F::block Block;
     static thread_local Buffer<float> buffer;
-    const auto *token = (const block_q8_0 *) p.B;
+    const auto *token = p.token<block_q8_0>(0);
     float *d = buffer.get(2 * p.k), *offset = d + p.k;
     for (int64_t b = 0; b < p.k; b++) {
         const block_q8_0 *x = token + b;
@@ -91,13 +109,14 @@ template <class F> static bool by_rows(const Product &p) {
 }
 
 // By llama.cpp's own sums of a row, where there are no better ones.
-template <class Block> static bool by_rows(const Product &p, int type, int64_t columns) {
+template <class Block, int type, int64_t columns> static bool by_their_rows(const Product &p) {
     const vec_dot dot = ggml.traits(type)->dot;
     const size_t stride = p.lda * sizeof(Block);
+    const void *token = p.token<char>(0);
     return each_row(p, stride, [=](const char *w) {
         float sum;
         fetch(w + AHEAD, stride);
-        dot((int) (p.k * columns), &sum, 0, w, 0, p.B, 0, 1);
+        dot((int) (p.k * columns), &sum, 0, w, 0, token, 0, 1);
         return sum;
     });
 }

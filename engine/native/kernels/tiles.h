@@ -35,7 +35,7 @@ template <class F> struct Simple {
     static inline void unpack(const block *rows, size_t stride, int64_t k, Panel *to) {
         unpack_blocks(rows, stride, k, to, [=](const block *b, Panel &p) {
             F::unpack(b, stride, p.s);
-            p.d = halves(&b->d, stride);
+            p.d = F::scales(b, stride);
         });
     }
 
@@ -148,8 +148,11 @@ template <class F, int together> struct WithMinima : Super<F> {
     }
 };
 
-// Q6_K: d * scale * (q - 32), a scale for each 16 columns.
-struct Six : Super<Q6_K> {
+// Formats with a scale for each 16 columns: d * scale * (q - offset), or d * scale * q - dmin * minimum.
+template <class F> struct Sixteens : Super<F> {
+    typedef typename Super<F>::Panel Panel;
+    typedef typename Super<F>::activation activation;
+
     template <int N>
     static inline void multiply(const Panel *p, int64_t k, const activation *const *tokens, const Column *, __m256 *out) {
         __m256 f[N];
@@ -159,22 +162,53 @@ struct Six : Super<Q6_K> {
             for (int t = 0; t < N; t++) sum[t] = less[t] = _mm256_setzero_si256();
             for (int i = 0; i < 16; i++) {
                 const __m256i scale = p[b].scales.scale[i];
-                for (int h = 0; h < 4; h += 2) {  // of weights up to 63 two products fit into 16 bits
-                    __m256i w = p[b].s[i / 2].w[i % 2 * 4 + h], v = p[b].s[i / 2].w[i % 2 * 4 + h + 1];
-                    for (int t = 0; t < N; t++) {
-                        const int8_t *a = tokens[t][b].qs + 16 * i + 4 * h;
-                        __m256i x = _mm256_add_epi16(_mm256_maddubs_epi16(w, repeated(a)), _mm256_maddubs_epi16(v, repeated(a + 4)));
-                        sum[t] = _mm256_add_epi32(sum[t], _mm256_madd_epi16(x, scale));
+                for (int h = 0; h < 4; h += F::together) {
+                    __m256i x[N];
+                    for (int g = h; g < h + F::together; g++) {
+                        __m256i w = p[b].s[i / 2].w[i % 2 * 4 + g];
+                        for (int t = 0; t < N; t++) {
+                            __m256i y = _mm256_maddubs_epi16(w, repeated(tokens[t][b].qs + 16 * i + 4 * g));
+                            x[t] = g == h ? y : _mm256_add_epi16(x[t], y);
+                        }
                     }
+                    for (int t = 0; t < N; t++) sum[t] = _mm256_add_epi32(sum[t], _mm256_madd_epi16(x[t], scale));
                 }
             }
             for (int i = 0; i < 8; i++)
                 for (int t = 0; t < N; t++)
-                    less[t] = _mm256_add_epi32(less[t], _mm256_madd_epi16(p[b].scales.pair[i], repeated(tokens[t][b].sums + 2 * i)));
+                    less[t] = _mm256_add_epi32(less[t], _mm256_madd_epi16(p[b].scales.less[i], repeated(tokens[t][b].sums + 2 * i)));
             for (int t = 0; t < N; t++) {
-                __m256 d = _mm256_mul_ps(p[b].scales.d, _mm256_broadcast_ss(&tokens[t][b].d));
-                f[t] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(_mm256_sub_epi32(sum[t], _mm256_slli_epi32(less[t], 5))), d, f[t]);
+                __m256 d = _mm256_broadcast_ss(&tokens[t][b].d);
+                if (!F::minima) sum[t] = _mm256_sub_epi32(sum[t], _mm256_slli_epi32(less[t], F::shift));
+                f[t] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(sum[t]), _mm256_mul_ps(p[b].scales.d, d), f[t]);
+                if (F::minima) f[t] = _mm256_fnmadd_ps(_mm256_cvtepi32_ps(less[t]), _mm256_mul_ps(p[b].scales.dmin, d), f[t]);
             }
+        }
+        for (int t = 0; t < N; t++) out[t] = f[t];
+    }
+};
+
+// IQ4_XS: d * scale * q, weights are signed bytes.
+struct Signed : Super<IQ4_XS> {
+    template <int N>
+    static inline void multiply(const Panel *p, int64_t k, const activation *const *tokens, const Column *, __m256 *out) {
+        __m256 f[N];
+        for (int t = 0; t < N; t++) f[t] = _mm256_setzero_ps();
+        for (int64_t b = 0; b < k; b++) {
+            __m256i sum[N];
+            for (int t = 0; t < N; t++) sum[t] = _mm256_setzero_si256();
+            for (int i = 0; i < 8; i++) {
+                const __m256i scale = p[b].scales.scale[i];
+                for (int g = 0; g < 8; g++) {
+                    __m256i w = p[b].s[i].w[g], magnitude = _mm256_abs_epi8(w);
+                    for (int t = 0; t < N; t++) {
+                        __m256i x = _mm256_maddubs_epi16(magnitude, _mm256_sign_epi8(repeated(tokens[t][b].qs + 32 * i + 4 * g), w));
+                        sum[t] = _mm256_add_epi32(sum[t], _mm256_madd_epi16(x, scale));
+                    }
+                }
+            }
+            for (int t = 0; t < N; t++)
+                f[t] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(sum[t]), _mm256_mul_ps(p[b].scales.d, _mm256_broadcast_ss(&tokens[t][b].d)), f[t]);
         }
         for (int t = 0; t < N; t++) out[t] = f[t];
     }
