@@ -13,6 +13,7 @@ from engine.embedding.only import NoGeneration
 from engine.embedding.parallel import open_embedders
 from engine.embedding.worker import EmbeddingWorker
 from engine.errors import ModelLoadError
+from engine.native import library
 from engine.native.model import Model, ModelFacts, Progress
 from engine.native.options import ContextOptions, FlashAttention
 from engine.text.backend import DecodeStatus, Run
@@ -38,8 +39,8 @@ SPARE_SEQUENCES = 24
 MOST_SEQUENCES = 256
 # Measured on AVX2, Qwen 0.5B Q4_K_M: batches of 8, 16, 17, 32 tokens take 133, 165, 199, 278 ms.
 _TILE = 16
-# Flash attention on processors computes 64 rows and more at a time, fewer one by one. Behind 2,400 tokens and
-# beside 8 streams, 24 tokens of a prompt take 862 ms (36 each), 56 take 997 (18 each).
+# llama.cpp's flash attention on processors computes 64 rows and more at a time, fewer one by one. Behind 2,400 tokens
+# and beside 8 streams, 24 tokens of a prompt take 862 ms (36 each), 56 take 997 (18 each). Ours has no such step.
 _DEEP_TILE = 64
 _MOST_MASK_THREADS = 4
 _MEASURED_PROMPT = 32
@@ -161,6 +162,12 @@ def _context_for(
     return attrs.evolve(context, n_seq_max=n_seq_max, kv_unified=True)
 
 
+def _deep_tile(options: EngineOptions) -> int:
+    if options.context.flash_attention is FlashAttention.OFF or library.kernels().library is not None:
+        return _TILE
+    return _DEEP_TILE
+
+
 def _limits(options: EngineOptions, info: ModelInfo, n_seqs: int) -> Limits:
     if info.n_batch < info.n_slots:
         raise ModelLoadError(
@@ -183,7 +190,7 @@ def _limits(options: EngineOptions, info: ModelInfo, n_seqs: int) -> Limits:
         n_vocab=info.n_vocab,
         kv_unified=info.kv_unified,
         tile=_TILE,
-        deep_tile=_TILE if options.context.flash_attention is FlashAttention.OFF else _DEEP_TILE,
+        deep_tile=_deep_tile(options),
         can_reuse=reuse,
         can_shift=info.can_shift and options.context_shift,
         continuous_batching=options.continuous_batching,

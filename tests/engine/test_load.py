@@ -9,12 +9,13 @@ import pytest
 
 from engine.native import library
 from engine.native.kernels.load import Kernels
-from engine.native.options import ModelOptions
+from engine.native.options import FlashAttention, ModelOptions
 from engine.native.preflight import Verdict
 from engine.native.probe_model import write_probe
 from engine.text import load
 from engine.text.load import load_model
 from engine.text.options import EngineOptions
+from engine.text.start import _start
 
 OURS = Kernels(mock.Mock())
 THEIRS = Kernels(None, "a reason")
@@ -50,6 +51,22 @@ def test_when_weights_are_repacked(
         assert model.options.extra_buffers == repacked
     finally:
         model.close()
+
+
+@pytest.mark.parametrize(
+    ("kernels", "flash", "step"),
+    [(OURS, FlashAttention.AUTO, False), (THEIRS, FlashAttention.AUTO, True), (THEIRS, FlashAttention.OFF, False)],
+)
+def test_prompts_grow_by_large_steps_where_attention_has_large_tiles(
+    kernels: Kernels, flash: FlashAttention, step: bool, options: EngineOptions
+) -> None:
+    options = attrs.evolve(options, context=attrs.evolve(options.context, flash_attention=flash, n_ctx=256))
+    with mock.patch.object(library, "kernels", return_value=kernels):
+        started = _start(options, lambda outbox: None, load_model(options))
+    limits = started.loop.scheduler.limits
+    started.loop.close()
+    started.backend.close()
+    assert (limits.deep_tile > limits.tile) == step
 
 
 def test_the_log_tells_whose_products(options: EngineOptions, caplog: pytest.LogCaptureFixture) -> None:

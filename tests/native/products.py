@@ -46,16 +46,17 @@ def images() -> ctypes.CDLL:
 
 
 @contextmanager
-def _context(lib: Any, size: int) -> Iterator[Any]:
+def context(lib: Any, size: int) -> Iterator[Any]:
+    """Where a library makes tensors, of so many bytes together."""
     for name, (restype, argtypes) in _FUNCTIONS.items():
         getattr(lib, name).restype, getattr(lib, name).argtypes = restype, argtypes
     lib.ggml_init.restype, lib.ggml_init.argtypes = _HANDLE, [_InitParams]
-    context = lib.ggml_init(_InitParams(size, None, False))
-    assert context
+    made = lib.ggml_init(_InitParams(size, None, False))
+    assert made
     try:
-        yield context
+        yield made
     finally:
-        lib.ggml_free(context)
+        lib.ggml_free(made)
 
 
 def multiply(
@@ -78,18 +79,18 @@ def multiply(
     planes, n, k = tokens.shape
     m = weights.shape[1]
     token_kind = 1 if tokens.dtype == np.float16 else 0
-    with _context(lib, (64 << 20) + 4 * (weights.nbytes + tokens.nbytes + 4 * n * m * planes * times)) as context:
+    with context(lib, (64 << 20) + 4 * (weights.nbytes + tokens.nbytes + 4 * n * m * planes * times)) as ggml:
         operands = []
         for values, values_kind in ((weights, int(kind)), (tokens, token_kind)):
             rows = np.ascontiguousarray(values.swapaxes(0, 1) if permuted else values)
-            tensor = lib.ggml_new_tensor_3d(context, values_kind, k, *rows.shape[1::-1])
+            tensor = lib.ggml_new_tensor_3d(ggml, values_kind, k, *rows.shape[1::-1])
             ctypes.memmove(lib.ggml_get_data(tensor), rows.ctypes.data, values.nbytes)
-            operands.append(lib.ggml_permute(context, tensor, 0, 2, 1, 3) if permuted else tensor)
-        graph = lib.ggml_new_graph(context)
+            operands.append(lib.ggml_permute(ggml, tensor, 0, 2, 1, 3) if permuted else tensor)
+        graph = lib.ggml_new_graph(ggml)
         for _ in range(times):
-            out = lib.ggml_mul_mat(context, *operands)
+            out = lib.ggml_mul_mat(ggml, *operands)
             lib.ggml_build_forward_expand(graph, out)
-        assert lib.ggml_graph_compute_with_ctx(context, graph, n_threads) == 0
+        assert lib.ggml_graph_compute_with_ctx(ggml, graph, n_threads) == 0
         result = np.empty((planes, n, m), np.float32)
         ctypes.memmove(result.ctypes.data, lib.ggml_get_data(out), result.nbytes)
     return result
@@ -108,17 +109,17 @@ def multiply_experts(
     """
     lib = llama()
     (_, m, _), (n, _, k) = weights.shape, tokens.shape
-    with _context(lib, (64 << 20) + 4 * (weights.nbytes + tokens.nbytes + 4 * chosen.size * m)) as context:
+    with context(lib, (64 << 20) + 4 * (weights.nbytes + tokens.nbytes + 4 * chosen.size * m)) as ggml:
         operands = []
         for values, values_kind, width in ((weights, int(kind), k), (tokens, 0, k), (chosen, _I32, chosen.shape[1])):
             shape = values.shape[1::-1] if values.ndim > 2 else (n, 1)
-            tensor = lib.ggml_new_tensor_3d(context, values_kind, width, *shape)
+            tensor = lib.ggml_new_tensor_3d(ggml, values_kind, width, *shape)
             ctypes.memmove(lib.ggml_get_data(tensor), np.ascontiguousarray(values).ctypes.data, values.nbytes)
             operands.append(tensor)
-        graph = lib.ggml_new_graph(context)
-        out = lib.ggml_mul_mat_id(context, *operands)
+        graph = lib.ggml_new_graph(ggml)
+        out = lib.ggml_mul_mat_id(ggml, *operands)
         lib.ggml_build_forward_expand(graph, out)
-        assert lib.ggml_graph_compute_with_ctx(context, graph, n_threads) == 0
+        assert lib.ggml_graph_compute_with_ctx(ggml, graph, n_threads) == 0
         result = np.empty((*chosen.shape, m), np.float32)
         ctypes.memmove(result.ctypes.data, lib.ggml_get_data(out), result.nbytes)
     return result

@@ -21,6 +21,13 @@ struct ggml_tensor {  // as far as it is read here
 typedef void (*vec_dot)(int n, float *sum, size_t, const void *row, size_t, const void *token, size_t, int one);
 typedef void (*from_float)(const float *from, void *to, int64_t n);
 struct ggml_type_traits_cpu { from_float encode; vec_dot dot; int vec_dot_type; int64_t nrows; };
+struct ggml_base_traits {
+    const char *name;
+    int64_t block, interleaved;
+    size_t type_size;
+    bool is_quantized;
+    void (*to_float)(const void *from, float *to, int64_t n);
+};
 enum Type { TYPE_F32 = 0, TYPE_F16 = 1, TYPE_Q4_0 = 2, TYPE_Q5_0 = 6, TYPE_Q8_0 = 8, TYPE_Q2_K = 10, TYPE_Q3_K = 11, TYPE_Q4_K = 12, TYPE_Q5_K = 13, TYPE_Q6_K = 14, TYPE_Q8_K = 15, TYPE_IQ4_NL = 20, TYPE_IQ4_XS = 23, TYPE_BF16 = 30, TYPE_MXFP4 = 39 };
 
 // Those of one library: each source that includes this serves another one.
@@ -30,10 +37,12 @@ static struct {
     bool (*tiled)(const ggml_compute_params *, ggml_tensor *);
     bool (*experts)(const ggml_compute_params *, ggml_tensor *, int64_t expert, int64_t n, const int32_t *rows, char *scratch);
     void (*mul_mat)(const ggml_compute_params *, ggml_tensor *);
+    void (*attention)(const ggml_compute_params *, ggml_tensor *);
     void (*barrier)(ggml_threadpool *);
     void (*set_chunk)(ggml_threadpool *, int);
     int (*next_chunk)(ggml_threadpool *, int);
     const ggml_type_traits_cpu *(*traits)(int type);
+    const ggml_base_traits *(*base_traits)(int type);
 } ggml;
 
 // How the threads of a product share its jobs: by the library's counter, which the product sets first (COUNT) or which is

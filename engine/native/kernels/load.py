@@ -38,11 +38,16 @@ class Kernels:
         """How many matrix products were ours since the process started."""
         return 0 if self.library is None else int(getattr(self.library, f"{self.prefix}_products")())
 
+    @property
+    def attentions(self) -> int:
+        """How many attentions were; llama.cpp's only."""
+        return 0 if self.library is None else int(self.library.llamabox_kernels_attentions())
+
 
 def attach(llama: Any, cpuinfo: Path = Path("/proc/cpuinfo")) -> Kernels:
     """Lead the products of the ggml-cpu that ``llama``, the loaded libllama, uses. Idempotent."""
     tiled = ("ggml_compute_forward_mul_mat_tiled", "ggml_compute_forward_mul_mat_id_tiled")
-    functions = ("llamafile_sgemm", *tiled, *_COMMON)
+    functions = ("llamafile_sgemm", *tiled, "ggml_compute_forward_flash_attn_ext", *_COMMON, "ggml_get_type_traits")
     return _attach(llama, "llamabox_kernels", functions, cpuinfo)
 
 
@@ -69,6 +74,7 @@ def _attach(host: Any, prefix: str, functions: tuple[str, ...], cpuinfo: Path) -
     except OSError as error:
         return Kernels(None, str(error))
     getattr(library, f"{prefix}_products").restype = ctypes.c_longlong
+    library.llamabox_kernels_attentions.restype = ctypes.c_longlong
     begin = getattr(library, f"{prefix}_attach")
     begin.restype = ctypes.c_bool
     if not begin(*(ctypes.cast(getattr(host, name), ctypes.c_void_p) for name in functions)):

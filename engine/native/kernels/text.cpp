@@ -1,18 +1,20 @@
-// llama.cpp's matrix products of quantised weights with tokens, and of halves with many, for x86 processors with AVX2.
+// llama.cpp's matrix products of quantised weights with tokens, and of halves with many, and its attention, for x86
+// processors with AVX2.
 //
 // Its ggml-cpu asks two functions of its own for every matrix product before it does it row by row, and a third one for each
-// expert. All are led here, by the slots through which it calls them (slots.h); what is not done here goes on to the
-// function that was meant. All threads of a product call them, with the same arguments but the thread's number.
+// expert; attention is one function. All are led here, by the slots through which it calls them (slots.h); what is not done
+// here goes on to the function that was meant. All threads of an operation call them, with the same arguments but the
+// thread's number.
 #include <atomic>
 
-#include "floats.h"
+#include "attention.h"
 #include "formats.h"
 #include "slots.h"
 
 // So many tokens pay for bringing rows of floats side by side.
 constexpr int FLOAT_TOKENS = 48;
 
-static std::atomic<long long> products;
+static std::atomic<long long> products, attentions;
 
 // Whether ggml-cpu sets the counter of jobs for the product that it asks about: it does so for the first plane of a
 // tensor, after it has brought the tokens into the type that the weights are multiplied with.
@@ -74,25 +76,34 @@ static bool experts(const ggml_compute_params *params, ggml_tensor *dst, int64_t
     return ggml.experts(params, dst, expert, n, rows, scratch);
 }
 
+static void attention(const ggml_compute_params *params, ggml_tensor *dst) {
+    if (!attended(params, dst)) return ggml.attention(params, dst);
+    if (params->ith == 0) attentions.fetch_add(1, std::memory_order_relaxed);
+}
+
 extern "C" {
 
 // Do the products of the ggml-cpu that these functions belong to. Returns whether it will ask here: not if the processor
 // lacks AVX2, nor if it calls its functions in another way than by name.
-bool llamabox_kernels_attach(void *sgemm_there, void *tiled_there, void *experts_there, void *barrier, void *set_chunk, void *next_chunk, void *traits) {
+bool llamabox_kernels_attach(void *sgemm_there, void *tiled_there, void *experts_there, void *attention_there,
+                             void *barrier, void *set_chunk, void *next_chunk, void *traits, void *base_traits) {
     if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma") || !__builtin_cpu_supports("f16c")) return false;
     const link_map *library = library_of(sgemm_there);
     if (!library) return false;
     ggml.sgemm = (decltype(ggml.sgemm)) sgemm_there;
     ggml.tiled = (decltype(ggml.tiled)) tiled_there;
     ggml.experts = (decltype(ggml.experts)) experts_there;
+    ggml.attention = (decltype(ggml.attention)) attention_there;
     ggml.barrier = (decltype(ggml.barrier)) barrier;
     ggml.set_chunk = (decltype(ggml.set_chunk)) set_chunk;
     ggml.next_chunk = (decltype(ggml.next_chunk)) next_chunk;
     ggml.traits = (decltype(ggml.traits)) traits;
+    ggml.base_traits = (decltype(ggml.base_traits)) base_traits;
     const struct { const char *name; void *ours, *theirs; } functions[] = {
         {"llamafile_sgemm", (void *) sgemm, sgemm_there},
         {"ggml_compute_forward_mul_mat_tiled", (void *) tiled, tiled_there},
         {"ggml_compute_forward_mul_mat_id_tiled", (void *) experts, experts_there},
+        {"ggml_compute_forward_flash_attn_ext", (void *) attention, attention_there},
     };
     bool led = true;
     for (const auto &f : functions) led = lead(library, f.name, f.ours) > 0 && led;
@@ -101,6 +112,7 @@ bool llamabox_kernels_attach(void *sgemm_there, void *tiled_there, void *experts
     return led;
 }
 
-// How many products were done here, by all threads together.
+// How many attentions, and products, were done here, by all threads together.
+long long llamabox_kernels_attentions() { return attentions.load(std::memory_order_relaxed); }
 long long llamabox_kernels_products() { return products.load(std::memory_order_relaxed); }
 }
