@@ -87,6 +87,18 @@ def test_many_cells_are_shared_among_threads() -> None:
     assert all(np.abs(result - attention.expected()).max() < 1e-5 for result in results)
 
 
+def test_what_cannot_be_seen_may_be_no_number() -> None:
+    """Cells of another text, which the model went mad about."""
+    rng = np.random.default_rng(5)
+    q, k, v = (rng.normal(size=size).astype(np.float32) for size in ((1, 4, 2, 64), (1, 2, 100, 64), (1, 2, 100, 64)))
+    mask = np.zeros((1, 2, 100), np.float16)
+    mask[..., 30:60] = -np.inf
+    right = Attention(q=q, k=k.copy(), v=v, mask=mask).expected()
+    for poison in (np.nan, np.inf):
+        k[:, :, 30:60] = poison
+        assert np.abs(Attention(q=q, k=k, v=v, mask=mask).compute(2) - right).max() < 1e-5
+
+
 @pytest.mark.parametrize(("k_width", "v_width"), [(36, 64), (64, 40)])
 def test_what_is_not_ours_stays_the_librarys(k_width: int, v_width: int) -> None:
     rng = np.random.default_rng(4)

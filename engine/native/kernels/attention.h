@@ -157,7 +157,10 @@ static void soften(const Attention &a, float *scores, const float *mask, int64_t
     __m256 most = _mm256_set1_ps(-INFINITY);
     for (int64_t c = 0; c < CELLS; c += 8) {
         __m256 x = _mm256_loadu_ps(scores + c);
-        if (mask) x = _mm256_add_ps(x, _mm256_loadu_ps(mask + c));
+        if (mask) {  // what another text left in a cell that is not seen may be no number at all
+            const __m256 m = _mm256_loadu_ps(mask + c), never = _mm256_set1_ps(-INFINITY);
+            x = _mm256_blendv_ps(_mm256_add_ps(x, m), never, _mm256_cmp_ps(m, never, _CMP_EQ_OQ));
+        }
         _mm256_storeu_ps(scores + c, x);
         most = _mm256_max_ps(most, x);
     }
@@ -288,7 +291,7 @@ static bool describe(ggml_tensor *dst, Attention &a) {
 static bool attended(const ggml_compute_params *params, ggml_tensor *dst) {
     static thread_local Workplace w;
     Attention a;
-    if (!describe(dst, a)) return false;
+    if (params->use_ref || !describe(dst, a)) return false;
     const int64_t together = a.tokens_together(), groups = a.groups(), units = a.streams * a.bundles * groups;
     const int64_t rows = a.streams * a.tokens * a.q->ne[2], size = 2 + a.v_width, jobs = 4 * params->nth;
     int64_t parts = 1;  // of the cells; more only where there would be too few jobs, and as the work buffer allows
