@@ -3,8 +3,8 @@
 In a pool a prefix is shared without copies and any slot may use any cell, but each token's attention walks all cells in
 use: those of unrelated conversations, and idle ones. In streams it walks those of its own sequence.
 
-Measured with Qwen 0.5B on two cores (tools/bench/RESULTS.md): a foreign cell costs a token 1.1 µs, of about 40 ms that
-a token costs beside others. Streams pay that with other things. A prompt's tokens are no longer computed together with
+Measured with Qwen 0.5B on two cores (tools/bench/RESULTS.md): a foreign cell costs a token 1.1 µs with llama.cpp's
+attention (ours steps over them in tiles), of about 40 ms that a token costs beside others. Streams pay that with other things. A prompt's tokens are no longer computed together with
 the tokens of those who generate (steps with both take up to a third longer); gaps between the streams that run cost a
 pass over the weights each (25 to 30 ms) until they are closed (``engine.text.stream_order``); a prefix is copied. So
 without being told a pool is chosen. Streams are for whoever knows that most slots hold long conversations most of the
