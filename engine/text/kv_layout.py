@@ -1,14 +1,15 @@
 """How the KV cache's cells are laid out: one pool for all sequences, or a stream for each; and which one is chosen.
 
-In a pool a prefix is shared without copies and any slot may use any cell, but each token's attention walks all cells in
-use: those of unrelated conversations, and idle ones. In streams it walks those of its own sequence.
+In a pool a prefix is shared without copies and any slot may use any cell, but each token's attention meets all cells in
+use: those of unrelated conversations, and idle ones. In streams it meets those of its own sequence.
 
 Measured with Qwen 0.5B on two cores (tools/bench/RESULTS.md): a foreign cell costs a token 1.1 µs with llama.cpp's
-attention (ours steps over them in tiles), of about 40 ms that a token costs beside others. Streams pay that with other things. A prompt's tokens are no longer computed together with
-the tokens of those who generate (steps with both take up to a third longer); gaps between the streams that run cost a
-pass over the weights each (25 to 30 ms) until they are closed (``engine.text.stream_order``); a prefix is copied. So
-without being told a pool is chosen. Streams are for whoever knows that most slots hold long conversations most of the
-time; where they would have been faster the log says so (``engine.text.foreign_cells``).
+attention, of about 40 ms that a token costs beside others; ours steps over them, at next to no cost. Streams pay that
+with other things. A prompt's tokens are no longer computed together with the tokens of those who generate (steps with
+both take up to a third longer); gaps between the streams that run cost a pass over the weights each (25 to 30 ms) until
+they are closed (``engine.text.stream_order``); a prefix is copied. So without being told a pool is chosen. Streams are
+for whoever knows that most slots hold long conversations most of the time, and has another attention than ours; where
+they would have been faster the log says so (``engine.text.foreign_cells``).
 """
 
 import enum
