@@ -125,6 +125,41 @@ def multiply_experts(
     return result
 
 
+def unfold(
+    image: NDArray[np.floating[Any]],
+    kernel: tuple[int, int],
+    step: tuple[int, int],
+    pad: tuple[int, int],
+    apart: tuple[int, int],
+    n_threads: int,
+) -> NDArray[np.float16]:
+    """An image (n, channels, height, width), float32 or float16, as rows of a convolution's matrix.
+
+    Pairs are (vertical, horizontal). Returns (n, rows, columns, channels, kernel height, kernel width).
+    """
+    lib = images()
+    n, channels, height, width = image.shape
+    lib.ggml_new_tensor_4d.restype, lib.ggml_new_tensor_4d.argtypes = _HANDLE, [_HANDLE, ctypes.c_int, *[_N] * 4]
+    lib.ggml_im2col.restype = _HANDLE
+    lib.ggml_im2col.argtypes = [_HANDLE, _HANDLE, _HANDLE, *[ctypes.c_int] * 6, ctypes.c_bool, ctypes.c_int]
+    rows, columns = (
+        (size + 2 * p - a * (k - 1) - 1) // s + 1
+        for size, k, s, p, a in zip((height, width), kernel, step, pad, apart, strict=True)
+    )
+    result = np.empty((n, rows, columns, channels, *kernel), np.float16)
+    with context(lib, (16 << 20) + 2 * (image.nbytes + result.nbytes)) as ggml:
+        weights = lib.ggml_new_tensor_4d(ggml, 1, *kernel[::-1], channels, 1)
+        pixels = lib.ggml_new_tensor_4d(ggml, 1 if image.dtype == np.float16 else 0, width, height, channels, n)
+        ctypes.memmove(lib.ggml_get_data(pixels), np.ascontiguousarray(image).ctypes.data, image.nbytes)
+        pairs = (size for pair in (step, pad, apart) for size in pair[::-1])
+        out = lib.ggml_im2col(ggml, weights, pixels, *pairs, True, 1)
+        graph = lib.ggml_new_graph(ggml)
+        lib.ggml_build_forward_expand(graph, out)
+        assert lib.ggml_graph_compute_with_ctx(ggml, graph, n_threads) == 0
+        ctypes.memmove(result.ctypes.data, lib.ggml_get_data(out), result.nbytes)
+    return result
+
+
 def random_weights(rng: np.random.Generator, kind: GGMLQuantizationType, m: int, k: int) -> NDArray[np.uint8]:
     """Random bytes: every bit of every quant and of every scale inside; the outer scales are halves around 1."""
     if kind in (GGMLQuantizationType.F32, GGMLQuantizationType.F16, GGMLQuantizationType.BF16):

@@ -4,16 +4,17 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from gguf import GGML_QUANT_SIZES
 from gguf import GGMLQuantizationType as Kind
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from engine.native.kernels import build, load
-from tests.native.products import exact_tokens, expected, images, multiply, random_weights
+from tests.native.products import exact_tokens, expected, images, multiply, random_weights, unfold
 
 FLOATS = [Kind.F32, Kind.F16, Kind.BF16]
 QUANTISED = [Kind.Q4_0, Kind.Q5_0, Kind.Q8_0, Kind.Q4_K, Kind.Q5_K, Kind.Q6_K]
@@ -68,6 +69,29 @@ def test_a_convolution_is_halves_times_halves(data: st.DataObject) -> None:
     assert products() == before + 1
     right, magnitude = expected(weights, Kind.F16, tokens)
     assert (np.abs(result[0] - right) <= 2e-6 * magnitude).all()
+
+
+@given(data=st.data())
+@settings(max_examples=150, deadline=None)
+def test_an_image_is_unfolded_for_a_convolution(data: st.DataObject) -> None:
+    draw: Any = data.draw
+    size = (draw(st.integers(1, 20)), draw(st.integers(1, 30)))
+    kernel, step, pad, apart = (
+        (draw(st.integers(low, high)), draw(st.integers(low, high))) for low, high in ((1, 4), (1, 2), (0, 3), (1, 2))
+    )
+    assume(all(n + 2 * p > a * (k - 1) for n, p, a, k in zip(size, pad, apart, kernel, strict=True)))
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    image = rng.normal(size=(draw(st.integers(1, 2)), draw(st.integers(1, 9)), *size)).astype(
+        draw(st.sampled_from([np.float32, np.float16]))
+    )
+    before = load.attach_images(images()).unfoldings
+    result = unfold(image, kernel, step, pad, apart, draw(st.integers(1, 3)))
+    assert load.attach_images(images()).unfoldings == before + 1
+    wide = np.pad(image.astype(np.float16), ((0, 0), (0, 0), *((p, p) for p in pad)))
+    for y, x in np.ndindex(result.shape[1:3]):
+        top, left = y * step[0], x * step[1]
+        seen = wide[:, :, top : top + apart[0] * kernel[0] : apart[0], left : left + apart[1] * kernel[1] : apart[1]]
+        assert (result[:, y, x] == seen[:, :, : kernel[0], : kernel[1]]).all()
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 
 struct ggml_threadpool;
 struct ggml_compute_params { int ith, nth; size_t wsize; void *wdata; ggml_threadpool *threadpool; bool use_ref; };
@@ -37,6 +38,7 @@ static struct {
     bool (*tiled)(const ggml_compute_params *, ggml_tensor *);
     bool (*experts)(const ggml_compute_params *, ggml_tensor *, int64_t expert, int64_t n, const int32_t *rows, char *scratch);
     void (*mul_mat)(const ggml_compute_params *, ggml_tensor *);
+    void (*im2col)(const ggml_compute_params *, ggml_tensor *);
     void (*attention)(const ggml_compute_params *, ggml_tensor *);
     void (*barrier)(ggml_threadpool *);
     void (*set_chunk)(ggml_threadpool *, int);

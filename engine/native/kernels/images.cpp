@@ -2,17 +2,18 @@
 //
 // Its ggml-cpu is built without llamafile and without tiles: every product is done row by row. The function that does one
 // is led here, by the slot through which it is called (slots.h); what is not done here goes on to it. Convolutions are
-// products too: rows of pixels times the kernels, both halves.
+// products too: rows of pixels times the kernels, both halves. What makes these rows is led here as well.
 #include <atomic>
 
 #include "floats.h"
 #include "formats.h"
 #include "slots.h"
+#include "unfold.h"
 
 // So many tokens pay for bringing rows side by side.
 constexpr int64_t FLOAT_TOKENS = 24;
 
-static std::atomic<long long> products;
+static std::atomic<long long> products, unfoldings;
 
 // Products of floats, by the types of weights and tokens; null if they are not done here.
 static Multiply floats(int weights, int tokens) {
@@ -79,21 +80,29 @@ static void mul_mat(const ggml_compute_params *params, ggml_tensor *dst) {
     if (params->ith == 0) products.fetch_add(1, std::memory_order_relaxed);
 }
 
+static void im2col(const ggml_compute_params *params, ggml_tensor *dst) {
+    if (!unfolded(params, dst)) return ggml.im2col(params, dst);
+    if (params->ith == 0) unfoldings.fetch_add(1, std::memory_order_relaxed);
+}
+
 extern "C" {
 
-// Do the products of the library that these functions belong to. Returns whether it will ask here.
-bool llamabox_images_attach(void *mul_mat_there, void *barrier, void *set_chunk, void *next_chunk, void *traits) {
+// Do the operations of the library that these functions belong to. Returns whether it will ask here.
+bool llamabox_images_attach(void *mul_mat_there, void *im2col_there, void *barrier, void *set_chunk, void *next_chunk, void *traits) {
     if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma") || !__builtin_cpu_supports("f16c")) return false;
-    const link_map *library = library_of(mul_mat_there);
-    if (!library) return false;
     ggml.mul_mat = (decltype(ggml.mul_mat)) mul_mat_there;
+    ggml.im2col = (decltype(ggml.im2col)) im2col_there;
     ggml.barrier = (decltype(ggml.barrier)) barrier;
     ggml.set_chunk = (decltype(ggml.set_chunk)) set_chunk;
     ggml.next_chunk = (decltype(ggml.next_chunk)) next_chunk;
     ggml.traits = (decltype(ggml.traits)) traits;
-    return lead(library, "ggml_compute_forward_mul_mat", (void *) mul_mat) > 0;
+    return lead_all(mul_mat_there, {
+        {"ggml_compute_forward_mul_mat", (void *) mul_mat, mul_mat_there},
+        {"ggml_compute_forward_im2col", (void *) im2col, im2col_there},
+    });
 }
 
-// How many products of images were done here, by all threads together.
+// How many unfoldings, and products, of images were done here, by all threads together.
+long long llamabox_images_unfoldings() { return unfoldings.load(std::memory_order_relaxed); }
 long long llamabox_images_products() { return products.load(std::memory_order_relaxed); }
 }

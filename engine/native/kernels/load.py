@@ -36,12 +36,24 @@ class Kernels:
     @property
     def products(self) -> int:
         """How many matrix products were ours since the process started."""
-        return 0 if self.library is None else int(getattr(self.library, f"{self.prefix}_products")())
+        return self._count("products")
 
     @property
     def attentions(self) -> int:
-        """How many attentions were; llama.cpp's only."""
-        return 0 if self.library is None else int(self.library.llamabox_kernels_attentions())
+        """How many attentions were, of llama.cpp."""
+        return self._count("attentions")
+
+    @property
+    def unfoldings(self) -> int:
+        """How many images were made into matrices here, for convolutions of stable-diffusion.cpp."""
+        return self._count("unfoldings")
+
+    def _count(self, what: str) -> int:
+        if self.library is None:
+            return 0
+        count = getattr(self.library, f"{self.prefix}_{what}")
+        count.restype = ctypes.c_longlong
+        return int(count())
 
 
 def attach(llama: Any, cpuinfo: Path = Path("/proc/cpuinfo")) -> Kernels:
@@ -53,7 +65,8 @@ def attach(llama: Any, cpuinfo: Path = Path("/proc/cpuinfo")) -> Kernels:
 
 def attach_images(images: Any, cpuinfo: Path = Path("/proc/cpuinfo")) -> Kernels:
     """Lead those of ``images``, the loaded stable-diffusion.cpp with a ggml of its own. Idempotent."""
-    return _attach(images, "llamabox_images", ("ggml_compute_forward_mul_mat", *_COMMON), cpuinfo)
+    functions = ("ggml_compute_forward_mul_mat", "ggml_compute_forward_im2col", *_COMMON)
+    return _attach(images, "llamabox_images", functions, cpuinfo)
 
 
 def _attach(host: Any, prefix: str, functions: tuple[str, ...], cpuinfo: Path) -> Kernels:
@@ -73,8 +86,6 @@ def _attach(host: Any, prefix: str, functions: tuple[str, ...], cpuinfo: Path) -
         library = ctypes.CDLL(str(path))
     except OSError as error:
         return Kernels(None, str(error))
-    getattr(library, f"{prefix}_products").restype = ctypes.c_longlong
-    library.llamabox_kernels_attentions.restype = ctypes.c_longlong
     begin = getattr(library, f"{prefix}_attach")
     begin.restype = ctypes.c_bool
     if not begin(*(ctypes.cast(getattr(host, name), ctypes.c_void_p) for name in functions)):

@@ -9,6 +9,7 @@
 
 #include <cstdint>
 #include <cstring>
+#include <initializer_list>
 
 // The library that an address belongs to; null if it belongs to none.
 static inline link_map *library_of(void *address) {
@@ -52,4 +53,16 @@ static inline int lead(const link_map *map, const char *name, void *to) {
         }
     }
     return exchanged;
+}
+
+struct Led { const char *name; void *ours, *theirs; };
+
+// The same for several functions of the library of an address: all of them or none. Returns whether it will ask here.
+static inline bool lead_all(void *address, std::initializer_list<Led> functions) {
+    const link_map *library = library_of(address);
+    bool all = library != nullptr;
+    for (const Led &f : functions) all = all && lead(library, f.name, f.ours) > 0;
+    if (library && !all)
+        for (const Led &f : functions) lead(library, f.name, f.theirs);
+    return all;
 }

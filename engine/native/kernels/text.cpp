@@ -88,8 +88,6 @@ extern "C" {
 bool llamabox_kernels_attach(void *sgemm_there, void *tiled_there, void *experts_there, void *attention_there,
                              void *barrier, void *set_chunk, void *next_chunk, void *traits, void *base_traits) {
     if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma") || !__builtin_cpu_supports("f16c")) return false;
-    const link_map *library = library_of(sgemm_there);
-    if (!library) return false;
     ggml.sgemm = (decltype(ggml.sgemm)) sgemm_there;
     ggml.tiled = (decltype(ggml.tiled)) tiled_there;
     ggml.experts = (decltype(ggml.experts)) experts_there;
@@ -99,17 +97,12 @@ bool llamabox_kernels_attach(void *sgemm_there, void *tiled_there, void *experts
     ggml.next_chunk = (decltype(ggml.next_chunk)) next_chunk;
     ggml.traits = (decltype(ggml.traits)) traits;
     ggml.base_traits = (decltype(ggml.base_traits)) base_traits;
-    const struct { const char *name; void *ours, *theirs; } functions[] = {
+    return lead_all(sgemm_there, {
         {"llamafile_sgemm", (void *) sgemm, sgemm_there},
         {"ggml_compute_forward_mul_mat_tiled", (void *) tiled, tiled_there},
         {"ggml_compute_forward_mul_mat_id_tiled", (void *) experts, experts_there},
         {"ggml_compute_forward_flash_attn_ext", (void *) attention, attention_there},
-    };
-    bool led = true;
-    for (const auto &f : functions) led = lead(library, f.name, f.ours) > 0 && led;
-    if (!led)
-        for (const auto &f : functions) lead(library, f.name, f.theirs);
-    return led;
+    });
 }
 
 // How many attentions, and products, were done here, by all threads together.
