@@ -9,5 +9,5 @@ of its time goes into numbers of 16 bits. Here heads and tokens that see the sam
 (``attention.h``): long contexts and several streams over one prompt gain most.
 
 stable-diffusion.cpp has a ggml of its own, built without any fast product: there those of floats and halves, which
-convolutions are made of, gain as much (``images.cpp``).
+convolutions are made of, gain as much (``images.cpp``), and so does what makes an image into their rows (``unfold.h``).
 """
