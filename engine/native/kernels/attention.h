@@ -295,7 +295,7 @@ static bool attended(const ggml_compute_params *params, ggml_tensor *dst) {
     const int64_t together = a.tokens_together(), groups = a.groups(), units = a.streams * a.bundles * groups;
     const int64_t rows = a.streams * a.tokens * a.q->ne[2], size = 2 + a.v_width, jobs = 4 * params->nth;
     int64_t parts = 1;  // of the cells; more only where there would be too few jobs, and as the work buffer allows
-    if (units < jobs) parts = least(least((jobs + units - 1) / units, a.cells / (4 * CELLS)), params->wsize / (rows * size * sizeof(float)));
+    if (units < jobs) parts = least(least((jobs + units - 1) / units, a.cells / CELLS), params->wsize / (rows * size * sizeof(float)));
     if (parts < 1) parts = 1;
     const int64_t per = ((a.cells + parts - 1) / parts + CELLS - 1) / CELLS * CELLS;
     float *found = (float *) params->wdata;
