@@ -65,7 +65,7 @@ def wanted_size(fields: ImageFields, info: ImageModelInfo) -> tuple[int, int]:
     width, height = int(match[1]), int(match[2])
     for side, most in ((width, info.max_width), (height, info.max_height)):
         if side < LEAST_SIDE or side > most or side % GRID:
-            raise bad_request(f"size: {side} is no multiple of {GRID} from {LEAST_SIDE} to {most}", "size")
+            raise bad_request(f"size: {side} is not one of the multiples of {GRID} from {LEAST_SIDE} to {most}", "size")
     return width, height
 
 
