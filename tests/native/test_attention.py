@@ -93,6 +93,7 @@ def test_what_cannot_be_seen_may_be_no_number() -> None:
     q, k, v = (rng.normal(size=size).astype(np.float32) for size in ((1, 4, 2, 64), (1, 2, 100, 64), (1, 2, 100, 64)))
     mask = np.zeros((1, 2, 100), np.float16)
     mask[..., 30:60] = -np.inf
+    mask[:, 1] = -np.inf  # this token sees nothing at all: its result is zero
     right = Attention(q=q, k=k.copy(), v=v, mask=mask).expected()
     for poison in (np.nan, np.inf):
         k[:, :, 30:60] = poison
