@@ -166,7 +166,7 @@ static void soften(const Attention &a, float *scores, const float *mask, int64_t
     }
     const float peak = largest(most);
     if (peak > w.most[row]) {
-        const float less = w.most[row] == -INFINITY ? 0 : expf(w.most[row] - peak);
+        const float less = expf(w.most[row] - peak);
         float *sums = w.sums.memory + row * a.v_width;
         for (int64_t j = 0; j < a.v_width; j += 8) _mm256_storeu_ps(sums + j, _mm256_mul_ps(_mm256_loadu_ps(sums + j), _mm256_set1_ps(less)));
         w.total[row] *= less;
@@ -240,7 +240,7 @@ static void finish(const Attention &a, int64_t stream, int64_t head, int64_t tok
     if (a.sinks) {  // one cell more, that has no value
         const float sink = ((const float *) a.sinks->data)[head];
         if (sink > most) {
-            share = most == -INFINITY ? 0 : expf(most - sink);
+            share = expf(most - sink);
             total = total * share + 1;
         } else {
             total += expf(sink - most);
