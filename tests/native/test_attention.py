@@ -87,6 +87,14 @@ def test_many_cells_are_shared_among_threads() -> None:
     assert all(np.abs(result - attention.expected()).max() < 1e-5 for result in results)
 
 
+def test_parts_are_no_more_than_the_work_buffer_holds() -> None:
+    rng = np.random.default_rng(6)
+    sizes = ((1, 8, 8, 32), (1, 1, 1600, 32), (1, 1, 1600, 128))
+    q, k, v = (rng.normal(size=size).astype(np.float32) for size in sizes)
+    attention = Attention(q=q, k=k, v=v, mask=None)
+    assert np.abs(attention.compute(3) - attention.expected()).max() < 1e-5
+
+
 def test_what_cannot_be_seen_may_be_no_number() -> None:
     """Cells of another text, which the model went mad about."""
     rng = np.random.default_rng(5)
