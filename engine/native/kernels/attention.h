@@ -90,10 +90,10 @@ static void keys_of_tile(const Attention &a, const char *rows, int64_t n, Workpl
     for (int64_t c = 0; c < n; c += 16, to += width) {
         const int64_t count = least(16, n - c);
         const char *from = rows + c * stride;
-        const bool whole = count == 16 && type != TYPE_F32;
+        const bool whole = count == 16;
         if (whole && type == TYPE_F16) pack_keys<Half>(from, stride, width, to);
         else if (whole && type == TYPE_BF16) pack_keys<Bfloat>(from, stride, width, to);
-        else if (count == 16 && type == TYPE_F32) pack_keys<Single>(from, stride, width, to);
+        else if (whole && type == TYPE_F32) pack_keys<Single>(from, stride, width, to);
         else {
             float *own = w.floats.get(16 * width);
             memset(own + count * width, 0, (16 - count) * width * sizeof(float));

@@ -1,4 +1,4 @@
-"""Leads matrix products of llama.cpp and stable-diffusion.cpp to ours where these are compiled and suit it."""
+"""Leads operations of llama.cpp and stable-diffusion.cpp to ours where these are compiled and suit it."""
 
 import ctypes
 import os
@@ -12,7 +12,7 @@ from engine.native.gguf_file import Tensor
 from engine.native.kernels import build
 
 VARIABLE: Final = "LLAMA_BOX_KERNELS"
-"""``off``: llama.cpp's own products; ``on``: ours on every processor that can; else where they were measured to win."""
+"""``off``: the libraries' own operations; ``on``: ours on every processor that can; else where measured to win."""
 _COMMON: Final = (
     "ggml_barrier",
     "ggml_threadpool_chunk_set",
@@ -27,7 +27,7 @@ _FLOATS: Final = frozenset({0, 1, 30})  # float32, float16, bfloat16
 
 @attrs.frozen
 class Kernels:
-    """The products in use: ``library`` is None where they are llama.cpp's own, for ``reason``."""
+    """The operations in use: ``library`` is None where they are the host library's own, for ``reason``."""
 
     library: ctypes.CDLL | None
     reason: str | None = None
@@ -57,14 +57,14 @@ class Kernels:
 
 
 def attach(llama: Any, cpuinfo: Path = Path("/proc/cpuinfo")) -> Kernels:
-    """Lead the products of the ggml-cpu that ``llama``, the loaded libllama, uses. Idempotent."""
+    """Lead the products and the attention of the ggml-cpu that ``llama``, the loaded libllama, uses. Idempotent."""
     tiled = ("ggml_compute_forward_mul_mat_tiled", "ggml_compute_forward_mul_mat_id_tiled")
     functions = ("llamafile_sgemm", *tiled, "ggml_compute_forward_flash_attn_ext", *_COMMON, "ggml_get_type_traits")
     return _attach(llama, "llamabox_kernels", functions, cpuinfo)
 
 
 def attach_images(images: Any, cpuinfo: Path = Path("/proc/cpuinfo")) -> Kernels:
-    """Lead those of ``images``, the loaded stable-diffusion.cpp with a ggml of its own. Idempotent."""
+    """Lead the products and convolutions of ``images``, the loaded stable-diffusion.cpp. Idempotent."""
     functions = ("ggml_compute_forward_mul_mat", "ggml_compute_forward_im2col", *_COMMON)
     return _attach(images, "llamabox_images", functions, cpuinfo)
 
