@@ -26,7 +26,7 @@ class Books:
         self.running: list[Sequence] = []
         self.slots = Slots(limits.n_slots, limits.slot_similarity)
         self.private_cells = 0  # cells of running sequences that are no part of the cache: the sum of ``private``
-        self._roster = Roster()
+        self._roster = Roster(limits.n_ctx_slot)
         self._roster_is_old = False
         self.ceiling = limits.n_cells  # cells that may be used; lower once the library had less room than the books
 
@@ -100,6 +100,11 @@ class Books:
         self.private_cells += self.private(sequence)
         self._roster_is_old = True
 
+    def fall_behind(self, sequence: Sequence) -> None:
+        """What the sequence computes next is not what its run was moved on to: the next plan looks."""
+        if sequence.run is not None:
+            self._roster.is_behind = True
+
     # --- sequences come and go ---
 
     def start(self, sequence: Sequence, slot: int, reuse: int, now: float) -> None:
@@ -143,6 +148,7 @@ class Books:
         self.memory.remove(seq, self.cache.length(seq), None)
         self.cache.release(seq)
         sequence.shifted = sequence.moved = False
+        sequence.run = None
         sequence.n_prefill = min(len(sequence.tokens), self.limits.n_ctx_slot)
         reuse = self.reusable(sequence)
         sequence.seq = self.cache.attach(sequence.tokens, reuse, sequence.adapters)
@@ -203,7 +209,7 @@ class Books:
             # Also what a failed step may have computed and the books do not know.
             self.memory.remove(seq, self.cache.length(seq), None)
         self.cache.release(seq)
-        sequence.seq = None
+        sequence.seq = sequence.run = None
         sequence.n_past = 0
         sequence.recall_to = 0
         sequence.counts_cached = False

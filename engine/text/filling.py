@@ -12,35 +12,18 @@ from engine.text.sequence import Sequence, Status
 
 def add_decodes(books: Books, batch: Batch, decodes: Row[PlannedRun]) -> None:
     """Put the next token of each in, and make room for them. The first of all: ``batch`` is empty."""
-    n_ctx_slot = books.limits.n_ctx_slot
+    books.roster.catch_up()
     batch.room = books.free_cells
-    if batch.room >= len(decodes) and _move_on(batch, decodes, n_ctx_slot):
+    if batch.room >= len(decodes) and not books.roster.has_full:
         batch.runs += decodes
         batch.room -= len(decodes)
         return
-    for sequence in [planned.sequence for planned in decodes if planned.sequence.n_past >= n_ctx_slot]:
+    for sequence in [planned.sequence for planned in decodes if planned.sequence.n_past >= books.limits.n_ctx_slot]:
         if sequence.status is Status.RUNNING:
             shift(books, sequence)
+    books.roster.catch_up()
     batch.room = books.free_cells
     _add_one_by_one(books, batch, decodes)
-    moved = _move_on(batch, batch.runs, n_ctx_slot)
-    assert moved, "who was full has been shifted"
-
-
-def _move_on(batch: Batch, decodes: Iterable[PlannedRun], n_ctx_slot: int) -> bool:
-    """Let each run be of the sequence's next token. False, and not all done, where a sequence has no room for it."""
-    for planned in decodes:
-        sequence, run = planned.sequence, planned.run
-        run.start = start = sequence.n_past
-        if start >= n_ctx_slot:
-            return False
-        run.tokens = tokens = sequence.tokens[start:]
-        if len(tokens) == 1:
-            run.logits = True
-        else:
-            batch.has_forced = True
-            run.tokens, run.logits = tokens[:1], False
-    return True
 
 
 def _add_one_by_one(books: Books, batch: Batch, decodes: Iterable[PlannedRun]) -> None:
@@ -52,8 +35,8 @@ def _add_one_by_one(books: Books, batch: Batch, decodes: Iterable[PlannedRun]) -
         if batch.room < 1:
             batch.room += books.make_room(1, sequence, batch.preempted)
         if batch.room >= 1 and sequence.status is running:
-            # Shifting may have given it another id.
-            batch.add(planned if planned.run.seq == sequence.seq else _planned(sequence, 1), 1)
+            # Shifting may have given it another id, and so another run.
+            batch.add(planned if planned.run is sequence.run else _planned(sequence, 1), 1)
     if batch.preempted:
         batch.runs = [planned for planned in batch.runs if planned.sequence.status is running]
 
@@ -61,7 +44,7 @@ def _add_one_by_one(books: Books, batch: Batch, decodes: Iterable[PlannedRun]) -
 def add_forced(books: Books, batch: Batch, budget: int) -> int:
     """Let decodes that have more than one token pending compute more of them. Returns how many more in all."""
     taken = 0
-    if not batch.has_forced:
+    if not books.roster.has_forced:
         return taken
     for index, planned in enumerate(batch.runs):
         sequence = planned.sequence

@@ -77,7 +77,9 @@ class StepPlan:
 
     ``wake_at``: when the next paced sequence is due, if nothing runs now.
 
-    Runs of one token are kept from step to step: the next plan changes them.
+    Runs of one token are kept from step to step: the token that follows changes them.
+
+    ``is_plain``: one token of each that decodes, and nothing else (drafts do not count).
 
     ``adapters``: what the whole batch is to be computed with. A step with ``media`` computes that and has no batch.
     """
@@ -87,6 +89,7 @@ class StepPlan:
     preempted: tuple[Sequence, ...] = ()
     adapters: AdapterSet = NO_ADAPTERS
     media: PlannedMedia | None = None
+    is_plain: bool = False
 
     @property
     def n_decode(self) -> int:
@@ -103,13 +106,10 @@ class StepPlan:
 
 @attrs.define
 class Batch:
-    """A batch in the making; ``room``: free cells that no run of it has claimed.
-
-    ``has_forced``: a decode has more than one token pending.
-    """
+    """A batch in the making; ``room``: free cells that no run of it has claimed."""
 
     room: int = 0
-    has_forced: bool = False
+    is_plain: bool = False  # see StepPlan
     runs: list[PlannedRun] = attrs.field(factory=list)
     preempted: list[Sequence] = attrs.field(factory=list)
 

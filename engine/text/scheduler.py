@@ -71,6 +71,8 @@ class Scheduler:
             raise InvalidRequest(f"a request with the id {request.id} is running")
         self._arrivals += 1
         sequence = Sequence.of(request, self._arrivals, now)
+        if not request.tokens_per_second:
+            sequence.plain_to = self.limits.n_ctx_slot - sum(span.extra for span in request.media)
         self._by_id[request.id] = sequence
         self.waiting.append(sequence)
         return sequence
@@ -118,22 +120,21 @@ class Scheduler:
                 # Behind all others: a set that comes later cannot overtake one that waits.
                 self._turns.remove(adapters)
                 self._turns.append(adapters)
-                return StepPlan(tuple(batch.runs), None, tuple(preempted), adapters)
+                return StepPlan(tuple(batch.runs), None, tuple(preempted), adapters, is_plain=batch.is_plain)
         if (media := self._plan_media(blocked, preempted)) is not None:
             return media
         return StepPlan((), wake_at, tuple(preempted))
 
     def decoded(self, plan: StepPlan) -> None:
         """The plan's batch has been computed: ``computed`` for each of its runs, drafts left out."""
-        n_decoded = 0
+        n_decoded, is_plain = 0, plan.is_plain
         for planned in plan.runs:
-            sequence, run = planned.sequence, planned.run
-            count = len(run.tokens) - run.n_drafted
+            sequence = planned.sequence
+            count = 1 if is_plain else planned.run.n_own
             if sequence.n_past < sequence.n_prefill:
                 self.computed(sequence, count)
                 continue
             sequence.n_past += count
-            sequence.moved = False
             n_decoded += count
         self.books.private_cells += n_decoded
         self.cache.clock += n_decoded
@@ -175,6 +176,7 @@ class Scheduler:
         is_private = self.cache.length(sequence.seq) < sequence.n_past
         is_private = is_private or self.cache.make_private(sequence.seq, sequence.n_past - 1)
         sequence.n_past -= is_private
+        self.books.fall_behind(sequence)
         self.books.close(sequence)
         if not is_private:  # another request shares the token: start over from the cache
             self.books.restart(sequence)
@@ -183,17 +185,14 @@ class Scheduler:
 
     def append(self, sequence: Sequence, token: int, now: float) -> bool:
         """The sequence generated a token; it is pending until the next step. Returns ``must_end``."""
-        tokens, request = sequence.tokens, sequence.request
-        tokens.append(token)
-        sequence.n_generated += 1
-        rate = request.tokens_per_second
-        if rate > 0:
-            due = (sequence.next_due or now) + 1 / rate
-            # Small delays keep the average; what is missed altogether is not caught up with: never a burst.
-            sequence.next_due = due if due > now else now + 1 / rate
-        if len(tokens) > self.limits.n_ctx_slot or request.media:
-            return self.must_end(sequence)
-        return False
+        tokens, run, start = sequence.tokens, sequence.run, sequence.n_past
+        if run is not None and len(tokens) == start < sequence.plain_to:
+            tokens.append(token)
+            sequence.n_generated += 1
+            run.start = start
+            run.tokens = (token,)
+            return False
+        return self._append(sequence, token, now)
 
     def must_end(self, sequence: Sequence) -> bool:
         """Whether the context is full and may not, or cannot, be shifted."""
@@ -273,6 +272,20 @@ class Scheduler:
         """Id → n where the KV cache must hold positions 0 … n - 1 for it."""
         return self.books.spans()
 
+    # --- inside: tokens ---
+
+    def _append(self, sequence: Sequence, token: int, now: float) -> bool:
+        """``append`` where there is more to it: a pace, other tokens that are pending, a context that is full."""
+        sequence.tokens.append(token)
+        sequence.n_generated += 1
+        self.books.fall_behind(sequence)
+        rate = sequence.request.tokens_per_second
+        if rate > 0:
+            due = (sequence.next_due or now) + 1 / rate
+            # Small delays keep the average; what is missed altogether is not caught up with: never a burst.
+            sequence.next_due = due if due > now else now + 1 / rate
+        return self.must_end(sequence)
+
     # --- inside: media ---
 
     def _plan_media(self, blocked: Collection[str], preempted: list[Sequence]) -> StepPlan | None:
@@ -328,7 +341,9 @@ class Scheduler:
         # Forced tokens are computed like a prompt. The one stream that runs waits for nobody but itself.
         alone = len(batch.runs) == 1 and not others_wait
         taken = add_forced(self.books, batch, budget if alone else limit)
+        n_decode = len(batch.runs)
         add_prefills(self.books, batch, prefills, min(budget - taken, max(1, limit - taken)), now, blocked)
+        batch.is_plain = not taken and len(batch.runs) == n_decode
         self.books.room.arrange(batch.runs)
         return batch
 

@@ -5,6 +5,7 @@ import enum
 import attrs
 
 from engine.text.adapters import AdapterSet
+from engine.text.backend import Run
 from engine.text.media import MediaSpan
 from engine.text.requests import GenerationRequest
 
@@ -39,6 +40,7 @@ class Sequence:
     n_past: int = 0
     n_prefill: int = 0  # leading tokens that are prompt, or are computed again after a preemption
     n_generated: int = 0
+    plain_to: int = 0  # tokens up to which the next one is just appended: no pace is kept, and the context not full
     n_cached: int = 0  # prompt tokens that came from the cache, or from host memory, when it was first admitted
     counts_cached: bool = False  # it runs for the first time
     recall_to: int = 0  # tokens up to here are to be brought back from host memory before it computes
@@ -47,6 +49,7 @@ class Sequence:
     shifted: bool = False  # its cells no longer are what its tokens alone would give
     moved: bool = False  # its cells got other positions, which the library settles with the next decode
     truncated: bool = False  # some of its context was dropped
+    run: Run | None = None  # of its next token, while it decodes: kept from step to step (see engine.text.roster)
     # Common prefix with a running sequence, by that sequence's arrival: both token lists only grow at their ends.
     shared_prefix: dict[int, int] = attrs.field(factory=dict)
     awaited: "Sequence | None" = None  # while waiting: the running sequence whose prefix it was last found to wait for

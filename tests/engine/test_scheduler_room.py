@@ -109,6 +109,22 @@ def test_no_room_gives_up_what_is_idle_then_the_youngest_then_the_last() -> None
     assert table.scheduler.no_room([a]) is a
 
 
+def test_who_gave_way_and_finds_all_its_tokens_again_decodes_with_its_new_id() -> None:
+    table = Table()
+    a, b = table.ask("a", "a" * 8), table.ask("b", "b" * 8)
+    table.step()
+    table.step()
+    before, generated = b.seq, len(table.generated["b"])
+    assert table.scheduler.no_room([a, b]) is None
+    assert table.waiting == ["b"]
+    table.scheduler.end(a)
+    assert sizes(table.step()) == [("b", 1)]
+    assert b.seq != before
+    assert len(table.generated["b"]) == generated + 1
+    table.finish()
+    assert table.generated["b"] == continuation(list(b"b" * 8), 8)
+
+
 # --- a full context ---
 
 
@@ -230,6 +246,26 @@ def test_an_aborted_step_is_taken_back_without_harm_to_those_who_share_its_last_
         table.scheduler.check_integrity()
     table.finish()
     assert table.generated["a"] == table.generated["b"] == continuation(list(b"abcdef"), 3)
+
+
+def test_an_aborted_step_may_leave_another_id_to_who_goes_on_decoding() -> None:
+    table = Table(FakeBackend(n_slots=3))
+    gone = table.ask("gone", "xyz")
+    table.ask("a", "abcdef", 9)
+    table.step()
+    b = table.ask("b", "abcdef", 3)
+    (planned,) = [p for p in table.scheduler.plan(0.0, 64, {"a", "gone"}).runs if p.sequence is b]
+    assert planned.run.tokens == [ord("f")]
+    table.backend.decode([planned.run])
+    table.scheduler.computed(b, 1)
+    before = b.seq
+    table.scheduler.end(gone)
+    table.scheduler.cache.clear()
+    table.scheduler.step_back(b)
+    assert b.seq != before
+    table.scheduler.check_integrity()
+    table.finish()
+    assert table.generated["b"] == continuation(list(b"abcdef"), 3)
 
 
 def test_a_mixed_batch_is_filled_to_whole_tiles() -> None:

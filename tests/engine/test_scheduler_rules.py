@@ -80,20 +80,19 @@ def test_without_continuous_batching_a_round_ends_before_the_next_begins() -> No
     assert sizes(table.step()) == [("c", 3)]
 
 
-def test_who_goes_on_decoding_keeps_its_run_and_the_plan_moves_it_on() -> None:
+def test_who_goes_on_decoding_keeps_its_run_and_its_token_moves_it_on() -> None:
     table = Table()
     table.ask("a", "abc")
     table.ask("b", "bcd")
     table.step()
     first = table.step().runs
     table.ask("c", "cde" * 5, 1)
-    second, starts = table.step().runs, [planned.run.start for planned in first]
+    second = table.step().runs
+    assert [planned.run.start for planned in first] == [5, 5]
+    assert [list(planned.run.tokens) for planned in first] == [table.generated[name][2:3] for name in "ab"]
     third = table.step().runs
     for runs in (second, third):
         assert all(kept is planned for kept, planned in zip(first, runs, strict=False)), "made anew"
-    assert starts == [4, 4]
-    assert [planned.run.start for planned in first] == [5, 5]
-    assert [list(planned.run.tokens) for planned in first] == [table.generated[name][2:3] for name in "ab"]
 
 
 def test_a_decoded_plan_is_what_its_runs_one_by_one_would_be() -> None:
