@@ -26,8 +26,7 @@ class Books:
         self.running: list[Sequence] = []
         self.slots = Slots(limits.n_slots, limits.slot_similarity)
         self.private_cells = 0  # cells of running sequences that are no part of the cache: the sum of ``private``
-        self._roster = Roster(limits.n_ctx_slot)
-        self._roster_is_old = False
+        self.roster = Roster(limits.n_ctx_slot)  # who runs, by what a step does with them
         self.ceiling = limits.n_cells  # cells that may be used; lower once the library had less room than the books
 
     # --- figures ---
@@ -81,14 +80,6 @@ class Books:
                 spans[sequence.seq] = last_position(sequence.tokens[:length], length) + 1 if length else 0
         return spans
 
-    @property
-    def roster(self) -> Roster:
-        """Who runs, by what a step does with them. Kept until somebody comes, goes, or computes a part of a prompt."""
-        if self._roster_is_old:
-            self._roster.update(self.running)
-            self._roster_is_old = False
-        return self._roster
-
     # --- changes ---
 
     def open(self, sequence: Sequence) -> None:
@@ -98,12 +89,12 @@ class Books:
     def close(self, sequence: Sequence) -> None:
         """The change is made."""
         self.private_cells += self.private(sequence)
-        self._roster_is_old = True
+        self.roster.place(sequence)
 
     def fall_behind(self, sequence: Sequence) -> None:
         """What the sequence computes next is not what its run was moved on to: the next plan looks."""
         if sequence.run is not None:
-            self._roster.is_behind = True
+            self.roster.is_behind = True
 
     # --- sequences come and go ---
 
@@ -122,7 +113,7 @@ class Books:
             sequence.counts_cached = True
         self.slots.take(slot, sequence)
         self.running.append(sequence)
-        self._roster_is_old = True
+        self.roster.join(sequence)
 
     def preempt(self, sequence: Sequence) -> None:
         """Back to its place in the queue; its tokens are prefilled again, from the cache as far as that survives."""
@@ -136,9 +127,9 @@ class Books:
         assert sequence.slot is not None, "only running sequences leave"
         self.slots.give_up(sequence.slot, self._left_by(sequence))
         self.running.remove(sequence)
+        self.roster.leave(sequence)
         self._give_up_cells(sequence)
         sequence.slot = None
-        self._roster_is_old = True
 
     def restart(self, sequence: Sequence) -> None:
         """Keep the slot, drop the cells, and begin again from what the cache has of the sequence's tokens."""
@@ -148,7 +139,6 @@ class Books:
         self.memory.remove(seq, self.cache.length(seq), None)
         self.cache.release(seq)
         sequence.shifted = sequence.moved = False
-        sequence.run = None
         sequence.n_prefill = min(len(sequence.tokens), self.limits.n_ctx_slot)
         reuse = self.reusable(sequence)
         sequence.seq = self.cache.attach(sequence.tokens, reuse, sequence.adapters)
@@ -209,7 +199,7 @@ class Books:
             # Also what a failed step may have computed and the books do not know.
             self.memory.remove(seq, self.cache.length(seq), None)
         self.cache.release(seq)
-        sequence.seq = sequence.run = None
+        sequence.seq = None
         sequence.n_past = 0
         sequence.recall_to = 0
         sequence.counts_cached = False

@@ -1,11 +1,18 @@
-"""Who runs, sorted by what a step does with them: kept from step to step, sorted anew when somebody comes or goes."""
+"""Who runs, sorted by what a step does with them: kept from step to step, one by one changed as they come and go."""
 
+from bisect import bisect_left, insort
+from collections import Counter
 from collections.abc import Sequence as Row
+from operator import attrgetter
+from typing import Final
 
 from engine.text.adapters import AdapterSet
 from engine.text.backend import Run
 from engine.text.plan import PlannedRun
 from engine.text.sequence import Sequence
+
+_ADMISSION: Final = attrgetter("admission")
+_ADMISSION_OF_RUN: Final = attrgetter("sequence.admission")
 
 
 class Roster:
@@ -18,35 +25,70 @@ class Roster:
 
     def __init__(self, n_ctx_slot: int) -> None:
         self._n_ctx_slot = n_ctx_slot
+        self._admissions = 0
         self.decodes: list[PlannedRun] = []
         self.prefills: list[Sequence] = []  # who has more to compute than a token
         self.with_media: list[Sequence] = []
-        self.adapters: tuple[AdapterSet, ...] = ()  # the sets in use
-        self.is_paced = False  # somebody has to wait for the time of its next token
+        self.adapters: Counter[AdapterSet] = Counter()  # the sets in use, and by how many
+        self.n_paced = 0  # who has to wait for the time of its next token
         self.is_behind = False  # a run may not be of its sequence's next token, or not of one that can be computed
         self.has_forced = False  # somebody who decodes has more than one token pending
         self.has_full = False  # somebody who decodes has no place for a token
 
-    def update(self, running: Row[Sequence]) -> None:
-        """These run now."""
-        known = {planned.sequence: planned for planned in self.decodes}
-        self.decodes, self.prefills, self.with_media, self.is_paced = [], [], [], False
-        used: dict[AdapterSet, None] = {}
-        for sequence in running:
-            request = sequence.request
-            used[request.adapters] = None
-            if request.media:
-                self.with_media.append(sequence)
-            if request.tokens_per_second > 0:
-                self.is_paced = True
-            if sequence.n_past < sequence.n_prefill and len(sequence.tokens) - sequence.n_past != 1:
-                self.prefills.append(sequence)
-                continue
-            planned = known.get(sequence)
-            if planned is None or planned.run is not sequence.run:
-                planned = self._newcomer(sequence)
-            self.decodes.append(planned)
-        self.adapters = tuple(used)
+    # --- sequences come and go ---
+
+    def join(self, sequence: Sequence) -> None:
+        """It runs now."""
+        self._admissions += 1
+        sequence.admission = self._admissions
+        self.adapters[sequence.adapters] += 1
+        self.n_paced += sequence.is_paced
+        if sequence.request.media:
+            self.with_media.append(sequence)
+        if sequence.is_decoding:
+            self._add_decode(sequence)
+        else:
+            self.prefills.append(sequence)
+
+    def leave(self, sequence: Sequence) -> None:
+        """It runs no more."""
+        self.adapters -= Counter([sequence.adapters])  # drops those that nobody uses
+        self.n_paced -= sequence.is_paced
+        if sequence.request.media:
+            self.with_media.remove(sequence)
+        if sequence.run is None:
+            self.prefills.remove(sequence)
+        else:
+            self._remove_decode(sequence)
+
+    def place(self, sequence: Sequence) -> None:
+        """What it has computed, or where, is another now."""
+        run = sequence.run
+        if run is None:
+            if sequence.is_decoding:
+                self.prefills.remove(sequence)
+                self._add_decode(sequence)
+        elif not sequence.is_decoding:
+            self._remove_decode(sequence)
+            insort(self.prefills, sequence, key=_ADMISSION)
+        elif run.seq != sequence.seq:
+            self._remove_decode(sequence)
+            self._add_decode(sequence)
+
+    def _add_decode(self, sequence: Sequence) -> None:
+        assert sequence.seq is not None, "only running sequences are planned"
+        start = sequence.n_past
+        sequence.run = Run(sequence.seq, start, sequence.tokens[start : start + 1], True)
+        self.is_behind |= sequence.n_pending > 1 or start >= self._n_ctx_slot
+        insort(self.decodes, PlannedRun(sequence, sequence.run), key=_ADMISSION_OF_RUN)
+
+    def _remove_decode(self, sequence: Sequence) -> None:
+        at = bisect_left(self.decodes, sequence.admission, key=_ADMISSION_OF_RUN)
+        assert self.decodes[at].sequence is sequence, "the decodes are out of order"
+        del self.decodes[at]
+        sequence.run = None
+
+    # --- a step ---
 
     def catch_up(self) -> None:
         """Let each run be of its sequence's next token."""
@@ -62,12 +104,7 @@ class Roster:
             self.has_full |= start >= self._n_ctx_slot
         self.is_behind = self.has_forced or self.has_full
 
-    def _newcomer(self, sequence: Sequence) -> PlannedRun:
-        assert sequence.seq is not None, "only running sequences are planned"
-        start = sequence.n_past
-        sequence.run = Run(sequence.seq, start, sequence.tokens[start : start + 1], True)
-        self.is_behind |= sequence.n_pending > 1 or start >= self._n_ctx_slot
-        return PlannedRun(sequence, sequence.run)
+    # --- checking ---
 
     def check_integrity(self, running: Row[Sequence]) -> None:
         """Raise AssertionError where what is kept is not what sorting these would give."""
@@ -75,8 +112,9 @@ class Roster:
         assert decodes == [s for s in running if s.is_decoding], "the wrong decodes are kept"
         assert self.prefills == [s for s in running if not s.is_decoding], "the wrong prefills are kept"
         assert self.with_media == [s for s in running if s.request.media], "the wrong media are kept"
-        assert self.adapters == tuple(dict.fromkeys(s.adapters for s in running)), "the wrong adapters are kept"
-        assert self.is_paced == any(s.request.tokens_per_second > 0 for s in running), "the wrong pace is kept"
+        assert self.adapters == Counter(s.adapters for s in running), "the wrong adapters are kept"
+        assert self.n_paced == sum(s.is_paced for s in running), "the wrong number is paced"
+        assert all(s.run is None for s in self.prefills), "a prompt with a run that is kept"
         for sequence, run in ((planned.sequence, planned.run) for planned in self.decodes):
             assert sequence.run is run, "a sequence with another run than is kept"
             assert run.seq == sequence.seq, "a kept run of another id"

@@ -71,7 +71,7 @@ class Scheduler:
             raise InvalidRequest(f"a request with the id {request.id} is running")
         self._arrivals += 1
         sequence = Sequence.of(request, self._arrivals, now)
-        if not request.tokens_per_second:
+        if not sequence.is_paced:
             sequence.plain_to = self.limits.n_ctx_slot - sum(span.extra for span in request.media)
         self._by_id[request.id] = sequence
         self.waiting.append(sequence)
@@ -290,7 +290,7 @@ class Scheduler:
 
     def _plan_media(self, blocked: Collection[str], preempted: list[Sequence]) -> StepPlan | None:
         """A step for the medium of whoever has waited longest for one; None where nobody waits, or has room."""
-        for sequence in self.books.roster.with_media:
+        for sequence in tuple(self.books.roster.with_media):
             span = sequence.next_media
             if span is None or sequence.is_recalling or sequence.request.id in blocked:
                 continue
@@ -357,8 +357,8 @@ class Scheduler:
 
     def _due_decodes(self, now: float, blocked: Collection[str]) -> tuple[list[PlannedRun], float | None]:
         roster = self.books.roster
-        if not blocked and not roster.is_paced:
-            return roster.decodes, None
+        if not blocked and not roster.n_paced:
+            return [*roster.decodes], None
         due: list[PlannedRun] = []
         wake_at: float | None = None
         for planned in roster.decodes:

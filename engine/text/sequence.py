@@ -44,6 +44,7 @@ class Sequence:
     n_cached: int = 0  # prompt tokens that came from the cache, or from host memory, when it was first admitted
     counts_cached: bool = False  # it runs for the first time
     recall_to: int = 0  # tokens up to here are to be brought back from host memory before it computes
+    admission: int = 0  # order of admission while it runs
     admitted_at: float | None = None
     next_due: float = 0.0  # pacing: not in a batch before this time
     shifted: bool = False  # its cells no longer are what its tokens alone would give
@@ -92,6 +93,11 @@ class Sequence:
     def adapters(self) -> AdapterSet:
         """What it is computed with; only sequences with the same set may share a batch or cells."""
         return self.request.adapters
+
+    @property
+    def is_paced(self) -> bool:
+        """Whether its tokens have to wait for their time."""
+        return self.request.tokens_per_second > 0
 
     @property
     def n_pending(self) -> int:

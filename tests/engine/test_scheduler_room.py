@@ -94,6 +94,21 @@ def test_a_younger_prefill_that_gives_way_lets_the_older_one_run_in_the_same_ste
     assert table.generated["young"] == continuation([121] * 20, 2)
 
 
+@pytest.mark.parametrize("n_cells", [36, 37, 38])
+def test_who_gives_way_takes_no_step_from_those_who_were_admitted_later(n_cells: int) -> None:
+    table = Table(small(n_cells, 3))
+    for name, slot in (("first", 0), ("second", 1)):
+        table.ask(name, name[0] * 4, 2, slot=slot)
+    for name, slot in (("x", 0), ("y", 1)):
+        table.ask(name, name * 4, 20, slot=slot)
+    table.ask("young", "z" * 4, 20, slot=2)
+    table.until(lambda: table.running == ["young", "x", "y"])
+    while not (plan := table.step()).preempted:
+        pass
+    assert [s.request.id for s in plan.preempted] == ["young"]
+    assert sizes(plan) == [("x", 1), ("y", 1)]
+
+
 def test_no_room_gives_up_what_is_idle_then_the_youngest_then_the_last() -> None:
     table = Table()
     table.ask("gone", "g" * 10, 1)
