@@ -26,7 +26,7 @@ class DecodeStatus(enum.Enum):
 
 @attrs.define
 class Run:
-    """Consecutive tokens of one sequence in a batch, at positions ``start``, ``start + 1`` … Only plans change it.
+    """Consecutive tokens of one sequence in a batch, at positions ``start``, ``start + 1`` … The scheduler changes it.
 
     ``logits`` asks for the logits of the LAST token; they are found at the run's last batch index. The last
     ``n_drafted`` tokens are guesses: the logits of each of them, and of the token before them, are asked for too.
