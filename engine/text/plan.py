@@ -79,7 +79,7 @@ class StepPlan:
 
     Runs of one token are kept from step to step: the token that follows changes them.
 
-    ``is_plain``: one token of each that decodes, and nothing else (drafts do not count).
+    ``is_plain``: one token of each that generates, and nothing of a prompt (drafts do not count).
 
     ``adapters``: what the whole batch is to be computed with. A step with ``media`` computes that and has no batch.
     """

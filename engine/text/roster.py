@@ -34,6 +34,7 @@ class Roster:
         self.is_behind = False  # a run may not be of its sequence's next token, or not of one that can be computed
         self.has_forced = False  # somebody who decodes has more than one token pending
         self.has_full = False  # somebody who decodes has no place for a token
+        self.has_prompt = False  # somebody who decodes does so for the last token of its prompt
 
     # --- sequences come and go ---
 
@@ -79,7 +80,7 @@ class Roster:
         assert sequence.seq is not None, "only running sequences are planned"
         start = sequence.n_past
         sequence.run = Run(sequence.seq, start, sequence.tokens[start : start + 1], True)
-        self.is_behind |= sequence.n_pending > 1 or start >= self._n_ctx_slot
+        self.is_behind |= sequence.n_pending > 1 or start >= self._n_ctx_slot or sequence.is_prefilling
         insort(self.decodes, PlannedRun(sequence, sequence.run), key=_ADMISSION_OF_RUN)
 
     def _remove_decode(self, sequence: Sequence) -> None:
@@ -94,7 +95,7 @@ class Roster:
         """Let each run be of its sequence's next token."""
         if not self.is_behind:
             return
-        self.has_forced = self.has_full = False
+        self.has_forced = self.has_full = self.has_prompt = False
         for planned in self.decodes:
             sequence, run = planned.sequence, planned.run
             run.start = start = sequence.n_past
@@ -102,7 +103,8 @@ class Roster:
             run.logits = sequence.n_pending == len(tokens)
             self.has_forced |= not run.logits
             self.has_full |= start >= self._n_ctx_slot
-        self.is_behind = self.has_forced or self.has_full
+            self.has_prompt |= start < sequence.n_prefill
+        self.is_behind = self.has_forced or self.has_full or self.has_prompt
 
     # --- checking ---
 
@@ -115,6 +117,7 @@ class Roster:
         assert self.adapters == Counter(s.adapters for s in running), "the wrong adapters are kept"
         assert self.n_paced == sum(s.is_paced for s in running), "the wrong number is paced"
         assert all(s.run is None for s in self.prefills), "a prompt with a run that is kept"
+        assert self.is_behind or not any(s.is_prefilling for s in decodes), "a prompt that is not known to be one"
         for sequence, run in ((planned.sequence, planned.run) for planned in self.decodes):
             assert sequence.run is run, "a sequence with another run than is kept"
             assert run.seq == sequence.seq, "a kept run of another id"

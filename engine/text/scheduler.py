@@ -127,15 +127,19 @@ class Scheduler:
 
     def decoded(self, plan: StepPlan) -> None:
         """The plan's batch has been computed: ``computed`` for each of its runs, drafts left out."""
-        n_decoded, is_plain = 0, plan.is_plain
-        for planned in plan.runs:
-            sequence = planned.sequence
-            count = 1 if is_plain else planned.run.n_own
-            if sequence.n_past < sequence.n_prefill:
-                self.computed(sequence, count)
-                continue
-            sequence.n_past += count
-            n_decoded += count
+        if plan.is_plain:
+            for planned in plan.runs:
+                planned.sequence.n_past += 1
+            n_decoded = len(plan.runs)
+        else:
+            n_decoded = 0
+            for planned in plan.runs:
+                sequence, count = planned.sequence, planned.run.n_own
+                if sequence.n_past < sequence.n_prefill:
+                    self.computed(sequence, count)
+                    continue
+                sequence.n_past += count
+                n_decoded += count
         self.books.private_cells += n_decoded
         self.cache.clock += n_decoded
 
@@ -343,7 +347,7 @@ class Scheduler:
         taken = add_forced(self.books, batch, budget if alone else limit)
         n_decode = len(batch.runs)
         add_prefills(self.books, batch, prefills, min(budget - taken, max(1, limit - taken)), now, blocked)
-        batch.is_plain = not taken and len(batch.runs) == n_decode
+        batch.is_plain = not taken and len(batch.runs) == n_decode and not self.books.roster.has_prompt
         self.books.room.arrange(batch.runs)
         return batch
 

@@ -33,11 +33,11 @@ class Table:
         if plan.runs:
             self.backend.set_adapters(plan.adapters)
             self.backend.decode([p.run for p in plan.runs])
+            self.scheduler.decoded(plan)
         index = -1
         for planned in plan.runs:
             sequence, run = planned.sequence, planned.run
             index += len(run.tokens)
-            self.scheduler.computed(sequence, len(run.tokens))
             if run.logits:
                 token = self.backend.choose(self.backend.histories[index])
                 self.scheduler.append(sequence, token, self.now)

@@ -23,6 +23,17 @@ def test_a_prompt_is_shared_to_its_end_where_its_last_token_has_a_step_of_its_ow
     assert table.scheduler.cache.match(list(b"abcdefghi")) == 9
 
 
+def test_a_step_is_plain_where_nobody_computes_the_last_token_of_a_prompt() -> None:
+    table = Table()
+    table.ask("a", "abcdefghi", 8)
+    assert not table.step().is_plain
+    assert table.step().is_plain
+    table.ask("b", "abcdefghi", 8)
+    plan = table.step()
+    assert (sizes(plan), plan.is_plain) == ([("a", 1), ("b", 1)], False)
+    assert table.step().is_plain
+
+
 def test_n_equal_prompts_are_computed_once_but_for_their_last_token() -> None:
     table = Table()
     for name in "wxyz":
