@@ -19,7 +19,7 @@ def admit(books: Books, now: float, blocked: Collection[str]) -> None:
         return
     if not books.waiting or len(books.running) >= limits.n_slots:
         return
-    prefilling = [other for other in books.running if other.n_past < other.n_prefill]
+    prefilling = [*books.roster.prefills]  # who has one token left of its prompt has all others in the cache
     for sequence in list(books.waiting):
         if len(books.running) >= limits.n_slots:
             return
