@@ -98,6 +98,13 @@ def _super_block(scale: float) -> bytes:
     return _half(scale) + _half(4 * scale) + bytes(packed)
 
 
+def _signed_strips(scale: float) -> bytes:
+    """IQ4_XS: for each 32 weights the scale, or its negative in turn: the mean is zero, that of the values is not."""
+    plus, minus = 33, 31  # 32 more than 1 and -1
+    low, high = minus << 4 & 0xF0 | plus & 15, (plus >> 4 | minus >> 4 << 2) * 0x1111
+    return _half(scale) + high.to_bytes(2, "little") + bytes([low] * 4)
+
+
 def _power(scale: float) -> bytes:
     return bytes([round(math.log2(scale)) + 128])
 
@@ -106,6 +113,7 @@ FORMATS: Final = {
     "q4_0": Format(Kind.Q4_0, gguf.LlamaFileType.MOSTLY_Q4_0, (15 * 17 / 12) ** 0.5, _half),
     "q8_0": Format(Kind.Q8_0, gguf.LlamaFileType.MOSTLY_Q8_0, (255 * 257 / 12) ** 0.5, _half),
     "q4_k": Format(Kind.Q4_K, gguf.LlamaFileType.MOSTLY_Q4_K_S, 32 * (15 * 17 / 12) ** 0.5, _super_block),
+    "iq4_xs": Format(Kind.IQ4_XS, gguf.LlamaFileType.MOSTLY_IQ4_XS, 4548**0.5, _signed_strips),
     "mxfp4": Format(Kind.MXFP4, gguf.LlamaFileType.MOSTLY_MXFP4_MOE, 34.25**0.5, _power),
 }
 

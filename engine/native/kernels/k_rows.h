@@ -1,12 +1,7 @@
-// Products with one token, row by row (see rows.h), of formats whose blocks of 256 weights have a scale for each 32 or 16
-// of them: Q4_K, Q5_K and Q6_K. Scales are whole numbers, and so are sums within a block.
+// Products with one token, row by row (see rows.h), of formats whose blocks of 256 weights have a scale and a minimum for
+// each 32 of them: Q4_K and Q5_K. Scales are whole numbers, and so are sums within a block.
 #pragma once
 #include "rows.h"
-
-// Eight sums of products of 32 weights and quants, times their scales, each of which stands there for two weights.
-static inline __m256i scaled(__m256i weights, const int8_t *quants, __m256i scales) {
-    return _mm256_madd_epi16(_mm256_maddubs_epi16(weights, _mm256_loadu_si256((const __m256i *) quants)), scales);
-}
 
 // Eight scales and eight minima of 6 bits each, as words.
 static inline void unpack_6_bits(const uint8_t *from, __m128i &scales, __m128i &minima) {
@@ -62,44 +57,4 @@ template <class Block> static bool by_k_rows(const Product &p) {
         _mm_store_si128((__m128i *) sums + b, _mm_hadd_epi16(_mm_loadu_si128(s), _mm_loadu_si128(s + 1)));
     }
     return each_row(p, p.lda * sizeof(Block), [=](const char *w) { return k_row((const Block *) w, p.k, token, sums); });
-}
-
-// A row of Q6_K: its weights are 32 more than they stand for, and have a scale for each 16.
-static inline float q6_row(const block_q6_k *w, int64_t k, const block_q8_k *x) {
-    const __m256i two = bytes(0x30);
-    __m256 all = _mm256_setzero_ps();
-    for (int64_t b = 0; b < k; b++) {
-        fetch((const char *) (w + b) + AHEAD, sizeof *w);
-        const __m256i scales = _mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i *) w[b].scales));
-        const __m256i sums = _mm256_loadu_si256((const __m256i *) x[b].sums);
-        __m256i even = _mm256_sub_epi32(_mm256_setzero_si256(), _mm256_slli_epi32(_mm256_madd_epi16(scales, sums), 5));
-        __m256i odd = _mm256_setzero_si256();
-#pragma GCC unroll 2
-        for (int half = 0; half < 2; half++) {
-            const auto *ql = (const __m256i *) (w[b].ql + 64 * half);
-            const __m256i h = _mm256_loadu_si256((const __m256i *) (w[b].qh + 32 * half));
-            const __m256i l0 = _mm256_loadu_si256(ql), l1 = _mm256_loadu_si256(ql + 1);
-            // In each lane the scales of its 16 columns of four strips, twice.
-            const __m256i own = half ? _mm256_permute4x64_epi64(scales, 0xee) : _mm256_permute4x64_epi64(scales, 0x44);
-            const __m256i pairs = _mm256_shuffle_epi8(own, _mm256_setr_epi8(0, 1, 0, 1, 4, 5, 4, 5, 8, 9, 8, 9, 12, 13, 12, 13,
-                                                                            2, 3, 2, 3, 6, 7, 6, 7, 10, 11, 10, 11, 14, 15, 14, 15));
-            const int8_t *y = x[b].qs + 128 * half;
-            const __m256i q0 = _mm256_or_si256(low(l0), _mm256_and_si256(_mm256_slli_epi16(h, 4), two));
-            const __m256i q1 = _mm256_or_si256(low(l1), _mm256_and_si256(_mm256_slli_epi16(h, 2), two));
-            const __m256i q2 = _mm256_or_si256(high(l0), _mm256_and_si256(h, two));
-            const __m256i q3 = _mm256_or_si256(high(l1), _mm256_and_si256(_mm256_srli_epi16(h, 2), two));
-            even = _mm256_add_epi32(even, scaled(q0, y, _mm256_shuffle_epi32(pairs, 0x00)));
-            odd = _mm256_add_epi32(odd, scaled(q1, y + 32, _mm256_shuffle_epi32(pairs, 0x55)));
-            even = _mm256_add_epi32(even, scaled(q2, y + 64, _mm256_shuffle_epi32(pairs, 0xaa)));
-            odd = _mm256_add_epi32(odd, scaled(q3, y + 96, _mm256_shuffle_epi32(pairs, 0xff)));
-        }
-        const __m256 d = _mm256_set1_ps(_cvtsh_ss(w[b].d) * x[b].d);
-        all = _mm256_fmadd_ps(_mm256_cvtepi32_ps(_mm256_add_epi32(even, odd)), d, all);
-    }
-    return total(all);
-}
-
-static bool by_q6_rows(const Product &p) {
-    const auto *token = p.token<block_q8_k>(0);
-    return each_row(p, p.lda * sizeof(block_q6_k), [=](const char *w) { return q6_row((const block_q6_k *) w, p.k, token); });
 }

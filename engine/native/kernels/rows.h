@@ -40,6 +40,11 @@ static inline __m256 signed_dot(__m256i q, const block_q8_0 &x) {
 static inline __m256 dot(const block_q8_0 &w, const block_q8_0 &x) { return signed_dot(_mm256_loadu_si256((const __m256i *) w.qs), x); }
 static inline __m256 dot(const block_iq4_nl &w, const block_q8_0 &x) { return signed_dot(valued(w.qs, iq4_values()), x); }
 
+// Eight sums of products of 32 weights and quants, times their scales, each of which stands there for two weights.
+static inline __m256i scaled(__m256i weights, const int8_t *quants, __m256i scales) {
+    return _mm256_madd_epi16(_mm256_maddubs_epi16(weights, _mm256_loadu_si256((const __m256i *) quants)), scales);
+}
+
 // The scales of four blocks, and of one.
 template <class Block> static inline __m128 scales(const Block *w) {
     uint16_t h[4];
@@ -106,17 +111,4 @@ template <class F> static bool by_rows(const Product &p) {
         offset[b] = (float) c.offset[0];
     }
     return each_row(p, p.lda * sizeof(Block), [=](const char *w) { return row<F>((const Block *) w, p.k, token, d, offset); });
-}
-
-// By llama.cpp's own sums of a row, where there are no better ones.
-template <class Block, int type, int64_t columns> static bool by_their_rows(const Product &p) {
-    const vec_dot dot = ggml.traits(type)->dot;
-    const size_t stride = p.lda * sizeof(Block);
-    const void *token = p.token<char>(0);
-    return each_row(p, stride, [=](const char *w) {
-        float sum;
-        fetch(w + AHEAD, stride);
-        dot((int) (p.k * columns), &sum, 0, w, 0, token, 0, 1);
-        return sum;
-    });
 }
