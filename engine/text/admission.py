@@ -48,8 +48,10 @@ def _better_soon(
 
     One that is paused does not count: nobody waits for a client that does not read.
     """
-    if not books.limits.can_reuse or not sequence.request.cache_prompt:
+    if not sequence.request.cache_prompt:
         return False
+    if not books.limits.can_reuse:
+        return books.checkpoints is not None and _kept_soon(books, prefilling, sequence, blocked)
     awaited = sequence.awaited
     if awaited is not None and awaited.seq is not None and _worth_waiting_for(awaited, sequence, reuse, blocked):
         return True
@@ -58,6 +60,15 @@ def _better_soon(
             sequence.awaited = other
             return True
     return False
+
+
+def _kept_soon(books: Books, prefilling: list[Sequence], sequence: Sequence, blocked: Collection[str]) -> bool:
+    """As ``_better_soon``, where states are kept: whoever is waited for keeps that of what both have in common."""
+    held = books.recallable(sequence, 0)
+    return any(
+        _worth_waiting_for(other, sequence, held, blocked) and books.keeps(other, sequence.shared_prefix[other.arrival])
+        for other in prefilling
+    )
 
 
 def _worth_waiting_for(other: Sequence, sequence: Sequence, reuse: int, blocked: Collection[str]) -> bool:

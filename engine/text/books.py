@@ -3,10 +3,11 @@
 Pure bookkeeping over the prefix cache; the rules that use it are in ``engine.text.scheduler`` and its neighbours.
 """
 
+from bisect import insort
 from collections import deque
 
 from engine.text.media import last_position, whole
-from engine.text.plan import HostPrompts, Limits, SchedulerMemory
+from engine.text.plan import HostPrompts, KeptStates, Limits, SchedulerMemory
 from engine.text.room import open_cache, open_room
 from engine.text.roster import Roster
 from engine.text.sequence import Sequence, Status
@@ -16,10 +17,19 @@ from engine.text.slots import Remembered, Slots
 class Books:
     """One set of books. Sequences are in ``waiting`` in order of arrival, in ``running`` in order of admission."""
 
-    def __init__(self, limits: Limits, memory: SchedulerMemory, host: HostPrompts | None = None) -> None:
+    def __init__(
+        self,
+        limits: Limits,
+        memory: SchedulerMemory,
+        host: HostPrompts | None = None,
+        checkpoints: KeptStates | None = None,
+    ) -> None:
+        """``checkpoints`` take the place of the cache, and of ``host``, where nothing may be shared."""
+        assert checkpoints is None or not limits.can_reuse, "states are kept where prefixes cannot be"
         self.limits = limits
         self.memory = memory
         self.host = host
+        self.checkpoints = checkpoints
         self.cache = open_cache(self)
         self.room = open_room(self)
         self.waiting: deque[Sequence] = deque()
@@ -65,9 +75,10 @@ class Books:
 
     def recallable(self, sequence: Sequence, reuse: int) -> int:
         """How many tokens it can start from with what host memory has behind the first ``reuse``; 0: no more."""
-        if self.host is None or not self.limits.can_reuse or not sequence.request.cache_prompt:
+        host = self.host if self.limits.can_reuse else self.checkpoints
+        if host is None or not sequence.request.cache_prompt:
             return 0
-        upto = min(self.host.reach(sequence.tokens, reuse, sequence.adapters), len(sequence.tokens) - 1)
+        upto = min(host.reach(sequence.tokens, reuse, sequence.adapters), len(sequence.tokens) - 1)
         upto = whole(sequence.tokens, upto)
         return upto if upto > reuse else 0
 
@@ -112,6 +123,7 @@ class Books:
             sequence.n_cached = sequence.cells(reuse)
             sequence.counts_cached = True
         self.slots.take(slot, sequence)
+        self._choose_lengths(sequence)
         self.running.append(sequence)
         self.roster.join(sequence)
 
@@ -126,6 +138,7 @@ class Books:
         """Give up slot and id; computed tokens go to the cache where they may."""
         assert sequence.slot is not None, "only running sequences leave"
         self.slots.give_up(sequence.slot, self._left_by(sequence))
+        self._keep(sequence)
         self.running.remove(sequence)
         self.roster.leave(sequence)
         self._give_up_cells(sequence)
@@ -146,6 +159,45 @@ class Books:
         sequence.recall_to = self.recallable(sequence, reuse)
         sequence.counts_cached = False
         self.close(sequence)
+
+    # --- checkpoints ---
+
+    def arrived(self, sequence: Sequence) -> None:
+        """The sequence has computed more of its prompt: its state is kept where it is at such a length."""
+        if sequence.save_at and sequence.save_at[0] == sequence.n_past:
+            del sequence.save_at[0]
+            self._keep(sequence)
+
+    def keeps(self, sequence: Sequence, length: int) -> bool:
+        """Whether the state of a running prompt is going to be kept of so many tokens, or of hardly fewer.
+
+        It is asked for now if need be.
+        """
+        assert self.checkpoints is not None, "there is nowhere to keep it"
+        least = self.checkpoints.least
+        if any(0 <= length - at < least for at in sequence.save_at):
+            return True
+        if not self._may_keep(sequence) or length - max(sequence.n_past, sequence.recall_to) < least:
+            return False
+        insort(sequence.save_at, length)
+        return True
+
+    def _choose_lengths(self, sequence: Sequence) -> None:
+        if self.checkpoints is not None and self._may_keep(sequence):
+            others = [s.tokens[: s.n_prefill] for s in self.running if s.adapters == sequence.adapters]
+            sequence.save_at = self.checkpoints.lengths(
+                sequence.tokens, max(sequence.n_past, sequence.recall_to), sequence.adapters, others
+            )
+
+    def _keep(self, sequence: Sequence) -> None:
+        if self.checkpoints is not None and self._may_keep(sequence):
+            assert sequence.seq is not None, "only running sequences have a state"
+            self.checkpoints.save(sequence.seq, sequence.tokens[: sequence.n_past], sequence.adapters)
+
+    def _may_keep(self, sequence: Sequence) -> bool:
+        """Whether its state is what its tokens alone give."""
+        request = sequence.request
+        return request.cache_prompt and not request.media and not sequence.shifted
 
     # --- cells ---
 
@@ -224,5 +276,7 @@ class Books:
             assert self.cache.is_active(sequence.seq), "an id that the cache thinks idle"
             assert self.private(sequence) >= 0, "the cache holds more than was computed"
             assert sequence.recall_to < len(sequence.tokens), "a recalled prompt without a token to compute"
+            assert sequence.save_at == sorted(sequence.save_at), "states to be kept out of order"
+            assert all(at > sequence.n_past for at in sequence.save_at), "a state that was to be kept is gone"
             assert sequence.cells(sequence.n_past) <= self.limits.n_ctx_slot, "a sequence larger than its slot"
         assert all(s.status is Status.WAITING and s.seq is None for s in self.waiting), "a waiting one that holds cells"

@@ -90,9 +90,10 @@ def add_prefills(
 def _most_pending(books: Books, sequence: Sequence) -> int:
     """Pending tokens up to where the context is full: with forced tokens that may be before the last of them.
 
-    A medium is computed in a step of its own.
+    A medium is computed in a step of its own, and a state is kept between two steps.
     """
-    return min(sequence.next_text, books.limits.n_ctx_slot - sequence.cells(sequence.n_past))
+    most = min(sequence.next_text, books.limits.n_ctx_slot - sequence.cells(sequence.n_past))
+    return min(most, sequence.save_at[0] - sequence.n_past) if sequence.save_at else most
 
 
 def _planned(sequence: Sequence, count: int) -> PlannedRun:

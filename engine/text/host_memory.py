@@ -188,6 +188,10 @@ class HostMemory:
         stats.host_restored_total, stats.host_restore_seconds_total = figures.restored, figures.restore_seconds
         stats.host_lost_total = figures.lost
 
+    def check_integrity(self) -> None:
+        """Raise AssertionError where the books contradict themselves."""
+        self.cache.check_integrity()
+
     def _spend(self, began: float) -> float:
         seconds = max(self._clock() - began, 1e-9)
         self._left -= seconds

@@ -1,5 +1,7 @@
 """What the scheduler is given and what it decides: the limits, a step's plan, and the batch while it is filled."""
 
+from collections.abc import Iterable
+from collections.abc import Sequence as Row
 from typing import Protocol
 
 import attrs
@@ -35,6 +37,18 @@ class HostPrompts(Protocol):
     def erase(self, tokens: list[int], key: AdapterSet) -> None: ...
 
 
+class KeptStates(Protocol):
+    """Whole states outside the KV cache (see ``engine.text.checkpoints``). ``key``: what they were computed with."""
+
+    least: int
+
+    def lengths(self, tokens: Row[int], held: int, key: AdapterSet, others: Iterable[Row[int]]) -> list[int]: ...
+
+    def save(self, seq: int, tokens: list[int], key: AdapterSet) -> None: ...
+
+    def reach(self, tokens: Row[int], held: int, key: AdapterSet) -> int: ...
+
+
 @attrs.frozen(kw_only=True)
 class Limits:
     """What the model and the options allow. Tokens, unless said otherwise."""
@@ -47,6 +61,7 @@ class Limits:
     n_vocab: int
     kv_unified: bool = True  # all ids share the cells; False: each has a stream of its own, for n_ctx_slot tokens
     can_reuse: bool = True  # prefixes may be shared and kept
+    can_cut: bool = True  # the end of what a sequence has computed can be taken back: not from a recurrent state
     can_shift: bool = True
     continuous_batching: bool = True
     tile: int = 1  # mixed batches are filled to a multiple of this many tokens

@@ -4,11 +4,14 @@ Works on the scheduler's books between admission and planning, so that a request
 last of its tokens came back.
 """
 
+from collections.abc import Hashable
+from collections.abc import Sequence as Row
 from math import inf
+from typing import Protocol
 
 from engine.text.books import Books
 from engine.text.cell_rent import CellRent
-from engine.text.host_memory import HostMemory
+from engine.text.host_memory import HostFigures, HostMemory
 from engine.text.sequence import Sequence
 
 # Tokens that others compute until an idle prompt moves to host memory, at least. The rule of ``engine.text.cell_rent``
@@ -20,6 +23,19 @@ MOVE_AGE = 256
 _SHARE = 0.25
 
 
+class Recalled(Protocol):
+    """What prompts come back from: ``HostMemory`` or ``Checkpoints``."""
+
+    figures: HostFigures
+
+    @property
+    def may_copy(self) -> bool: ...
+
+    def needed(self, tokens: Row[int], position: int, key: Hashable) -> int: ...
+
+    def restore(self, seq: int, tokens: Row[int], position: int, upto: int, key: Hashable) -> int: ...
+
+
 def budget(books: Books, target: float) -> float:
     """Seconds that copies may take in this step; ``target``: what a step may take while streams are running.
 
@@ -28,7 +44,7 @@ def budget(books: Books, target: float) -> float:
     return target * _SHARE if any(sequence.is_decoding for sequence in books.running) else inf
 
 
-def recall(books: Books, host: HostMemory, seconds: float) -> None:
+def recall(books: Books, host: Recalled, seconds: float) -> None:
     """Bring back for running sequences what they wait for: first come first served, ``seconds`` of it at most."""
     until = host.figures.restore_seconds + seconds
     for sequence in list(books.running):
@@ -58,7 +74,7 @@ def prepare(books: Books, host: HostMemory, rent: CellRent) -> None:
         books.cache.evict(leaf.cells)
 
 
-def _bring_back(books: Books, host: HostMemory, sequence: Sequence) -> bool:
+def _bring_back(books: Books, host: Recalled, sequence: Sequence) -> bool:
     """One block. False: it is not there, or finds no room."""
     assert sequence.seq is not None, "only running sequences are brought back"
     needed = host.needed(sequence.tokens, sequence.n_past, sequence.adapters)

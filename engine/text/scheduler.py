@@ -18,7 +18,7 @@ from engine.text.admission import admit
 from engine.text.books import Books
 from engine.text.filling import add_decodes, add_forced, add_prefills
 from engine.text.media import spans_fit
-from engine.text.plan import Batch, HostPrompts, Limits, PlannedMedia, PlannedRun, SchedulerMemory, StepPlan
+from engine.text.plan import Batch, HostPrompts, KeptStates, Limits, PlannedMedia, PlannedRun, SchedulerMemory, StepPlan
 from engine.text.prefix_cache import PrefixCache
 from engine.text.requests import GenerationRequest
 from engine.text.sequence import Sequence, Status
@@ -33,13 +33,19 @@ DEEP = 512
 class Scheduler:
     """Deterministic: the same calls give the same plans."""
 
-    def __init__(self, limits: Limits, memory: SchedulerMemory, host: HostPrompts | None = None) -> None:
+    def __init__(
+        self,
+        limits: Limits,
+        memory: SchedulerMemory,
+        host: HostPrompts | None = None,
+        checkpoints: KeptStates | None = None,
+    ) -> None:
         assert limits.n_seqs >= limits.n_slots, "each slot needs an id of its own"
         assert limits.n_batch >= limits.n_slots, "all decodes must fit one batch"
         assert limits.n_ctx_slot <= limits.n_cells, "one sequence alone must fit"
         assert limits.kv_unified or limits.n_seqs == limits.n_slots, "each slot needs a stream, and no stream a slot"
         self.limits = limits
-        self.books = Books(limits, memory, host)
+        self.books = Books(limits, memory, host, checkpoints)
         self.idle_age = IDLE_AGE  # whoever measures sets it
         self._arrivals = 0
         self._by_id: dict[str, Sequence] = {}
@@ -158,6 +164,7 @@ class Scheduler:
         sequence.n_past += count
         books.close(sequence)
         books.share(sequence, min(sequence.n_past, sequence.n_prefill))
+        books.arrived(sequence)
 
     def room_for_drafts(self, n_planned: int, wanted: int) -> int:
         """Cells for drafts beside ``n_planned`` others, at most ``wanted``: nobody is preempted for them."""
@@ -176,6 +183,9 @@ class Scheduler:
     def step_back(self, sequence: Sequence) -> None:
         """Take the newest token out of the KV cache again: it is to be computed once more, for its logits."""
         assert sequence.seq is not None, "only running sequences compute"
+        if not self.limits.can_cut:
+            self.books.restart(sequence)
+            return
         self.books.open(sequence)
         is_private = self.cache.length(sequence.seq) < sequence.n_past
         is_private = is_private or self.cache.make_private(sequence.seq, sequence.n_past - 1)

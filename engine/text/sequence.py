@@ -44,6 +44,7 @@ class Sequence:
     n_cached: int = 0  # prompt tokens that came from the cache, or from host memory, when it was first admitted
     counts_cached: bool = False  # it runs for the first time
     recall_to: int = 0  # tokens up to here are to be brought back from host memory before it computes
+    save_at: list[int] = attrs.field(factory=list)  # lengths, all ahead, of which its state is to be kept
     admission: int = 0  # order of admission while it runs
     admitted_at: float | None = None
     next_due: float = 0.0  # pacing: not in a batch before this time

@@ -17,6 +17,7 @@ from engine.native import library
 from engine.native.model import Model, ModelFacts, Progress
 from engine.native.options import ContextOptions, FlashAttention
 from engine.text.backend import DecodeStatus, Run
+from engine.text.checkpoints import Checkpoints
 from engine.text.copy_cost import TimedMemory
 from engine.text.foreign_cells import ForeignCells
 from engine.text.host_memory import BLOCK, HostMemory
@@ -72,7 +73,8 @@ def _start(options: EngineOptions, publish: Publish, model: Model) -> Started:
     limits = _limits(options, info, backend.n_seqs)
     host = _host_memory(options, backend, limits) if isinstance(backend, LlamaBackend) else None
     copies = None if info.kv_unified else TimedMemory(backend)
-    scheduler = Scheduler(limits, copies or backend, host)
+    checkpoints = _checkpoints(options, backend, limits) if isinstance(backend, LlamaBackend) else None
+    scheduler = Scheduler(limits, copies or backend, host, checkpoints)
     rate = None
     if isinstance(backend, LlamaBackend):
         if options.warmup:
@@ -88,7 +90,7 @@ def _start(options: EngineOptions, publish: Publish, model: Model) -> Started:
         step_target=options.step_target,
         mask_threads=_spare_cores(options.context),
         embeddings=EmbeddingWorker(embedder),
-        host=host,
+        host=host or checkpoints,
         speculation=speculation,
         copies=copies,
         foreign=ForeignCells(_advise) if may_advise(options, model) else None,
@@ -176,8 +178,7 @@ def _limits(options: EngineOptions, info: ModelInfo, n_seqs: int) -> Limits:
         )
     reuse = can_reuse(info, swa_full=options.context.swa_full)
     if not reuse and info.no_generation is None:
-        hint = "" if info.is_recurrent else "; --swa-full allows it"
-        log.warning("prompts can be neither reused nor kept in memory with this model%s", hint)
+        _say_what_is_kept(options, info)
     if options.cache_reuse and not (reuse and info.can_shift):
         reason = "generates no text" if info.no_generation is not None else "cannot move what it has computed"
         raise ModelLoadError(f"--cache-reuse is of no use here: this model {reason}")
@@ -192,6 +193,7 @@ def _limits(options: EngineOptions, info: ModelInfo, n_seqs: int) -> Limits:
         tile=_TILE,
         deep_tile=_deep_tile(options),
         can_reuse=reuse,
+        can_cut=not info.is_recurrent,
         can_shift=info.can_shift and options.context_shift,
         continuous_batching=options.continuous_batching,
         n_keep_always=1 if info.add_bos else 0,
@@ -199,6 +201,24 @@ def _limits(options: EngineOptions, info: ModelInfo, n_seqs: int) -> Limits:
         reuse_chunk=options.cache_reuse,
         slot_similarity=options.slot_similarity,
     )
+
+
+def _say_what_is_kept(options: EngineOptions, info: ModelInfo) -> None:
+    what = "a recurrent state" if info.is_recurrent else "a sliding window (--swa-full shares all prefixes)"
+    if options.cache_ram:
+        log.info("this model has %s: prompts are kept in memory, of chosen lengths (--cache-ram)", what)
+    else:
+        log.warning("this model has %s: without --cache-ram no prompt is reused", what)
+
+
+def _checkpoints(options: EngineOptions, backend: LlamaBackend, limits: Limits) -> Checkpoints | None:
+    """What takes the place of the prefix cache; None where there is one, and where nothing is to be kept."""
+    if options.cache_ram == 0 or limits.can_reuse:
+        return None
+    info = backend.info
+    # What a recurrent state has passed over is part of it: there is no first position to look at.
+    window = 0 if info.is_recurrent else info.n_swa
+    return Checkpoints(backend, options.cache_ram << 20, window=window)
 
 
 def _host_memory(options: EngineOptions, backend: LlamaBackend, limits: Limits) -> HostMemory | None:

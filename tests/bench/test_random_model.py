@@ -15,10 +15,11 @@ SHAPES = [
     Shape(layers=2, width=64, feed_forward=128, heads=4, kv_heads=2, tied=True),
     Shape(layers=1, width=128, feed_forward=96, heads=4, kv_heads=4, tied=False),
     Shape(1, 256, 0, heads=4, kv_heads=2, tied=False, experts=Experts(6, 2, 256), head_width=32),
+    Shape(2, 128, 96, heads=2, kv_heads=1, tied=True, head_width=32, window=16),
 ]
 
 
-@pytest.mark.parametrize("shape", SHAPES, ids=["tied", "untied", "experts"])
+@pytest.mark.parametrize("shape", SHAPES, ids=["tied", "untied", "experts", "window"])
 @pytest.mark.parametrize("form", FORMATS)
 def test_the_library_runs_it(tiny_model: Path, tmp_path: Path, shape: Shape, form: str) -> None:
     """Another token, other logits; none of them huge or not a number."""

@@ -6,6 +6,7 @@ from collections.abc import Callable
 import attrs
 
 from engine.text.cell_rent import CellRent
+from engine.text.checkpoints import Checkpoints
 from engine.text.commands import Cancel, Command, Submit
 from engine.text.copy_cost import TimedMemory
 from engine.text.events import Event, Failed, Finished, TerminalEvent, Tokens
@@ -102,6 +103,8 @@ def limits_of(backend: FakeBackend, **changes: object) -> Limits:
             kv_unified=backend.info.kv_unified,
             can_shift=info.can_shift,
             n_adapters=len(info.loras),
+            can_reuse=not info.is_recurrent,
+            can_cut=not info.is_recurrent,
         ),
         **changes,
     )
@@ -113,7 +116,10 @@ def host_of(backend: FakeBackend, limit: int, clock: Callable[[], float], block_
 
 
 class Driver:
-    """A loop on the fake backend; ``boxes`` by request id. ``host_bytes``: of host memory for prompts."""
+    """A loop on the fake backend; ``boxes`` by request id. ``host_bytes``, ``kept_bytes``: host memory for prompts.
+
+    The former is for backends that cut what they hold, the latter for others.
+    """
 
     def __init__(
         self,
@@ -122,6 +128,7 @@ class Driver:
         step_target: float = 0.15,
         mask_threads: int = 0,
         host_bytes: int = 0,
+        kept_bytes: int = 0,
         speculation: Speculation | None = None,
         rent: CellRent | None = None,
         **limits: object,
@@ -130,7 +137,9 @@ class Driver:
         self.clock = Clock()
         self.host = host_of(self.backend, host_bytes, self.clock) if host_bytes else None
         copies = None if self.backend.info.kv_unified else TimedMemory(self.backend, self.clock)
-        self.scheduler = Scheduler(limits_of(self.backend, **limits), copies or self.backend, self.host)
+        self.checkpoints = Checkpoints(self.backend, kept_bytes, least=8, tail=4) if kept_bytes else None
+        memory = copies or self.backend
+        self.scheduler = Scheduler(limits_of(self.backend, **limits), memory, self.host, self.checkpoints)
         self.boxes: dict[str, Box] = {}
         self.batches: list[int] = []  # events of each publish
         self.loop = EngineLoop(
@@ -139,7 +148,7 @@ class Driver:
             self._publish,
             step_target=step_target,
             mask_threads=mask_threads,
-            host=self.host,
+            host=self.host or self.checkpoints,
             speculation=speculation,
             rent=rent,
             copies=copies,

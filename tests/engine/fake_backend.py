@@ -74,8 +74,10 @@ class Cell:
 class FakeKv:
     """Cells as llama.cpp has them in unified mode."""
 
-    def __init__(self, n_cells: int) -> None:
+    def __init__(self, n_cells: int, *, cuts: bool = True) -> None:
+        """Without ``cuts`` as with a recurrent state: only all of it can be taken away, and none of it shared."""
         self.n_cells = n_cells
+        self.cuts = cuts
         self.cells: list[Cell] = []
 
     @property
@@ -90,6 +92,7 @@ class FakeKv:
         return [c for c in self.cells if seq in c.seqs and p0 <= c.position and (p1 is None or c.position < p1)]
 
     def copy(self, src: int, dst: int, p0: int, p1: int) -> None:
+        assert self.cuts, "a state is shared that goes on differently"
         held = {c.position for c in self.of(dst)}
         moved = self.of(src, p0, p1)
         assert [c.position for c in sorted(moved, key=lambda c: c.position)] == list(range(p0, p1)), "source has holes"
@@ -98,6 +101,8 @@ class FakeKv:
             cell.seqs.add(dst)
 
     def remove(self, seq: int, p0: int, p1: int | None) -> None:
+        if not self.cuts and (p1 is not None or 0 < p0 <= self.span(seq)[1]):
+            raise NativeError("the state cannot be cut")
         for cell in self.of(seq, p0, p1):
             cell.seqs.discard(seq)
         self.cells = [c for c in self.cells if c.seqs]
@@ -109,7 +114,9 @@ class FakeKv:
 
     def span(self, seq: int) -> tuple[int, int]:
         positions = [c.position for c in self.of(seq)]
-        return (min(positions), max(positions)) if positions else (-1, -1)
+        if not positions:
+            return (-1, -1)
+        return (min(positions) if self.cuts else max(positions), max(positions))
 
     def exchange(self, a: int, b: int) -> None:
         raise AssertionError("a cache for all sequences has no streams")
@@ -199,11 +206,16 @@ class FakeBackend:
         can_shift: bool = True,
         n_adapters: int = 3,
         kv_unified: bool = True,
+        cuts: bool = True,
     ) -> None:
-        """Without ``kv_unified`` there is a stream of ``n_ctx_slot`` cells for each slot, and no other id."""
+        """Without ``kv_unified`` there is a stream of ``n_ctx_slot`` cells for each slot, and no other id.
+
+        ``cuts``: see ``FakeKv``.
+        """
         n_ctx_slot = n_ctx_slot or n_cells // n_slots
+        assert cuts or (kv_unified and not can_shift), "what cannot be cut cannot be moved"
         if kv_unified:
-            self.kv = FakeKv(n_cells)
+            self.kv = FakeKv(n_cells, cuts=cuts)
         else:
             self.kv, n_seqs, n_cells = FakeStreams(n_ctx_slot), n_slots, n_slots * n_ctx_slot
         self.vocab = FakeVocab()
@@ -214,7 +226,7 @@ class FakeBackend:
         self.n_encoded = 0
         info = model_info(n_cells, n_ctx_slot, n_slots, n_batch, can_shift=can_shift)
         loras = tuple(f"lora-{i}.gguf" for i in range(n_adapters))
-        self.info = attrs.evolve(info, loras=loras, kv_unified=kv_unified)
+        self.info = attrs.evolve(info, loras=loras, kv_unified=kv_unified, is_recurrent=not cuts)
         self.identity = Identity(
             model=b"m" * HASH_SIZE, adapters=tuple(bytes([65 + i]) * HASH_SIZE for i in range(n_adapters))
         )

@@ -1,6 +1,7 @@
 """Random schedules for the scheduler, and a harness that plays them and checks every plan."""
 
 import enum
+from math import inf
 from typing import Final
 
 import attrs
@@ -8,9 +9,11 @@ from hypothesis import strategies as st
 
 from engine.errors import EngineUnavailable, InvalidRequest
 from engine.text.adapters import AdapterSet
+from engine.text.checkpoints import Checkpoints
 from engine.text.commands import EraseSlot, RestoreSlot, SaveSlot
 from engine.text.events import Failed, SlotDone
 from engine.text.plan import PlannedRun, StepPlan
+from engine.text.recall import recall
 from engine.text.requests import GenerationRequest
 from engine.text.scheduler import Scheduler
 from engine.text.sequence import Sequence
@@ -131,7 +134,9 @@ class Play:
             kv_unified=schedule.kv_unified,
             n_batch=schedule.n_batch,
             can_shift=schedule.can_shift,
+            cuts=schedule.can_reuse or schedule.can_shift or not schedule.kv_unified,
         )
+        self.checkpoints = None if schedule.can_reuse else Checkpoints(self.backend, 1 << 20, least=4, tail=2)
         self.scheduler = Scheduler(
             limits_of(
                 self.backend,
@@ -140,6 +145,7 @@ class Play:
                 slot_similarity=schedule.slot_similarity,
             ),
             self.backend,
+            checkpoints=self.checkpoints,
         )
         self.keeper = SlotKeeper(self.backend, self.scheduler.books)
         self.snapshot: Snapshot | None = None
@@ -201,6 +207,10 @@ class Play:
     def _step(self) -> None:
         blocked = self._blocked()
         running = list(self.scheduler.running)
+        if self.checkpoints is not None:
+            self.scheduler.admit(self.now, blocked)
+            recall(self.scheduler.books, self.checkpoints, inf)
+            self.checkpoints.check_integrity()
         plan = self.scheduler.plan(self.now, self.schedule.prefill_limit, blocked)
         self.trace.append([(p.sequence.request.id, attrs.evolve(p.run)) for p in plan.runs])
         self._check_plan(plan, blocked)
@@ -241,8 +251,9 @@ class Play:
     def _check_plan(self, plan: StepPlan, blocked: set[str]) -> None:
         self._check_books()
         runs = plan.runs
-        if not self.schedule.kv_unified:  # in the order of the ids: what is to be seen is who is in the batch
-            assert [p.run.seq for p in runs] == sorted(p.run.seq for p in runs)
+        if not self.schedule.kv_unified:  # in the order of the streams: what is to be seen is who is in the batch
+            streams = [self.backend.kv.stream(p.run.seq) for p in runs]
+            assert streams == sorted(streams)
             order = self.scheduler.running.index
             runs = tuple(sorted(runs, key=lambda p: (not p.sequence.is_decoding, order(p.sequence))))
         assert sum(len(p.run.tokens) for p in runs) <= self.schedule.n_batch
@@ -267,6 +278,7 @@ class Play:
             forced = sum(len(p.run.tokens) - 1 for p in runs[: len(decodes)])
             assert forced <= max(1, self.schedule.prefill_limit), "forced tokens slow the other streams down"
         unfinished = [p for p in prefills[:-1] if not self._is_full(p) and p.sequence.next_due <= self.now]
+        unfinished = [p for p in unfinished if p.run.start + len(p.run.tokens) not in p.sequence.save_at]
         assert not unfinished, "a prefill overtakes an unfinished one"
         if runs:
             assert plan.wake_at is None
@@ -283,4 +295,5 @@ class Play:
         spans = self.scheduler.spans()
         for seq in range(self.backend.n_seqs):
             length = spans.get(seq, 0)
-            assert self.backend.span(seq) == ((0, length - 1) if length else (-1, -1))
+            first = 0 if self.backend.kv.cuts else length - 1
+            assert self.backend.span(seq) == ((first, length - 1) if length else (-1, -1))

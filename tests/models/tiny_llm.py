@@ -18,6 +18,7 @@ N_HEAD: Final = 4
 N_HEAD_KV: Final = 2
 N_FF: Final = 128
 N_VOCAB: Final = 512
+N_CONV: Final = 3  # tokens that a convolution sees
 
 BOS: Final = 1
 EOS: Final = 2
@@ -76,26 +77,36 @@ def vocabulary() -> list[Token]:
 
 
 def write_tiny_llm(
-    path: Path, *, seed: int = 0, n_ctx_train: int = 4096, sliding_window: int | None = None, mrope: bool = False
+    path: Path,
+    *,
+    seed: int = 0,
+    n_ctx_train: int = 4096,
+    sliding_window: int | None = None,
+    mrope: bool = False,
+    recurrent: bool = False,
 ) -> Path:
     """Write the model to ``path`` and return it; the same arguments give the same bytes.
 
     ``sliding_window`` (tokens) gives an architecture whose layers alternate between that window and full attention,
-    ``mrope`` one in which an image's tokens have positions in time, height and width.
+    ``mrope`` one in which an image's tokens have positions in time, height and width, ``recurrent`` one in which the
+    first layer has a state (of a short convolution) in place of attention.
     """
-    writer = gguf.GGUFWriter(path, "qwen2vl" if mrope else "llama" if sliding_window is None else "gemma3")
+    family = "lfm2" if recurrent else "qwen2vl" if mrope else "llama" if sliding_window is None else "gemma3"
+    writer = gguf.GGUFWriter(path, family)
     writer.add_name("tiny-llm")
     writer.add_block_count(N_LAYER)
     writer.add_context_length(n_ctx_train)
     writer.add_embedding_length(N_EMBD)
     writer.add_feed_forward_length(N_FF)
     writer.add_head_count(N_HEAD)
-    writer.add_head_count_kv(N_HEAD_KV)
+    writer.add_head_count_kv([0] + [N_HEAD_KV] * (N_LAYER - 1) if recurrent else N_HEAD_KV)
     writer.add_layer_norm_rms_eps(1e-5)
     writer.add_rope_freq_base(10000.0)
     writer.add_vocab_size(N_VOCAB)
     writer.add_file_type(gguf.LlamaFileType.ALL_F32)
-    if mrope:
+    if recurrent:
+        writer.add_shortconv_l_cache(N_CONV)
+    elif mrope:
         writer.add_rope_dimension_sections([2, 3, 3, 0])
     elif sliding_window is None:
         writer.add_rope_dimension_count(N_EMBD // N_HEAD)
@@ -106,7 +117,7 @@ def write_tiny_llm(
         # One layer in two slides: with the usual one in six, two layers would both slide.
         writer.add_uint32("gemma3.attention.sliding_window_pattern", N_LAYER)
     _add_tokenizer(writer)
-    _add_tensors(writer, np.random.default_rng(seed), norms_twice=sliding_window is not None)
+    _add_tensors(writer, np.random.default_rng(seed), norms_twice=sliding_window is not None, recurrent=recurrent)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
@@ -135,7 +146,7 @@ def _add_tokenizer(writer: gguf.GGUFWriter) -> None:
     writer.add_chat_template(CHAT_TEMPLATE)
 
 
-def _add_tensors(writer: gguf.GGUFWriter, random: np.random.Generator, *, norms_twice: bool) -> None:
+def _add_tensors(writer: gguf.GGUFWriter, random: np.random.Generator, *, norms_twice: bool, recurrent: bool) -> None:
     def weights(*shape: int, fan_in: int | None = None) -> NDArray[np.float32]:
         scale = np.sqrt(shape[-1] if fan_in is None else fan_in)
         values: NDArray[np.float32] = (random.standard_normal(shape) / scale).astype(np.float32)
@@ -147,20 +158,29 @@ def _add_tensors(writer: gguf.GGUFWriter, random: np.random.Generator, *, norms_
     normal = np.array([kind == gguf.TokenType.NORMAL for _, _, kind in vocabulary()])
     output[~normal] = 0
     writer.add_tensor("output.weight", output)
-    writer.add_tensor("output_norm.weight", np.ones(N_EMBD, np.float32))
+    writer.add_tensor("token_embd_norm.weight" if recurrent else "output_norm.weight", np.ones(N_EMBD, np.float32))
     for layer in range(N_LAYER):
         block = f"blk.{layer}."
         norms = {"attn_norm": N_EMBD, "ffn_norm": N_EMBD}
         if norms_twice:
             norms |= {"post_attention_norm": N_EMBD, "post_ffw_norm": N_EMBD}
+        if norms_twice or (recurrent and layer > 0):
             norms |= {"attn_q_norm": n_head_embd, "attn_k_norm": n_head_embd}
         for name, size in norms.items():
             writer.add_tensor(f"{block}{name}.weight", np.ones(size, np.float32))
-        for name, rows, columns in (
+        attention = (
             ("attn_q", N_EMBD, N_EMBD),
             ("attn_k", N_HEAD_KV * n_head_embd, N_EMBD),
             ("attn_v", N_HEAD_KV * n_head_embd, N_EMBD),
             ("attn_output", N_EMBD, N_EMBD),
+        )
+        convolution = (
+            ("shortconv.conv", N_EMBD, N_CONV),
+            ("shortconv.in_proj", 3 * N_EMBD, N_EMBD),
+            ("shortconv.out_proj", N_EMBD, N_EMBD),
+        )
+        for name, rows, columns in (
+            *(convolution if recurrent and layer == 0 else attention),
             ("ffn_gate", N_FF, N_EMBD),
             ("ffn_up", N_FF, N_EMBD),
             ("ffn_down", N_EMBD, N_FF),

@@ -28,7 +28,7 @@ class Experts:
 
 @attrs.frozen
 class Shape:
-    """Sizes of a Qwen2 model, or with experts of a Qwen3 one; widths in values."""
+    """Sizes of a Qwen2 model, with experts of a Qwen3 one, with a window of a Gemma 3; widths in values."""
 
     layers: int
     width: int
@@ -38,6 +38,7 @@ class Shape:
     tied: bool  # the output matrix is the embedding's
     experts: Experts | None = None
     head_width: int | None = None
+    window: int | None = None  # tokens that five of six layers see
 
     @property
     def head(self) -> int:
@@ -60,6 +61,7 @@ SHAPES: Final = {
     "qwen2.5-1.5b": Shape(28, 1536, 8960, 12, 2, tied=True),
     "qwen2.5-7b": Shape(28, 3584, 18944, 28, 4, tied=False),
     "qwen2.5-14b": Shape(48, 5120, 13824, 40, 8, tied=False),
+    "gemma3-1b": Shape(26, 1152, 6912, 4, 1, tied=True, head_width=256, window=512),
     "qwen3-30b-a3b": Shape(48, 2048, 6144, 32, 4, tied=False, experts=Experts(128, 8, 768), head_width=128),
 }
 
@@ -144,9 +146,15 @@ def vectors(shape: Shape, random: np.random.Generator) -> Iterator[tuple[str, ND
         block = f"blk.{layer}."
         yield f"{block}attn_norm.weight", np.ones(shape.width, np.float32)
         yield f"{block}ffn_norm.weight", np.ones(shape.width, np.float32)
-        if shape.experts:
+        if shape.window:
+            yield f"{block}post_attention_norm.weight", np.ones(shape.width, np.float32)
+            yield f"{block}post_ffw_norm.weight", np.ones(shape.width, np.float32)
+        if shape.window or shape.experts:
             yield f"{block}attn_q_norm.weight", np.ones(shape.head, np.float32)
             yield f"{block}attn_k_norm.weight", np.ones(shape.head, np.float32)
+        if shape.window:
+            continue
+        if shape.experts:
             chooser = random.standard_normal((shape.experts.count, shape.width), np.float32)
             yield f"{block}ffn_gate_inp.weight", chooser / np.float32(shape.width**0.5)
             continue
@@ -167,7 +175,7 @@ def draw(random: np.random.Generator, rows: int, columns: int, form: Format) -> 
 def write(path: Path, shape: Shape, form: Format, vocabulary: Path, *, seed: int = 0) -> None:
     """Write the model; tokens and chat template are those of the GGUF file ``vocabulary``."""
     fields = gguf.GGUFReader(vocabulary).fields
-    writer = gguf.GGUFWriter(path, "qwen3moe" if shape.experts else "qwen2")
+    writer = gguf.GGUFWriter(path, "gemma3" if shape.window else "qwen3moe" if shape.experts else "qwen2")
     writer.add_name("random weights")
     writer.add_block_count(shape.layers)
     writer.add_context_length(32768)
@@ -175,9 +183,12 @@ def write(path: Path, shape: Shape, form: Format, vocabulary: Path, *, seed: int
     writer.add_feed_forward_length(shape.feed_forward)
     writer.add_head_count(shape.heads)
     writer.add_head_count_kv(shape.kv_heads)
-    if shape.experts:
+    if shape.head_width:
         writer.add_key_length(shape.head)
         writer.add_value_length(shape.head)
+    if shape.window:
+        writer.add_sliding_window(shape.window)
+    if shape.experts:
         writer.add_expert_count(shape.experts.count)
         writer.add_expert_used_count(shape.experts.used)
         writer.add_expert_feed_forward_length(shape.experts.feed_forward)

@@ -1,0 +1,212 @@
+"""Prompts in host memory where the KV cache cannot be cut: models with a recurrent state, or with a sliding window.
+
+What such a model has computed is right for one length only. So whole states are kept, of chosen lengths, and found
+again by longest prefix. A state is kept of
+
+1. a prompt without its last ``TAIL`` tokens, which the next turn of a conversation may write in another way;
+2. what a prompt has in common with another one, where both go on differently: others may begin like that too;
+3. all that a request leaves behind: the next turn goes on from there if it repeats the answer as it was generated.
+
+The last two are the choice of "Marconi: Prefix Caching for the Era of Hybrid LLMs" (Pan et al., arXiv:2411.19379).
+"""
+
+import logging
+from collections.abc import Buffer, Callable, Hashable, Iterable, Sequence
+from time import perf_counter
+from typing import Final, Protocol
+
+import attrs
+
+from engine.errors import NativeError
+from engine.text.host_memory import HostFigures
+from engine.text.info import EngineStats
+from engine.text.prefix_node import common_prefix
+
+log = logging.getLogger("engine.text")
+
+# Tokens. The end of a prompt asks for an answer; it is written otherwise once the answer is there.
+TAIL: Final = 16
+# Fewer tokens are not worth the copy of a whole state.
+LEAST: Final = 64
+_TOKEN_BYTES: Final = 8
+
+
+class States(Protocol):
+    """What of a backend is needed (see ``engine.text.backend.Backend``)."""
+
+    def save_state(self, seq: int) -> bytearray: ...
+
+    def restore_state(self, seq: int, state: Buffer) -> None: ...
+
+    def span(self, seq: int) -> tuple[int, int]: ...
+
+
+@attrs.define(eq=False)
+class _Checkpoint:
+    key: Hashable
+    tokens: list[int]
+    state: Buffer
+    n_bytes: int
+    n_uses: int = 0
+
+    def begins(self, tokens: Sequence[int], key: Hashable) -> bool:
+        """Whether the tokens begin with all of its own."""
+        n = len(self.tokens)
+        return self.key == key and n <= len(tokens) and tokens[n - 1] == self.tokens[-1] and tokens[:n] == self.tokens
+
+
+class Checkpoints:
+    """``limit``: bytes. ``window``: tokens that a token sees where that is limited, else 0. One thread.
+
+    A key says what states were computed with; only the same key may use them.
+    """
+
+    def __init__(
+        self,
+        states: States,
+        limit: int,
+        *,
+        window: int = 0,
+        least: int = LEAST,
+        tail: int = TAIL,
+        clock: Callable[[], float] = perf_counter,
+    ) -> None:
+        self.figures = HostFigures()
+        self.limit = limit
+        self.least = least
+        self.n_bytes = 0
+        self._states = states
+        self._window = window
+        self._tail = tail
+        self._clock = clock
+        self._kept: list[_Checkpoint] = []  # the one to be given up first comes first
+        self._left = float("inf")
+
+    # --- which lengths ---
+
+    def lengths(self, tokens: Sequence[int], held: int, key: Hashable, others: Iterable[Sequence[int]]) -> list[int]:
+        """Of which beginnings of a prompt the state is to be kept, the shortest first.
+
+        ``held``: tokens that need not be computed; ``others``: prompts that are being computed with the same key.
+        """
+        seen = [kept.tokens for kept in self._kept if kept.key == key]
+        branch = max((common_prefix(other, tokens) for other in (*seen, *others)), default=0)
+        end = len(tokens) - self._tail
+        chosen: list[int] = []
+        for length in (min(branch, end), end):
+            if length - held >= self.least:
+                chosen.append(length)
+                held = length
+        return chosen
+
+    # --- out of the KV cache ---
+
+    def save(self, seq: int, tokens: list[int], key: Hashable) -> None:
+        """Keep the state of a sequence that holds just these tokens."""
+        if len(tokens) < self.least:
+            return
+        known = next((kept for kept in self._kept if kept.tokens == tokens and kept.key == key), None)
+        if known is not None:
+            self._touch(known)
+            return
+        if not self._is_whole(seq, len(tokens)):
+            return
+        began = self._clock()
+        try:
+            state = self._states.save_state(seq)
+        except NativeError as error:
+            log.warning("a prompt is not kept in memory: %s", error)
+            return
+        self.figures.saved += len(tokens)
+        self.figures.save_seconds += self._spend(began)
+        self._keep(_Checkpoint(key, tokens, state, len(state) + _TOKEN_BYTES * len(tokens)))
+
+    def _is_whole(self, seq: int, n_tokens: int) -> bool:
+        """Whether the state is of so many tokens, and all is there that the next one sees."""
+        first, last = self._states.span(seq)
+        return last == n_tokens - 1 and (not self._window or first <= max(0, n_tokens - self._window))
+
+    def _keep(self, new: _Checkpoint) -> None:
+        # What it goes on from is worth less now, unless others go on from there too.
+        passed = [kept for kept in self._kept if kept.n_uses <= 1 and kept.begins(new.tokens, new.key)]
+        self._kept = [*passed, *(kept for kept in self._kept if kept not in passed), new]
+        self.n_bytes += new.n_bytes
+        while self.n_bytes > self.limit:
+            self._drop(self._kept[0])
+
+    # --- into the KV cache ---
+
+    def begin_step(self, seconds: float, compute: float | None) -> None:
+        """A step begins that may copy for so long, or one state at least."""
+        self._left = seconds
+
+    @property
+    def may_copy(self) -> bool:
+        """Whether the step's budget is not spent yet."""
+        return self._left > 0
+
+    def reach(self, tokens: Sequence[int], held: int, key: Hashable) -> int:
+        """How many tokens a sequence can start from that holds ``held``: only an empty one gets any. Else ``held``."""
+        found = self._longest(tokens, key) if held == 0 else None
+        return held if found is None else len(found.tokens)
+
+    def needed(self, tokens: Sequence[int], position: int, key: Hashable) -> int:
+        """Cells that have to be free for ``restore``; 0: there is nothing to restore."""
+        return self.reach(tokens, position, key) - position
+
+    def restore(self, seq: int, tokens: Sequence[int], position: int, upto: int, key: Hashable) -> int:
+        """Give an empty sequence the longest state that its tokens begin with. Returns how many tokens it holds then.
+
+        ``upto`` is what ``reach`` said: a state that was given up meanwhile may have been longer.
+        """
+        found = self._longest(tokens, key) if position == 0 else None
+        if found is None:
+            return position
+        began = self._clock()
+        try:
+            self._states.restore_state(seq, found.state)
+        except NativeError as error:
+            log.warning("a prompt cannot be brought back from memory: %s", error)
+            self._drop(found)
+            return position
+        found.n_uses += 1
+        self._touch(found)
+        self.figures.restored += len(found.tokens)
+        self.figures.restore_seconds += self._spend(began)
+        return len(found.tokens)
+
+    def _longest(self, tokens: Sequence[int], key: Hashable) -> _Checkpoint | None:
+        """The last token is always computed, for its logits."""
+        found: _Checkpoint | None = None
+        for kept in self._kept:
+            is_longer = found is None or len(kept.tokens) > len(found.tokens)
+            if is_longer and len(kept.tokens) < len(tokens) and kept.begins(tokens, key):
+                found = kept
+        return found
+
+    # --- the rest ---
+
+    def count(self, stats: EngineStats) -> None:
+        """Put the figures where others see them."""
+        figures = self.figures
+        stats.host_bytes, stats.host_tokens = self.n_bytes, sum(len(kept.tokens) for kept in self._kept)
+        stats.host_saved_total, stats.host_save_seconds_total = figures.saved, figures.save_seconds
+        stats.host_restored_total, stats.host_restore_seconds_total = figures.restored, figures.restore_seconds
+
+    def check_integrity(self) -> None:
+        """Raise AssertionError where the books contradict themselves."""
+        assert self.n_bytes == sum(kept.n_bytes for kept in self._kept), "bytes that are counted wrongly"
+        assert self.n_bytes <= self.limit, "more bytes than are allowed"
+
+    def _touch(self, kept: _Checkpoint) -> None:
+        self._kept.remove(kept)
+        self._kept.append(kept)
+
+    def _drop(self, kept: _Checkpoint) -> None:
+        self._kept.remove(kept)
+        self.n_bytes -= kept.n_bytes
+
+    def _spend(self, began: float) -> float:
+        seconds = max(self._clock() - began, 1e-9)
+        self._left -= seconds
+        return seconds

@@ -1,0 +1,406 @@
+"""Prompts in host memory where the KV cache cannot be cut: by themselves, and in an engine on the fake backend."""
+
+import pytest
+
+from engine.errors import NativeError
+from engine.text.adapters import AdapterSet
+from engine.text.backend import DecodeStatus, Run
+from engine.text.checkpoints import Checkpoints
+from engine.text.sequence import Status
+from tests.engine.driver import Box, Driver
+from tests.engine.fake_backend import FakeBackend, continuation
+from tests.engine.test_media import chunk, request
+
+A: AdapterSet = ((1, 0.5),)
+LEAST, TAIL = 8, 4  # as the driver has them
+STORY = "once upon a time in a far away land there was"
+
+
+def backend(**fields: object) -> FakeBackend:
+    return FakeBackend(**{"n_cells": 512, "n_ctx_slot": 128, "can_shift": False, "cuts": False} | fields)
+
+
+def engine(kept_bytes: int = 1 << 20, **fields: object) -> Driver:
+    return Driver(backend(**fields), kept_bytes=kept_bytes)
+
+
+def run(driver: Driver, name: str, prompt: str, max_tokens: int = 4, **fields: object) -> int:
+    """Let a request run; the answer is the right one. Returns how many tokens were computed."""
+    before = driver.backend.computed
+    box = driver.ask(name, prompt, max_tokens, **fields)
+    driver.finish()
+    expect(box, prompt, max_tokens)
+    driver.check_idle()
+    return driver.backend.computed - before
+
+
+def expect(box: Box, prompt: str, max_tokens: int = 4) -> None:
+    assert box.tokens == continuation(prompt.encode(), max_tokens)
+
+
+def answer_to(prompt: str, max_tokens: int = 4) -> str:
+    return bytes(continuation(prompt.encode(), max_tokens)).decode()
+
+
+# --- in an engine ---
+
+
+def test_the_next_turn_goes_on_from_where_the_last_one_ended() -> None:
+    driver = engine()
+    assert run(driver, "a", STORY) == len(STORY) + 3
+    turn = STORY + answer_to(STORY) + " and then"
+    assert run(driver, "b", turn) == 1 + len(" and then") + 3
+    assert driver.boxes["b"].finished().timings.cache_n == len(STORY) + 3
+
+
+def test_a_turn_that_writes_the_end_of_the_last_one_otherwise_goes_on_from_its_prompt() -> None:
+    driver = engine()
+    run(driver, "a", STORY)
+    turn = STORY[:-2] + "!! and then"
+    assert run(driver, "b", turn) == len(turn) - (len(STORY) - TAIL) + 3
+
+
+def test_the_same_prompt_again_computes_its_tail() -> None:
+    driver = engine()
+    run(driver, "a", STORY)
+    assert run(driver, "b", STORY) == TAIL + 3
+
+
+def test_what_two_prompts_begin_with_is_kept_for_a_third() -> None:
+    driver = engine()
+    for name in "xy":
+        run(driver, name, STORY + name * 20)
+    assert run(driver, "z", STORY + "z" * 20) == 20 + 3
+
+
+def test_a_beginning_that_several_bring_at_once_is_computed_once() -> None:
+    driver = engine(n_batch=16)
+    boxes = {name: driver.ask(name, STORY + name * 20) for name in "wxyz"}
+    driver.finish()
+    for name, box in boxes.items():
+        expect(box, STORY + name * 20)
+    assert driver.backend.computed == len(STORY) + 4 * (20 + 3)
+
+
+def test_equal_prompts_at_once_are_computed_once_but_for_their_tail() -> None:
+    driver = engine(n_batch=16)
+    for name in "wxyz":
+        driver.ask(name, STORY)
+    driver.finish()
+    assert driver.backend.computed == len(STORY) + 3 + 3 * (TAIL + 3)
+    driver.loop._update_gauges()
+    assert driver.loop.stats.host_saved_total == len(STORY) - TAIL + len(STORY) + 3, "no state but the usual ones"
+
+
+@pytest.mark.parametrize("paused", [True, False])
+def test_nobody_waits_for_a_prompt_that_is_paused_or_gone(paused: bool) -> None:
+    driver = engine(n_batch=16, n_slots=2)
+    first = driver.ask("a", STORY + "a" * 20)
+    second = driver.ask("b", STORY + "b" * 20)
+    driver.step()
+    assert [s.request.id for s in driver.scheduler.waiting] == ["b"]
+    if paused:
+        first.is_full = True
+    else:
+        driver.cancel("a")
+    while not second.terminals:
+        driver.step()
+    expect(second, STORY + "b" * 20)
+    first.is_full = False
+    driver.finish()
+
+
+def test_a_prompt_that_is_about_to_arrive_there_is_still_waited_for() -> None:
+    """What is waited for was asked for when it was far away; it is not given up just before it is there."""
+    driver = engine(n_batch=4, n_slots=2)
+    driver.ask("a", STORY + "a" * 20)
+    driver.ask("b", STORY + "b" * 20)
+    driver.finish()
+    assert driver.backend.computed == len(STORY) + 2 * (20 + 3)
+
+
+def test_who_gave_way_comes_back_without_computing_anew() -> None:
+    driver = engine(n_cells=96, n_ctx_slot=96, n_slots=2)
+    boxes = {name: driver.ask(name, name * 40, 16) for name in "ab"}
+    driver.finish()
+    for name, box in boxes.items():
+        expect(box, name * 40, 16)
+    assert driver.loop.stats.preemptions_total > 0
+    assert driver.backend.computed < 2 * 40 + 2 * 15 + 8
+
+
+def test_adapters_have_states_of_their_own() -> None:
+    driver = engine()
+    run(driver, "a", STORY)
+    before = driver.backend.computed
+    box = driver.ask("b", STORY, adapters=A)
+    driver.finish()
+    assert box.tokens == continuation(STORY.encode(), 4, A)
+    assert driver.backend.computed - before == len(STORY) + 3
+
+
+def test_who_wants_no_cache_leaves_nothing_and_finds_nothing() -> None:
+    driver = engine()
+    run(driver, "a", STORY, cache_prompt=False)
+    assert run(driver, "b", STORY) == len(STORY) + 3
+    assert run(driver, "c", STORY, cache_prompt=False) == len(STORY) + 3
+
+
+def test_without_host_memory_everything_is_computed() -> None:
+    driver = engine(0)
+    run(driver, "a", STORY)
+    assert run(driver, "b", STORY) == len(STORY) + 3
+
+
+def test_an_aborted_step_that_computed_a_whole_prompt_starts_over_from_what_is_kept() -> None:
+    """Its last token cannot be taken back."""
+    driver = engine()
+    box = driver.ask("a", STORY)
+    calls = iter([None, DecodeStatus.ABORTED])
+    driver.backend.script = lambda runs: next(calls, None)
+    driver.backend.abort_after = TAIL
+    driver.finish()
+    expect(box, STORY)
+    assert driver.backend.computed == len(STORY) + TAIL + 3
+
+
+def test_an_aborted_step_that_computed_a_prompt_of_one_token_starts_over() -> None:
+    driver = engine()
+    box = driver.ask("a", "x")
+    calls = iter([DecodeStatus.ABORTED])
+    driver.backend.script = lambda runs: next(calls, None)
+    driver.backend.abort_after = 1
+    driver.finish()
+    expect(box, "x")
+
+
+def test_what_was_shifted_is_not_kept() -> None:
+    """Its cells are no longer what its tokens alone would give."""
+    driver = Driver(backend(can_shift=True, cuts=True, n_ctx_slot=64), kept_bytes=1 << 20, can_reuse=False)
+    box = driver.ask("a", STORY, 40)
+    driver.finish()
+    assert box.finished().truncated
+    driver.loop._update_gauges()
+    assert driver.loop.stats.host_saved_total == len(STORY) - TAIL
+
+
+def test_nobody_waits_for_a_state_that_is_not_kept_and_media_are_not() -> None:
+    driver = engine(n_batch=16, n_slots=2)
+    pictured = driver.submit(request("a", STORY, chunk("x"), "and so on"))
+    driver.ask("b", STORY + "b" * 20)
+    driver.step()
+    assert [s.request.id for s in driver.scheduler.running] == ["a", "b"]
+    driver.finish()
+    assert pictured.finished()
+    driver.loop._update_gauges()
+    whole = len(STORY) + 20
+    assert driver.loop.stats.host_saved_total == len(STORY) + (whole - TAIL) + (whole + 3), "of b alone"
+
+
+def test_prompts_of_other_adapters_are_no_branches() -> None:
+    driver = engine(n_batch=16)
+    driver.ask("a", STORY + "a" * 20, adapters=A)
+    driver.step()
+    driver.ask("b", STORY + "b" * 20)
+    driver.step()
+    assert driver.scheduler.running[1].save_at == [len(STORY) + 20 - TAIL]
+    driver.finish()
+
+
+def test_a_state_that_finds_no_room_is_forgotten_and_the_prompt_computed() -> None:
+    driver = engine()
+    run(driver, "a", STORY)
+    driver.backend.refuses_state = True
+    assert run(driver, "b", STORY) == len(STORY) + 3
+
+
+def test_the_figures_say_what_was_copied() -> None:
+    driver = engine()
+    run(driver, "a", STORY)
+    run(driver, "b", STORY)
+    driver.loop._update_gauges()
+    stats = driver.loop.stats
+    assert stats.host_saved_total == (len(STORY) - TAIL) + (len(STORY) + 3)
+    assert stats.host_restored_total == len(STORY) - TAIL
+    assert stats.host_tokens == stats.host_saved_total
+    assert stats.host_bytes > 0
+
+
+def test_a_failed_step_leaves_no_state() -> None:
+    driver = engine()
+    box = driver.ask("a", STORY)
+    driver.backend.script = lambda runs: NativeError("broken")
+    driver.finish()
+    assert box.terminals
+    driver.backend.script = lambda runs: None
+    assert run(driver, "b", STORY) == len(STORY) + 3
+
+
+# --- by themselves ---
+
+
+def fill(fake: FakeBackend, seq: int, text: str) -> list[int]:
+    tokens = list(text.encode())
+    fake.remove(seq, 0, None)
+    for start in range(0, len(tokens), 64):
+        fake.decode([Run(seq, start, tokens[start : start + 64], False)])
+    return tokens
+
+
+def keep(kept: Checkpoints, fake: FakeBackend, text: str, key: AdapterSet = ()) -> None:
+    kept.save(0, fill(fake, 0, text), key)
+    kept.check_integrity()
+
+
+def reach(kept: Checkpoints, text: str, key: AdapterSet = ()) -> int:
+    return kept.reach(list(text.encode()), 0, key)
+
+
+def small(fake: FakeBackend, limit: int = 1 << 20, **fields: object) -> Checkpoints:
+    return Checkpoints(fake, limit, least=LEAST, tail=TAIL, **fields)
+
+
+def test_the_longest_is_found_that_leaves_a_token_to_compute() -> None:
+    fake = backend()
+    kept = small(fake)
+    for length in (10, 20, 30):
+        keep(kept, fake, STORY[:length])
+    assert [reach(kept, STORY[:n]) for n in (10, 11, 20, 21, 31)] == [0, 10, 10, 20, 30]
+    assert reach(kept, STORY[:25] + "!" * 20) == 20
+    assert reach(kept, STORY, A) == 0
+    assert kept.reach(list(STORY.encode()), 5, ()) == 5
+
+
+def test_short_ones_are_not_kept_and_equal_ones_once() -> None:
+    fake = backend()
+    kept = small(fake)
+    keep(kept, fake, STORY[: LEAST - 1])
+    assert kept.n_bytes == 0
+    keep(kept, fake, STORY)
+    once = kept.n_bytes
+    keep(kept, fake, STORY)
+    assert kept.n_bytes == once > 0
+
+
+def test_one_that_is_left_again_is_as_good_as_new() -> None:
+    fake = backend()
+    kept = small(fake, size_of_one() * 5 // 2)
+    for letter in "abac":
+        keep(kept, fake, letter * 40)
+    assert [reach(kept, letter * 41) for letter in "abc"] == [40, 0, 40]
+
+
+def test_one_that_cannot_be_restored_is_forgotten() -> None:
+    fake = backend()
+    kept = small(fake)
+    tokens = fill(fake, 0, "a" * 40)
+    kept.save(0, tokens, ())
+    fake.refuses_state = True
+    assert kept.restore(1, [*tokens, 97], 0, 40, ()) == 0
+    assert (kept.n_bytes, reach(kept, "a" * 41)) == (0, 0)
+
+
+def size_of_one() -> int:
+    fake = backend()
+    kept = small(fake)
+    keep(kept, fake, "a" * 40)
+    return kept.n_bytes
+
+
+def test_the_one_that_was_used_longest_ago_is_given_up() -> None:
+    fake = backend()
+    kept = small(fake, size_of_one() * 5 // 2)
+    keep(kept, fake, "a" * 40)
+    keep(kept, fake, "b" * 40)
+    fake.remove(1, 0, None)
+    assert kept.restore(1, list(b"a" * 41), 0, 40, ()) == 40
+    keep(kept, fake, "c" * 40)
+    assert [reach(kept, letter * 41) for letter in "abc"] == [40, 0, 40]
+
+
+def test_one_that_fits_nowhere_is_not_kept() -> None:
+    fake = backend()
+    kept = small(fake, size_of_one() - 1)
+    keep(kept, fake, "a" * 40)
+    assert kept.n_bytes == 0
+
+
+@pytest.mark.parametrize(("n_uses", "found"), [(0, [0, 40]), (1, [0, 40]), (2, [40, 0])])
+def test_what_a_longer_one_goes_on_from_is_given_up_before_others_unless_others_use_it(
+    n_uses: int, found: list[int]
+) -> None:
+    fake = backend()
+    kept = small(fake, size_of_one() * 7 // 2)
+    keep(kept, fake, "a" * 40)
+    keep(kept, fake, "b" * 40)
+    for _ in range(n_uses):
+        fake.remove(1, 0, None)
+        kept.restore(1, list(b"a" * 41), 0, 40, ())
+    keep(kept, fake, "a" * 44)
+    keep(kept, fake, "c" * 40)
+    assert [reach(kept, letter * 41) for letter in "ab"] == found
+
+
+def test_of_a_window_nothing_is_kept_that_lacks_what_the_next_token_sees() -> None:
+    fake = backend(cuts=True)
+    kept = small(fake, window=16)
+    for first, expected in ((0, 40), (24, 40), (25, 0)):
+        fill(fake, 0, "a" * 40)
+        fake.kv.cells = [cell for cell in fake.kv.cells if cell.position >= first]
+        fresh = small(fake, window=16)
+        fresh.save(0, list(b"a" * 40), ())
+        assert reach(fresh, "a" * 41) == expected
+    assert kept.n_bytes == 0
+
+
+def test_a_state_of_another_length_than_the_tokens_is_not_kept() -> None:
+    fake = backend()
+    kept = small(fake)
+    kept.save(0, [*fill(fake, 0, "a" * 40), 97], ())
+    assert kept.n_bytes == 0
+
+
+def test_of_which_lengths_states_are_kept() -> None:
+    fake = backend()
+    kept = small(fake)
+    prompt = list(range(100))
+
+    def lengths(held: int = 0, *others: list[int]) -> list[int]:
+        return kept.lengths(prompt, held, (), others)
+
+    assert lengths() == [96]
+    assert lengths(88) == [96]
+    assert lengths(89) == []
+    assert lengths(0, [*range(50), 7]) == [50, 96]
+    assert lengths(0, [*range(50), 7], [*range(30), 7]) == [50, 96]
+    assert lengths(43, [*range(50), 7]) == [96], "too few before the branch"
+    assert lengths(0, [*range(90), 7]) == [90], "too few behind it"
+    assert lengths(0, prompt) == [96]
+    assert kept.lengths(list(range(11)), 0, (), []) == []
+
+
+def test_where_a_prompt_parts_from_one_that_is_kept() -> None:
+    fake = backend()
+    kept = small(fake)
+    keep(kept, fake, "a" * 40 + "b" * 20)
+    prompt = list(b"a" * 40 + b"c" * 30)
+    assert kept.lengths(prompt, 0, (), []) == [40, 66]
+    assert kept.lengths(prompt, 0, A, []) == [66]
+    assert kept.lengths(list(b"a" * 40 + b"b" * 20 + b"c" * 30), 60, (), []) == [86], "it goes on from there"
+
+
+def test_a_running_prompt_is_only_asked_for_what_is_worth_it() -> None:
+    driver = engine(n_batch=16)
+    driver.ask("a", STORY + "a" * 20)
+    driver.step()
+    (sequence,) = driver.scheduler.running
+    assert sequence.status is Status.RUNNING
+    books = driver.scheduler.books
+    assert not books.keeps(sequence, sequence.n_past + LEAST - 1)
+    sequence.recall_to = sequence.n_past + 1
+    assert not books.keeps(sequence, sequence.n_past + LEAST)
+    sequence.recall_to = 0
+    assert books.keeps(sequence, sequence.n_past + LEAST)
+    assert books.keeps(sequence, sequence.n_past + LEAST)
+    assert sequence.save_at == [sequence.n_past + LEAST, len(STORY) + 20 - TAIL]
+    driver.finish()

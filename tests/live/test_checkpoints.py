@@ -1,0 +1,51 @@
+"""Prompts of models whose KV cache cannot be cut come back from host memory: a real server, two kinds of models."""
+
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.live.process import serving
+from tests.live.test_adapters import assert_agree
+from tests.live.test_host_cache import complete, metrics, tokens_of
+from tests.models.tiny_llm import write_tiny_llm
+
+STORY = "there were some of them who have been with us at that time and all the others " * 40
+KINDS = {"window": {"sliding_window": 32}, "recurrent": {"recurrent": True}}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_conversations_go_on_where_they_were(kind: str, tmp_path: Path) -> None:
+    path = write_tiny_llm(tmp_path / "model.gguf", **KINDS[kind])
+    arguments = ("-m", str(path), "-np", "2", "-c", "4096", "-t", "1", "--metrics", "--verbosity", "5")
+    with serving(*arguments) as (_, url), httpx.Client(base_url=url, timeout=60) as client:
+        story = tokens_of(client, STORY)
+        prompt = story[:500]
+        first = complete(client, prompt)
+        turn = [*prompt, *first["tokens"], *story[:40]]
+        fresh = complete(client, turn, cache_prompt=False)
+        assert fresh["timings"]["cache_n"] == 0
+        other = complete(client, [*story[7:400], *story[:60]])
+        assert other["timings"]["cache_n"] == 0
+        again = complete(client, turn)
+        assert again["timings"]["cache_n"] == len(prompt) + len(first["tokens"]) - 1
+        assert_agree(fresh, again)
+        branch = [*prompt[:-4], *story[3:60]]
+        fresh = complete(client, branch, cache_prompt=False)
+        again = complete(client, branch)
+        assert again["timings"]["cache_n"] == len(prompt) - 16
+        assert_agree(fresh, again)
+        figures = metrics(client)
+        assert figures["llamabox:host_cache_restored_tokens_total"] > 900
+        assert figures["llamabox:host_cache_bytes"] > 0
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_without_memory_for_them_they_are_computed_anew(kind: str, tmp_path: Path) -> None:
+    path = write_tiny_llm(tmp_path / "model.gguf", **KINDS[kind])
+    arguments = ("-m", str(path), "-np", "2", "-c", "2048", "-t", "1", "--cache-ram", "0")
+    with serving(*arguments) as (server, url), httpx.Client(base_url=url, timeout=60) as client:
+        prompt = tokens_of(client, STORY)[:300]
+        assert complete(client, prompt)["timings"]["cache_n"] == 0
+        assert complete(client, prompt)["timings"]["cache_n"] == 0
+        assert "no prompt is reused" in server.log
