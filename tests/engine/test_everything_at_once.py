@@ -82,18 +82,21 @@ class Game(Driver):
     def __init__(
         self, plan: Sequence[Move], n_cells: int, n_seqs: int, *, continuous: bool, no_room: frozenset[int], host: int
     ) -> None:
-        """``n_seqs`` 0: each slot has a stream of cells."""
+        """``n_seqs`` 0: each slot has a stream of cells; -1: what a slot holds cannot be cut."""
+        cuts = n_seqs >= 0
         backend = FakeBackend(
-            n_cells=n_cells, n_slots=N_SLOTS, n_ctx_slot=64, n_batch=8, n_seqs=n_seqs, kv_unified=n_seqs > 0
-        )
-        super().__init__(backend, continuous_batching=continuous, host_bytes=host)
+            n_cells=n_cells, n_slots=N_SLOTS, n_ctx_slot=64, n_batch=8, n_seqs=n_seqs if cuts else N_SLOTS,
+            kv_unified=n_seqs != 0, can_shift=cuts, cuts=cuts,
+        )  # fmt: skip
+        memory = {"host_bytes": host} if cuts else {"kept_bytes": host}
+        super().__init__(backend, continuous_batching=continuous, **memory)
         self.embedder = FakeEmbedder(make_info(splittable=True, n_batch=8))
         self.loop = EngineLoop(
             backend,
             self.scheduler,
             self._publish,
             embeddings=EmbeddingWorker(self.embedder, self.clock),
-            host=self.host,
+            host=self.host or self.checkpoints,
             debug=True,
             clock=self.clock,
         )
@@ -256,7 +259,7 @@ def is_lack_of_room(event: Event) -> bool:
 GAMES: Final = {
     "plan": st.lists(moves(), min_size=6, max_size=20),
     "n_cells": st.sampled_from([66, 80, 150]),
-    "n_seqs": st.sampled_from([0, N_SLOTS, N_SLOTS + 1, 0, 12]),
+    "n_seqs": st.sampled_from([0, N_SLOTS, N_SLOTS + 1, 0, 12, -1]),
     "continuous": st.sampled_from([True, True, False]),
     "host": st.sampled_from([0, 2_000, 10_000, 1_000_000]),
     "no_room": st.just(frozenset[int]()) | st.frozensets(st.integers(1, 40), max_size=4),
