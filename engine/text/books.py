@@ -138,7 +138,7 @@ class Books:
         """Give up slot and id; computed tokens go to the cache where they may."""
         assert sequence.slot is not None, "only running sequences leave"
         self.slots.give_up(sequence.slot, self._left_by(sequence))
-        self._keep(sequence)
+        self._keep(sequence, is_left=True)
         self.running.remove(sequence)
         self.roster.leave(sequence)
         self._give_up_cells(sequence)
@@ -189,10 +189,11 @@ class Books:
                 sequence.tokens, max(sequence.n_past, sequence.recall_to), sequence.adapters, others
             )
 
-    def _keep(self, sequence: Sequence) -> None:
+    def _keep(self, sequence: Sequence, *, is_left: bool = False) -> None:
         if self.checkpoints is not None and self._may_keep(sequence):
             assert sequence.seq is not None, "only running sequences have a state"
-            self.checkpoints.save(sequence.seq, sequence.tokens[: sequence.n_past], sequence.adapters)
+            tokens = sequence.tokens[: sequence.n_past]
+            self.checkpoints.save(sequence.seq, tokens, sequence.adapters, is_left=is_left)
 
     def _may_keep(self, sequence: Sequence) -> bool:
         """Whether its state is what its tokens alone give."""

@@ -28,6 +28,8 @@ log = logging.getLogger("engine.text")
 TAIL: Final = 16
 # Fewer tokens are not worth the copy of a whole state.
 LEAST: Final = 64
+# Each new prompt is compared with all of them.
+MOST: Final = 512
 _TOKEN_BYTES: Final = 8
 
 
@@ -101,8 +103,11 @@ class Checkpoints:
 
     # --- out of the KV cache ---
 
-    def save(self, seq: int, tokens: list[int], key: Hashable) -> None:
-        """Keep the state of a sequence that holds just these tokens."""
+    def save(self, seq: int, tokens: list[int], key: Hashable, *, is_left: bool = False) -> None:
+        """Keep the state of a sequence that holds just these tokens.
+
+        ``is_left``: by a request that gives up its slot; who comes back may as well go on from its prompt.
+        """
         if len(tokens) < self.least:
             return
         known = next((kept for kept in self._kept if kept.tokens == tokens and kept.key == key), None)
@@ -119,6 +124,8 @@ class Checkpoints:
             return
         self.figures.saved += len(tokens)
         self.figures.save_seconds += self._spend(began)
+        if not is_left:
+            self._pass(tokens, key)
         self._keep(_Checkpoint(key, tokens, state, len(state) + _TOKEN_BYTES * len(tokens)))
 
     def _is_whole(self, seq: int, n_tokens: int) -> bool:
@@ -126,12 +133,15 @@ class Checkpoints:
         first, last = self._states.span(seq)
         return last == n_tokens - 1 and (not self._window or first <= max(0, n_tokens - self._window))
 
+    def _pass(self, tokens: list[int], key: Hashable) -> None:
+        """A conversation has gone on: earlier states of it are given up first, unless others go on from there too."""
+        passed = [kept for kept in self._kept if kept.n_uses <= 1 and kept.begins(tokens, key)]
+        self._kept = [*passed, *(kept for kept in self._kept if kept not in passed)]
+
     def _keep(self, new: _Checkpoint) -> None:
-        # What it goes on from is worth less now, unless others go on from there too.
-        passed = [kept for kept in self._kept if kept.n_uses <= 1 and kept.begins(new.tokens, new.key)]
-        self._kept = [*passed, *(kept for kept in self._kept if kept not in passed), new]
+        self._kept.append(new)
         self.n_bytes += new.n_bytes
-        while self.n_bytes > self.limit:
+        while self.n_bytes > self.limit or len(self._kept) > MOST:
             self._drop(self._kept[0])
 
     # --- into the KV cache ---

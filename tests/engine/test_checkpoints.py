@@ -247,8 +247,8 @@ def fill(fake: FakeBackend, seq: int, text: str) -> list[int]:
     return tokens
 
 
-def keep(kept: Checkpoints, fake: FakeBackend, text: str, key: AdapterSet = ()) -> None:
-    kept.save(0, fill(fake, 0, text), key)
+def keep(kept: Checkpoints, fake: FakeBackend, text: str, key: AdapterSet = (), **fields: bool) -> None:
+    kept.save(0, fill(fake, 0, text), key, **fields)
     kept.check_integrity()
 
 
@@ -339,6 +339,33 @@ def test_what_a_longer_one_goes_on_from_is_given_up_before_others_unless_others_
     keep(kept, fake, "a" * 44)
     keep(kept, fake, "c" * 40)
     assert [reach(kept, letter * 41) for letter in "ab"] == found
+
+
+def test_what_a_request_leaves_does_not_take_the_place_of_its_prompt() -> None:
+    """The next turn may write its answer otherwise, without what was thought."""
+    fake = backend()
+    kept = small(fake, size_of_one() * 5 // 2)
+    keep(kept, fake, "b" * 40)
+    keep(kept, fake, "a" * 40)
+    keep(kept, fake, "a" * 44, is_left=True)
+    assert [reach(kept, letter * 41) for letter in "ab"] == [40, 0]
+
+
+def test_what_a_request_leaves_is_known_as_that() -> None:
+    driver = engine()
+    saved: list[tuple[int, bool]] = []
+    driver.checkpoints.save = lambda seq, tokens, key, *, is_left=False: saved.append((len(tokens), is_left))
+    run(driver, "a", STORY)
+    assert saved == [(len(STORY) - TAIL, False), (len(STORY) + 3, True)]
+
+
+def test_there_are_not_too_many_to_compare_with(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("engine.text.checkpoints.MOST", 2)
+    fake = backend()
+    kept = small(fake)
+    for letter in "abc":
+        keep(kept, fake, letter * 40)
+    assert [reach(kept, letter * 41) for letter in "abc"] == [0, 40, 40]
 
 
 def test_of_a_window_nothing_is_kept_that_lacks_what_the_next_token_sees() -> None:
