@@ -157,7 +157,8 @@ class Checkpoints:
 
     def reach(self, tokens: Sequence[int], held: int, key: Hashable) -> int:
         """How many tokens a sequence can start from that holds ``held``: only an empty one gets any. Else ``held``."""
-        found = self._longest(tokens, key) if held == 0 else None
+        # The last token is always computed, for its logits.
+        found = self._longest(tokens, len(tokens) - 1, key) if held == 0 else None
         return held if found is None else len(found.tokens)
 
     def needed(self, tokens: Sequence[int], position: int, key: Hashable) -> int:
@@ -165,11 +166,11 @@ class Checkpoints:
         return self.reach(tokens, position, key) - position
 
     def restore(self, seq: int, tokens: Sequence[int], position: int, upto: int, key: Hashable) -> int:
-        """Give an empty sequence the longest state that its tokens begin with. Returns how many tokens it holds then.
+        """Give an empty sequence the longest state that its first ``upto`` tokens begin with.
 
-        ``upto`` is what ``reach`` said: a state that was given up meanwhile may have been longer.
+        Returns how many tokens it holds then.
         """
-        found = self._longest(tokens, key) if position == 0 else None
+        found = self._longest(tokens, upto, key) if position == 0 else None
         if found is None:
             return position
         began = self._clock()
@@ -185,12 +186,11 @@ class Checkpoints:
         self.figures.restore_seconds += self._spend(began)
         return len(found.tokens)
 
-    def _longest(self, tokens: Sequence[int], key: Hashable) -> _Checkpoint | None:
-        """The last token is always computed, for its logits."""
+    def _longest(self, tokens: Sequence[int], most: int, key: Hashable) -> _Checkpoint | None:
         found: _Checkpoint | None = None
         for kept in self._kept:
             is_longer = found is None or len(kept.tokens) > len(found.tokens)
-            if is_longer and len(kept.tokens) < len(tokens) and kept.begins(tokens, key):
+            if is_longer and len(kept.tokens) <= most and kept.begins(tokens, key):
                 found = kept
         return found
 

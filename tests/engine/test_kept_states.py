@@ -41,6 +41,16 @@ def test_the_longest_is_found_that_leaves_a_token_to_compute() -> None:
     assert kept.reach(list(STORY.encode()), 5, ()) == 5
 
 
+def test_no_more_comes_back_than_was_announced() -> None:
+    """A longer state that was saved meanwhile would lead past the lengths at which the prompt is to stop."""
+    fake = backend()
+    kept = small(fake)
+    for length in (20, 30):
+        keep(kept, fake, STORY[:length])
+    assert kept.restore(1, list(STORY.encode()), 0, 20, ()) == 20
+    assert fake.span(1)[1] == 19
+
+
 def test_short_ones_are_not_kept_and_equal_ones_once() -> None:
     fake = backend()
     kept = small(fake)
