@@ -28,6 +28,8 @@ def admit(books: Books, now: float, blocked: Collection[str]) -> None:
         while len(sequence.tokens) > limits.n_ctx_slot:  # preempted when its slot was full
             drop(books, sequence, limits.n_ctx_slot)
             sequence.n_prefill = len(sequence.tokens)
+        if _waits_on(sequence, blocked):
+            continue
         reuse = books.reusable(sequence)
         if _better_soon(books, prefilling, sequence, reuse, blocked):
             continue
@@ -41,6 +43,12 @@ def admit(books: Books, now: float, blocked: Collection[str]) -> None:
             prefilling.append(sequence)
 
 
+def _waits_on(sequence: Sequence, blocked: Collection[str]) -> bool:
+    """Whether the prefill that it has been found to wait for still computes what is of use to it."""
+    other = sequence.awaited
+    return other is not None and other.seq is not None and _worth_waiting_for(other, sequence, other.n_past, blocked)
+
+
 def _better_soon(
     books: Books, prefilling: list[Sequence], sequence: Sequence, reuse: int, blocked: Collection[str]
 ) -> bool:
@@ -52,9 +60,6 @@ def _better_soon(
         return False
     if not books.limits.can_reuse:
         return books.checkpoints is not None and _kept_soon(books, prefilling, sequence, blocked)
-    awaited = sequence.awaited
-    if awaited is not None and awaited.seq is not None and _worth_waiting_for(awaited, sequence, reuse, blocked):
-        return True
     for other in prefilling if sequence.request.media else _near(prefilling, sequence, reuse):
         if _worth_waiting_for(other, sequence, reuse, blocked):
             sequence.awaited = other

@@ -61,17 +61,9 @@ class Books:
         if not self.limits.can_reuse or not sequence.request.cache_prompt:
             return 0
         tokens = sequence.tokens
-        matching = self.cache.match(tokens, sequence.adapters, self._known(sequence))
+        matching = self.cache.match(tokens, sequence.adapters)
         reuse = whole(tokens, min(matching, len(tokens) - 1))
         return self.cache.usable(tokens, reuse, sequence.adapters)
-
-    def _known(self, sequence: Sequence) -> int | None:
-        """An id that holds nothing in the cache but what the sequence begins with, where one is known."""
-        awaited = sequence.awaited
-        if awaited is None or awaited.seq is None:
-            return None
-        shared = sequence.shared_prefix.get(awaited.arrival, 0)
-        return awaited.seq if self.cache.length(awaited.seq) <= shared else None
 
     def recallable(self, sequence: Sequence, reuse: int) -> int:
         """How many tokens it can start from with what host memory has behind the first ``reuse``; 0: no more."""

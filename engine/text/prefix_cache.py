@@ -56,6 +56,7 @@ class PrefixCache:
         self._end: dict[int, Node] = {}  # id → node where it ends
         self._active: set[int] = set()
         self._tick = 0
+        self._oldest = (-1, 0)  # the idle id that was found to be the oldest, and when it had been used last
         self.clock = 0  # tokens computed so far; the caller counts
         self.cells = 0  # cells of the tokens in all trees
         self.active_cells = 0  # those of them that active ids hold
@@ -63,12 +64,9 @@ class PrefixCache:
 
     # --- asking ---
 
-    def match(self, tokens: Sequence[int], key: Hashable = (), known: int | None = None) -> int:
-        """Length of the longest cached prefix of ``tokens``.
-
-        ``known``: an id of the same tree; all that it holds there is known to be a prefix of them.
-        """
-        node, offset = self._walk(tokens, key, None if known is None else self._end[known])
+    def match(self, tokens: Sequence[int], key: Hashable = ()) -> int:
+        """Length of the longest cached prefix of ``tokens``."""
+        node, offset = self._walk(tokens, key)
         return node.start + offset
 
     def usable(self, tokens: Sequence[int], length: int, key: Hashable = ()) -> int:
@@ -272,6 +270,8 @@ class PrefixCache:
         assert ends == self._end, "ids and nodes disagree"
         assert self._active <= set(ends), "an active id without a node"
         assert not set(self._free) & set(ends), "a free id that holds cells"
+        oldest = min(self._idle_leaves(), key=_LAST_USED, default=None)
+        assert self._oldest_idle_leaf() is oldest, "another leaf is taken for the oldest"
 
     def spans(self) -> dict[int, int]:
         """Id → n where it holds positions 0 … n - 1 of its tree."""
@@ -282,10 +282,10 @@ class PrefixCache:
 
     # --- inside ---
 
-    def _walk(self, tokens: Sequence[int], key: Hashable, start: Node | None = None) -> tuple[Node, int]:
-        """The node where matching ends, and how many of its tokens match. ``start``: a node that matches."""
-        node = start or self._roots.setdefault(key, Node([], 0, None, key=key))
-        done, n_tokens = node.end, len(tokens)
+    def _walk(self, tokens: Sequence[int], key: Hashable) -> tuple[Node, int]:
+        """The node where matching ends, and how many of its tokens match."""
+        node = self._roots.setdefault(key, Node([], 0, None, key=key))
+        done, n_tokens = 0, len(tokens)
         while done < n_tokens:
             child = node.children.get(tokens[done])
             if child is None:
@@ -368,8 +368,19 @@ class PrefixCache:
     def _oldest_idle_leaf(self) -> Node | None:
         if len(self._active) == len(self._end):
             return None
+        # Whoever becomes idle has been used just now: the oldest stays the oldest, until it is used, cut or given up.
+        seq, used = self._oldest
+        leaf = self._end.get(seq)
+        if leaf is not None and leaf.last_used == used:
+            return leaf
         # An idle id always ends at a leaf that it alone ends at (see check_integrity); no two were used last at once.
-        return min(map(self._end.__getitem__, self._end.keys() - self._active), key=_LAST_USED)
+        leaf = min(self._idle_leaves(), key=_LAST_USED)
+        (seq,) = leaf.ends
+        self._oldest = seq, leaf.last_used
+        return leaf
+
+    def _idle_leaves(self) -> Iterator[Node]:
+        return map(self._end.__getitem__, self._end.keys() - self._active)
 
     def _trim(self, leaf: Node, n_cells: int, *, bequeath: bool = True) -> int:
         """Cut ``n_cells`` cells off an idle leaf's end, or all; more where a medium goes. Returns how many."""

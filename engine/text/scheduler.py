@@ -62,6 +62,9 @@ class Scheduler:
             raise InvalidRequest("text must follow behind the last image or sound of a prompt", "prompt")
         if (not request.media and min(request.prompt) < 0) or max(request.prompt) >= self.limits.n_vocab:
             raise InvalidRequest(f"a token is not in the vocabulary (0 to {self.limits.n_vocab - 1})", "prompt")
+        self._check_limits(request)
+
+    def _check_limits(self, request: GenerationRequest) -> None:
         n_prompt = len(request.prompt) + sum(span.extra for span in request.media)
         if n_prompt >= self.limits.n_ctx_slot:
             raise ContextExceeded(n_prompt, self.limits.n_ctx_slot)
@@ -71,8 +74,11 @@ class Scheduler:
             raise InvalidRequest(f"there are {self.limits.n_adapters} adapters", "lora")
 
     def submit(self, request: GenerationRequest, now: float) -> Sequence:
-        """Queue a request. Raises what ``validate`` raises, and InvalidRequest for an id that is in use."""
-        self.validate(request)
+        """Queue a request whose prompt ``validate`` has let pass: to look at each token again is not for each step.
+
+        Raises ContextExceeded, InvalidRequest for other limits and for an id that is in use.
+        """
+        self._check_limits(request)
         if request.id in self._by_id:
             raise InvalidRequest(f"a request with the id {request.id} is running")
         self._arrivals += 1
@@ -343,7 +349,9 @@ class Scheduler:
             mine = [planned for planned in decodes if planned.sequence.adapters == adapters]
         add_decodes(self.books, batch, mine)
         others_wait = len(mine) < len(decodes)
-        prefills = [sequence for sequence in self.books.roster.prefills if sequence.adapters == adapters]
+        prefills = [*self.books.roster.prefills]
+        if len(self._turns) > 1:
+            prefills = [sequence for sequence in prefills if sequence.adapters == adapters]
         budget = self.limits.n_batch - len(batch.runs)
         limit = budget
         if batch.runs or others_wait:

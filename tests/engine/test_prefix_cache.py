@@ -105,9 +105,6 @@ class CacheMachine(RuleBasedStateMachine):
     def attach(self, tokens: list[int], length: int, key: AdapterSet) -> int:
         longest = max((naive_common_prefix(tokens, mine) for mine in self.held(key).values()), default=0)
         assert self.cache.match(tokens, key) == longest
-        for known, mine in self.active.items():
-            if mine.key == key and mine.tokens[: mine.n_tree] == tokens[: mine.n_tree]:
-                assert self.cache.match(tokens, key, known) == longest
         seq = self.cache.attach(tokens, length, key)
         assert seq not in self.active
         assert 0 <= seq < self.n_seqs

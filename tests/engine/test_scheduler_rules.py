@@ -198,7 +198,7 @@ def test_refusals_come_with_the_numbers() -> None:
         table.ask("large", "a" * 32)
     assert (caught.value.n_prompt_tokens, caught.value.n_ctx) == (32, 32)
     with pytest.raises(InvalidRequest, match="no tokens"):
-        table.ask("empty", "")
+        table.scheduler.validate(GenerationRequest(id="empty", prompt=[]))
     for slot in (-1, 2):
         with pytest.raises(InvalidRequest, match="slots 0 to 1") as refused:
             table.ask("slot", "a", slot=slot)
