@@ -110,14 +110,15 @@ class Generation:
     def _take(self) -> list[Item]:
         items: list[Item] = []
         for choice, stream in enumerate(self._streams):
-            items += [(choice, self._part(choice, event)) for event in stream.take()]
+            for event in stream.take():
+                part = self._part(choice, event)
+                items.append((choice, part))
+                if isinstance(part, Broken):
+                    self._end()
+                    return items
         if self._refused is not None:
             items.append(self._refused)
-        for position, (_, part) in enumerate(items):
-            if isinstance(part, Broken):
-                self._end()
-                return items[: position + 1]
-        if self._left == 0:
+        if self._left == 0 or self._refused is not None:
             self._end()
         return items
 

@@ -1,6 +1,6 @@
 """Where the events of a request wait for their reader: a part of ``engine.bridge``."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import trio
 
@@ -48,9 +48,11 @@ class EventStream(EventQueue[Event]):
         self._count_read(1)
         return event
 
-    def take(self) -> list[Event]:
+    def take(self) -> Sequence[Event]:
         """All events that are here, without waiting."""
-        events = list(self._events)
+        if not self._events:
+            return ()
+        events = [*self._events]
         self._events.clear()
         self._count_read(len(events))
         return events

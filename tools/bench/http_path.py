@@ -16,7 +16,8 @@ from api.server import HttpServer
 from engine.embedding.requests import EmbeddingInfo, RankFormat
 from engine.native.options import Pooling
 from tests.api.conftest import make_services
-from tests.api.fake_engine import FakeEngine, make_info, say
+from tests.api.fake_engine import make_info, say
+from tools.bench.step_engine import StepEngine
 
 _VECTOR = [0.05] * 384
 
@@ -68,7 +69,7 @@ async def measure(
 ) -> None:
     """``tell`` gets each round's number, token events per second of a core, and milliseconds of a core a request."""
     texts = [f" word{i % 7}" for i in range(tokens)]
-    engine = FakeEngine(script=say(*texts), info=make_info(), embedding=_embedding(), vector_of=lambda tokens: _VECTOR)
+    engine = StepEngine(script=say(*texts), info=make_info(), embedding=_embedding(), vector_of=lambda tokens: _VECTOR)
     services = make_services(engine, hosts=("127.0.0.1",), port=0)
     bound = bind_sockets(services.settings.server)
     port = bound.sockets[0].getsockname()[1]
@@ -76,6 +77,7 @@ async def measure(
     chat = '{"messages":[{"role":"user","content":"hi"}],"stream":true}'
     vectors = '{"input":"a text of a dozen words, as short as queries mostly are today"}'
     async with trio.open_nursery() as nursery:
+        nursery.start_soon(engine.run)
         await nursery.start(server.run)
         for number in range(rounds):
             seconds = await _load(port, "/v1/chat/completions", chat, streams, 1)
@@ -83,6 +85,7 @@ async def measure(
             seconds = await _load(port, "/v1/embeddings", vectors, 8, requests)
             tell(number, events, seconds / (8 * requests) * 1e3)
         server.stop()
+        nursery.cancel_scope.cancel()
     bound.close()
 
 
