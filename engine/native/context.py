@@ -132,9 +132,9 @@ class Context:
     ) -> int:
         """Compute embeddings in place of tokens: float32[n, n_embd] at int32[1, n] or, with M-RoPE, int32[4, n].
 
-        All or nothing: 0 done, 1 no room, 2 aborted; what was computed before one of the latter is removed again. With
-        ``causal`` false each row sees all others. Raises ValueError for shapes that do not fit, NativeError when the
-        library fails.
+        All or nothing: 0 done, 1 no room, 2 aborted; what was computed before one of the latter is removed again, and
+        all that the sequence held where that cannot be cut off. With ``causal`` false each row sees all others. Raises
+        ValueError for shapes that do not fit, NativeError when the library fails.
         """
         handle = self._open()
         self._check_seq(seq)
@@ -160,7 +160,10 @@ class Context:
                 self._lib.llama_set_causal_attn(handle, True)
         if status != 0:
             # Of the four rows of M-RoPE the first one counts for the cells; one that is not used is all zeros.
-            self.remove(seq, int(positions[0].min()), None)
+            try:
+                self.remove(seq, int(positions[0].min()), None)
+            except NativeError:  # a recurrent state has passed that position
+                self.remove(seq, 0, None)
         if status not in (0, 1, 2):
             raise NativeError(f"llama_decode failed with {status}: {explain(errors)}")
         return status

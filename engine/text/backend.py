@@ -133,7 +133,8 @@ class Backend(Memory, Protocol):
     def decode_media(self, seq: int, start: int, chunk: MediaChunk) -> DecodeStatus:
         """Encode a chunk, unless that is cached, and compute it for ``seq`` at the positions from ``start`` on.
 
-        All or nothing: NO_ROOM and ABORTED leave the sequence as it was. Raises NativeError.
+        All or nothing: NO_ROOM and ABORTED leave the sequence as it was, or empty where its memory cannot be cut.
+        Raises NativeError.
         """
 
     def set_adapters(self, adapters: AdapterSet) -> None:

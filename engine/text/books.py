@@ -169,7 +169,7 @@ class Books:
         least = self.checkpoints.least
         if any(0 <= length - at < least for at in sequence.save_at):
             return True
-        if not self._may_keep(sequence) or length - max(sequence.n_past, sequence.recall_to) < least:
+        if length - max(sequence.n_past, sequence.recall_to) < least:
             return False
         insort(sequence.save_at, length)
         return True
@@ -189,8 +189,7 @@ class Books:
 
     def _may_keep(self, sequence: Sequence) -> bool:
         """Whether its state is what its tokens alone give."""
-        request = sequence.request
-        return request.cache_prompt and not request.media and not sequence.shifted
+        return sequence.request.cache_prompt and not sequence.shifted
 
     # --- cells ---
 

@@ -20,6 +20,7 @@ import attrs
 from engine.errors import NativeError
 from engine.text.host_memory import HostFigures
 from engine.text.info import EngineStats
+from engine.text.media import last_position, weight
 from engine.text.prefix_node import common_prefix
 
 log = logging.getLogger("engine.text")
@@ -93,7 +94,9 @@ class Checkpoints:
         """
         seen = [kept.tokens for kept in self._kept if kept.key == key]
         branch = max((common_prefix(other, tokens) for other in (*seen, *others)), default=0)
-        end = len(tokens) - self._tail
+        end = max(0, len(tokens) - self._tail)
+        while tokens[end] < 0:  # a medium is not cut, and text follows on the last one
+            end += 1
         chosen: list[int] = []
         for length in (min(branch, end), end):
             if length - held >= self.least:
@@ -114,7 +117,7 @@ class Checkpoints:
         if known is not None:
             self._touch(known)
             return
-        if not self._is_whole(seq, len(tokens)):
+        if not self._is_whole(seq, tokens):
             return
         began = self._clock()
         try:
@@ -128,10 +131,12 @@ class Checkpoints:
             self._pass(tokens, key)
         self._keep(_Checkpoint(key, tokens, state, len(state) + _TOKEN_BYTES * len(tokens)))
 
-    def _is_whole(self, seq: int, n_tokens: int) -> bool:
-        """Whether the state is of so many tokens, and all is there that the next one sees."""
+    def _is_whole(self, seq: int, tokens: list[int]) -> bool:
+        """Whether the state is of just these tokens, and all is there that the next one sees."""
         first, last = self._states.span(seq)
-        return last == n_tokens - 1 and (not self._window or first <= max(0, n_tokens - self._window))
+        if last != last_position(tokens, len(tokens)):
+            return False
+        return not self._window or first <= max(0, len(tokens) - self._window)
 
     def _pass(self, tokens: list[int], key: Hashable) -> None:
         """A conversation has gone on: earlier states of it are given up first, unless others go on from there too."""
@@ -163,7 +168,7 @@ class Checkpoints:
 
     def needed(self, tokens: Sequence[int], position: int, key: Hashable) -> int:
         """Cells that have to be free for ``restore``; 0: there is nothing to restore."""
-        return self.reach(tokens, position, key) - position
+        return weight(tokens[position : self.reach(tokens, position, key)])
 
     def restore(self, seq: int, tokens: Sequence[int], position: int, upto: int, key: Hashable) -> int:
         """Give an empty sequence the longest state that its first ``upto`` tokens begin with.

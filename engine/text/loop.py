@@ -340,6 +340,8 @@ class EngineLoop:
             self._fail(generation, error)
             return
         self.stats.media_encoded_total = self._backend.n_encoded
+        if status is not DecodeStatus.OK and sequence.n_past and self._backend.span(sequence.seq) == (-1, -1):
+            self.scheduler.restart(sequence)
         if status is DecodeStatus.NO_ROOM:
             self._no_room([sequence])
         elif status is DecodeStatus.OK:

@@ -203,6 +203,10 @@ class Scheduler:
             return
         self.books.memory.remove(sequence.seq, sequence.n_past, None)
 
+    def restart(self, sequence: Sequence) -> None:
+        """What a running sequence held is gone: it begins again from what is kept of its tokens."""
+        self.books.restart(sequence)
+
     def append(self, sequence: Sequence, token: int, now: float) -> bool:
         """The sequence generated a token; it is pending until the next step. Returns ``must_end``."""
         tokens, run, start = sequence.tokens, sequence.run, sequence.n_past

@@ -258,12 +258,12 @@ class FakeBackend:
     def save_state(self, seq: int) -> bytearray:
         cells = self.kv.of(seq)
         assert cells, "an empty sequence is saved"
-        return bytearray(pickle.dumps([(cell.token, cell.position, cell.adapters) for cell in cells]))
+        return bytearray(pickle.dumps([(cell.token, cell.position, cell.adapters, cell.more) for cell in cells]))
 
     def restore_state(self, seq: int, state: Buffer) -> None:
         assert not self.kv.of(seq), "only an empty sequence can be filled"
-        cells = [Cell(token, position, {seq}, adapters) for token, position, adapters in pickle.loads(state)]
-        if len(cells) > self.kv.room(seq) or self.refuses_state:
+        cells = [Cell(token, position, {seq}, *rest) for token, position, *rest in pickle.loads(state)]
+        if sum(1 + cell.more for cell in cells) > self.kv.room(seq) or self.refuses_state:
             raise NativeError("no room")
         self.kv.cells += cells
 

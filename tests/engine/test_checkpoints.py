@@ -5,6 +5,7 @@ import pytest
 from engine.errors import NativeError
 from engine.text.adapters import AdapterSet
 from engine.text.backend import DecodeStatus
+from engine.text.media import MediaChunk
 from engine.text.sequence import Status
 from tests.engine.driver import Box, Driver
 from tests.engine.fake_backend import FakeBackend, continuation
@@ -180,17 +181,68 @@ def test_what_was_shifted_is_not_kept() -> None:
     assert driver.loop.stats.host_saved_total == len(STORY) - TAIL
 
 
-def test_nobody_waits_for_a_state_that_is_not_kept_and_media_are_not() -> None:
-    driver = engine(n_batch=16, n_slots=2)
-    pictured = driver.submit(request("a", STORY, chunk("x"), "and so on"))
-    driver.ask("b", STORY + "b" * 20)
-    driver.step()
-    assert [s.request.id for s in driver.scheduler.running] == ["a", "b"]
+@pytest.mark.parametrize("cells", [5, 9])
+def test_a_conversation_about_an_image_goes_on_where_it_was(cells: int) -> None:
+    driver = engine()
+    image = chunk("x", 5, cells)
+    first = request("a", STORY, image, "what is it")
+    driver.submit(first)
     driver.finish()
-    assert pictured.finished()
-    driver.loop._update_gauges()
-    whole = len(STORY) + 20
-    assert driver.loop.stats.host_saved_total == len(STORY) + (whole - TAIL) + (whole + 3), "of b alone"
+    before, encoded = driver.backend.computed, driver.backend.n_encoded
+    second = request("b", STORY, image, "what is it" + bytes(driver.boxes["a"].tokens).decode() + " and why")
+    box = driver.submit(second)
+    driver.finish()
+    driver.check_idle()
+    assert box.tokens == continuation(second.prompt, 4)
+    assert driver.backend.computed - before == 1 + len(" and why") + 3
+    assert driver.backend.n_encoded == encoded
+    assert box.finished().timings.cache_n == len(STORY) + cells + len("what is it") + 3
+
+
+def test_the_tail_of_a_prompt_cuts_no_image() -> None:
+    """Its state is kept from behind the image then."""
+    driver = engine()
+    driver.submit(request("a", STORY, chunk("x", 9), "?!"))
+    driver.finish()
+    before = driver.backend.computed
+    other = request("b", STORY, chunk("x", 9), "??")
+    box = driver.submit(other)
+    driver.finish()
+    assert box.tokens == continuation(other.prompt, 4)
+    assert driver.backend.computed - before == 2 + 3
+    assert driver.backend.n_encoded == 1
+
+
+def test_an_image_that_several_bring_at_once_is_computed_once() -> None:
+    driver = engine(n_batch=16)
+    wanted = [request(name, STORY, chunk("x"), name * 20) for name in "wxyz"]
+    boxes = [driver.submit(one) for one in wanted]
+    driver.finish()
+    for one, box in zip(wanted, boxes, strict=True):
+        assert box.tokens == continuation(one.prompt, 4)
+    assert driver.backend.n_encoded == 1
+    assert driver.backend.computed == len(STORY) + 5 + 4 * (20 + 3)
+
+
+@pytest.mark.parametrize("status", [DecodeStatus.ABORTED, DecodeStatus.NO_ROOM])
+def test_an_image_that_is_not_computed_to_its_end_takes_its_sequence_along(status: DecodeStatus) -> None:
+    """A recurrent state has passed its beginning, and cannot go back."""
+    driver = engine()
+    calls = iter([status])
+
+    def interrupt(chunk: MediaChunk) -> DecodeStatus | None:
+        if (found := next(calls, None)) is not None:
+            driver.backend.kv.remove(0, 0, None)
+        return found
+
+    driver.backend.media_script = interrupt
+    wanted = request("a", STORY, chunk("x"), "and so on")
+    box = driver.submit(wanted)
+    other = driver.ask("b", "z" * 30, 12)
+    driver.finish()
+    assert box.tokens == continuation(wanted.prompt, 4)
+    expect(other, "z" * 30, 12)
+    driver.check_idle()
 
 
 def test_prompts_of_other_adapters_are_no_branches() -> None:

@@ -5,8 +5,9 @@ import pytest
 from engine.text.adapters import AdapterSet
 from engine.text.backend import Run
 from engine.text.checkpoints import Checkpoints
-from tests.engine.fake_backend import FakeBackend
+from tests.engine.fake_backend import Cell, FakeBackend
 from tests.engine.test_checkpoints import LEAST, STORY, TAIL, A, backend
+from tests.engine.test_media import chunk
 
 
 def fill(fake: FakeBackend, seq: int, text: str) -> list[int]:
@@ -186,3 +187,17 @@ def test_where_a_prompt_parts_from_one_that_is_kept() -> None:
     assert kept.lengths(prompt, 0, (), []) == [40, 66]
     assert kept.lengths(prompt, 0, A, []) == [66]
     assert kept.lengths(list(b"a" * 40 + b"b" * 20 + b"c" * 30), 60, (), []) == [86], "it goes on from there"
+
+
+def test_a_state_that_ends_with_an_image_is_known_by_its_position_and_counted_in_cells() -> None:
+    """With M-RoPE all cells of an image are at the first of its positions."""
+    image = chunk("x", 6, 10, flat=True)
+    fake = backend()
+    kept = small(fake)
+    tokens = [*STORY.encode(), *image.tokens()]
+    fill(fake, 0, STORY)
+    fake.kv.cells.append(Cell(image.tokens()[0], len(STORY), {0}, (), 9))
+    kept.save(0, tokens, ())
+    asked = [*tokens, *b"and so on"]
+    assert kept.reach(asked, 0, ()) == len(STORY) + 6
+    assert kept.needed(asked, 0, ()) == len(STORY) + 10

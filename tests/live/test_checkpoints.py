@@ -8,7 +8,10 @@ import pytest
 from tests.live.process import serving
 from tests.live.test_adapters import assert_agree
 from tests.live.test_host_cache import complete, metrics, tokens_of
+from tests.live.test_media import ask, chat, counter, image, said
+from tests.models.pictures import data_url, png
 from tests.models.tiny_llm import write_tiny_llm
+from tests.models.tiny_mmproj import write_tiny_mmproj
 
 STORY = "there were some of them who have been with us at that time and all the others " * 40
 KINDS = {"window": {"sliding_window": 32}, "recurrent": {"recurrent": True}}
@@ -38,6 +41,22 @@ def test_conversations_go_on_where_they_were(kind: str, tmp_path: Path) -> None:
         figures = metrics(client)
         assert figures["llamabox:host_cache_restored_tokens_total"] > 900
         assert figures["llamabox:host_cache_bytes"] > 0
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_conversation_about_an_image_goes_on_where_it_was(kind: str, tmp_path: Path) -> None:
+    path, projector = write_tiny_llm(tmp_path / "model.gguf", **KINDS[kind]), write_tiny_mmproj(tmp_path / "eye.gguf")
+    arguments = ("-m", str(path), "--mmproj", str(projector), "-np", "2", "-c", "4096", "-t", "1", "--metrics")
+    with serving(*arguments, "--verbosity", "5") as (_, url), httpx.Client(base_url=url, timeout=60) as client:
+        body = ask(STORY[:400], image(data_url(png(1))), "what is this")
+        first = chat(client, body)
+        body["messages"] += [{"role": "assistant", "content": said(first)}, {"role": "user", "content": "and why"}]
+        fresh = chat(client, {**body, "cache_prompt": False})
+        encoded = counter(client, "media_encoded_total")
+        again = chat(client, body)
+        assert said(again) == said(fresh)
+        assert again["usage"]["prompt_tokens_details"]["cached_tokens"] > first["usage"]["prompt_tokens"] - 20
+        assert counter(client, "media_encoded_total") == encoded == 1
 
 
 @pytest.mark.parametrize("kind", KINDS)

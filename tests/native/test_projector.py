@@ -27,8 +27,9 @@ def make(tmp_path: Path) -> Iterator[Make]:
     """Makes backends with a projector: ``kind`` janus_pro, audio, qwen2vl_merger."""
     backends: list[LlamaBackend] = []
 
-    def start(kind: str = "janus_pro", *, n_cached: int = 16, **options: int) -> LlamaBackend:
-        llm = write_tiny_llm(tmp_path / f"llm-{kind}.gguf", mrope=kind == "qwen2vl_merger")
+    def start(kind: str = "janus_pro", *, n_cached: int = 16, recurrent: bool = False, **options: int) -> LlamaBackend:
+        llm = tmp_path / f"llm-{kind}.gguf"
+        write_tiny_llm(llm, mrope=kind == "qwen2vl_merger", recurrent=recurrent)
         file = tmp_path / f"{kind}.gguf"
         file = write_tiny_audio_mmproj(file) if kind == "audio" else write_tiny_mmproj(file, kind=kind)
         context = ContextOptions(**({"n_ctx": 512, "n_batch": 64, "n_ubatch": 32, "n_seq_max": 4} | options))
@@ -129,6 +130,19 @@ def test_what_stands_before_the_chunk_survives_an_abort_and_a_lack_of_room(make:
     assert backend.span(0) == (0, 2)
     backend.remove(1, 0, None)
     assert backend.decode_media(0, 3, chunk) is DecodeStatus.OK
+
+
+def test_an_abort_takes_all_of_a_recurrent_sequence(make: Make) -> None:
+    """Its state has passed the chunk's beginning, and cannot go back."""
+    backend = make(recurrent=True, n_ctx=256, n_batch=8, n_ubatch=8)
+    chunk = only_chunk(image(backend))
+    wanted = logits_behind(backend, 1, chunk)
+    backend.decode([Run(0, 0, [1, 300], False)])
+    backend.abort()
+    assert backend.decode_media(0, 2, chunk) is DecodeStatus.ABORTED
+    backend.clear_abort()
+    assert backend.span(0) == (-1, -1)
+    assert np.array_equal(logits_behind(backend, 0, chunk), wanted)
 
 
 def test_an_image_with_m_rope_takes_fewer_positions_than_cells(make: Make) -> None:

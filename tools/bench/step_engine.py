@@ -1,4 +1,4 @@
-"""A text engine without an engine: what it has to say comes in steps, as from the real one, an event for each stream."""
+"""A text engine without an engine: what it has to say comes in steps, as from the real one, to all streams at once."""
 
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
