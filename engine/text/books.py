@@ -150,6 +150,7 @@ class Books:
         sequence.n_past = reuse
         sequence.recall_to = self.recallable(sequence, reuse)
         sequence.counts_cached = False
+        self._choose_lengths(sequence)
         self.close(sequence)
 
     # --- checkpoints ---
@@ -176,7 +177,8 @@ class Books:
 
     def _choose_lengths(self, sequence: Sequence) -> None:
         if self.checkpoints is not None and self._may_keep(sequence):
-            others = [s.tokens[: s.n_prefill] for s in self.running if s.adapters == sequence.adapters]
+            alike = [s for s in self.running if s is not sequence and s.adapters == sequence.adapters]
+            others = [s.tokens[: s.n_prefill] for s in alike]
             sequence.save_at = self.checkpoints.lengths(
                 sequence.tokens, max(sequence.n_past, sequence.recall_to), sequence.adapters, others
             )

@@ -165,9 +165,7 @@ class EngineLoop:
             self._flush()
             self._wait(plan.wake_at)
             return
-        self.prefilling = frozenset(p.sequence.request.id for p in plan.runs if len(p.run.tokens) >= ABORT_WORTH)
-        if plan.media is not None:
-            self.prefilling = frozenset((plan.media.sequence.request.id,))
+        self.prefilling = self._abortable(plan)
         # The events of the last step go out now and not earlier: from here on the thread needs no Python for a while,
         # so the loop that writes them does not compete with it for the interpreter.
         self._flush()
@@ -181,6 +179,14 @@ class EngineLoop:
         if self.embeddings.pending:
             self._gather()
             self._embed()
+
+    def _abortable(self, plan: StepPlan) -> frozenset[str]:
+        """Whose leaving is worth an abort: a step that may be long, of which the others lose nothing."""
+        if not self.scheduler.limits.can_reuse and len(self.scheduler.running) > 1:
+            return frozenset()
+        if plan.media is not None:
+            return frozenset((plan.media.sequence.request.id,))
+        return frozenset(p.sequence.request.id for p in plan.runs if len(p.run.tokens) >= ABORT_WORTH)
 
     def _gather(self) -> None:
         """Where only texts are to be computed: wait a moment for those of clients that were just answered."""
@@ -340,8 +346,8 @@ class EngineLoop:
             self._fail(generation, error)
             return
         self.stats.media_encoded_total = self._backend.n_encoded
-        if status is not DecodeStatus.OK and sequence.n_past and self._backend.span(sequence.seq) == (-1, -1):
-            self.scheduler.restart(sequence)
+        if status is not DecodeStatus.OK and not self.scheduler.limits.can_cut:
+            self.scheduler.start_over()  # see _aborted
         if status is DecodeStatus.NO_ROOM:
             self._no_room([sequence])
         elif status is DecodeStatus.OK:
@@ -402,7 +408,14 @@ class EngineLoop:
             self._post(generation, event)
 
     def _aborted(self, plan: StepPlan) -> None:
-        """Whole ubatches are computed: ask the library how far each sequence came."""
+        """Whole ubatches are computed: ask the library how far each sequence came.
+
+        Where nothing can be cut the library could not take the aborted one back either. It has the tokens, and states
+        that are half computed; it may even have been moving those of sequences that were not in the batch.
+        """
+        if not self.scheduler.limits.can_cut:
+            self.scheduler.start_over()
+            return
         for planned in plan.runs:
             sequence, run = planned.sequence, planned.run
             _, last = self._backend.span(run.seq)

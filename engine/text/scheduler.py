@@ -189,7 +189,8 @@ class Scheduler:
     def step_back(self, sequence: Sequence) -> None:
         """Take the newest token out of the KV cache again: it is to be computed once more, for its logits."""
         assert sequence.seq is not None, "only running sequences compute"
-        if not self.limits.can_cut:
+        if not self.limits.can_reuse:
+            # Nor does a window go back: the last of what the token sees may have been given up since.
             self.books.restart(sequence)
             return
         self.books.open(sequence)
@@ -203,9 +204,10 @@ class Scheduler:
             return
         self.books.memory.remove(sequence.seq, sequence.n_past, None)
 
-    def restart(self, sequence: Sequence) -> None:
-        """What a running sequence held is gone: it begins again from what is kept of its tokens."""
-        self.books.restart(sequence)
+    def start_over(self) -> None:
+        """What is in the KV cache is not known any more: all who run begin again, from states that were kept."""
+        for sequence in self.running:
+            self.books.restart(sequence)
 
     def append(self, sequence: Sequence, token: int, now: float) -> bool:
         """The sequence generated a token; it is pending until the next step. Returns ``must_end``."""

@@ -107,6 +107,11 @@ class FakeKv:
             cell.seqs.discard(seq)
         self.cells = [c for c in self.cells if c.seqs]
 
+    def spoil(self) -> None:
+        """A decode was aborted: states that cannot be cut are half computed, or half moved."""
+        for cell in [] if self.cuts else self.cells:
+            cell.token ^= 1
+
     def shift(self, seq: int, p0: int, p1: int | None, delta: int) -> None:
         for cell in self.of(seq, p0, p1):
             assert cell.seqs == {seq}, "a shared cell would move for others too"
@@ -278,6 +283,7 @@ class FakeBackend:
             if answer is DecodeStatus.ABORTED:
                 total = sum(len(run.tokens) for run in runs)
                 self._compute(_first(runs, total // 2 if self.abort_after is None else self.abort_after))
+                self.kv.spoil()
             return answer
         total = sum(len(run.tokens) for run in runs)
         assert 0 < total <= self.info.n_batch, "a batch of the wrong size"
@@ -312,6 +318,7 @@ class FakeBackend:
         if isinstance(answer, Exception):
             raise answer
         if answer is not None:
+            self.kv.spoil()
             return answer
         assert self.kv.span(seq)[1] + 1 == start, "positions must follow on"
         for offset, token in enumerate(chunk.tokens()):

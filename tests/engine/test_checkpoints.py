@@ -5,7 +5,6 @@ import pytest
 from engine.errors import NativeError
 from engine.text.adapters import AdapterSet
 from engine.text.backend import DecodeStatus
-from engine.text.media import MediaChunk
 from engine.text.sequence import Status
 from tests.engine.driver import Box, Driver
 from tests.engine.fake_backend import FakeBackend, continuation
@@ -171,6 +170,93 @@ def test_an_aborted_step_that_computed_a_prompt_of_one_token_starts_over() -> No
     expect(box, "x")
 
 
+def test_an_abort_leaves_nothing_of_what_is_half_computed() -> None:
+    """Neither to whom it was meant for, nor to others of the batch, nor to who is not in it at all."""
+    driver = engine(n_slots=3, n_batch=32)
+    boxes = {"paced": driver.ask("paced", "p" * 20, tokens_per_second=0.1), "b": driver.ask("b", "b" * 20)}
+    driver.steps(3)
+    boxes |= {name: driver.ask(name, name * 60) for name in "c"}
+    calls = iter([DecodeStatus.ABORTED])
+    driver.backend.script = lambda runs: next(calls, None)
+    driver.step()
+    assert [s.n_past for s in driver.scheduler.running] == [0, 0, 0]
+    driver.finish()
+    for name, box in boxes.items():
+        expect(box, name[0] * {"c": 60}.get(name, 20))
+
+
+def test_the_prompt_of_who_left_in_the_middle_of_it_is_right_the_next_time() -> None:
+    driver = engine()
+
+    def leave(runs: object) -> DecodeStatus:
+        assert driver.loop.prefilling == {"a"}
+        driver.cancel("a")
+        driver.backend.script = lambda runs: None
+        return DecodeStatus.ABORTED
+
+    driver.ask("a", STORY * 2)
+    driver.backend.script = leave
+    driver.backend.abort_after = 64
+    driver.finish()
+    assert driver.checkpoints.n_bytes == 0
+    run(driver, "b", STORY * 2)
+
+
+@pytest.mark.parametrize("status", [DecodeStatus.ABORTED, DecodeStatus.NO_ROOM])
+def test_a_medium_that_is_half_computed_spoils_the_state_before_it(status: DecodeStatus) -> None:
+    driver = engine(n_slots=2)
+    answers = iter([status, None, None])
+    driver.backend.media_script = lambda _: next(answers)
+    other = driver.ask("b", STORY, 8)
+    pictured = driver.submit(request("a", STORY, chunk("x"), "and so on"))
+    driver.finish()
+    driver.check_idle()
+    assert pictured.finished()
+    expect(other, STORY, 8)
+
+
+def test_lengths_to_keep_are_chosen_anew_where_a_prompt_begins_again() -> None:
+    """Meanwhile a state may have been kept that leads past the old ones: it would stop nowhere."""
+    driver = engine(n_batch=16)
+    driver.ask("a", STORY * 2)
+    driver.step()
+    (sequence,) = driver.scheduler.running
+    books, kept = driver.scheduler.books, driver.checkpoints
+    assert books.keeps(sequence, 40)
+    kept.reach = lambda tokens, held, key: len(STORY)
+    books.restart(sequence)
+    assert (sequence.recall_to, sequence.save_at) == (len(STORY), [2 * len(STORY) - TAIL])
+
+
+def test_nobody_is_aborted_who_runs_beside_others() -> None:
+    """They would have to begin again."""
+    driver = engine(n_slots=2, n_batch=128)
+    seen: list[frozenset[str]] = []
+    driver.backend.before_decode = lambda runs: seen.append(driver.loop.prefilling)
+    driver.ask("a", "a" * 100, max_tokens=1)
+    driver.finish()
+    driver.ask("b", "b" * 10, max_tokens=3)
+    driver.ask("c", "c" * 100, max_tokens=3)
+    driver.finish()
+    assert seen[0] == {"a"}
+    assert set(seen[1:]) == {frozenset()}
+
+
+def test_a_window_does_not_go_back_for_a_token() -> None:
+    """The last token that it sees may have been given up once the next one was there."""
+    driver = Driver(backend(cuts=True), kept_bytes=1 << 20, can_reuse=False)
+    box = driver.ask("a", STORY, 8)
+    driver.steps(3)
+    calls = iter([DecodeStatus.ABORTED])
+    driver.backend.script = lambda runs: next(calls, None)
+    driver.backend.abort_after = 1
+    driver.step()
+    (sequence,) = driver.scheduler.running
+    assert (sequence.n_past, sequence.recall_to) == (0, len(STORY) - TAIL)
+    driver.finish()
+    expect(box, STORY, 8)
+
+
 def test_what_was_shifted_is_not_kept() -> None:
     """Its cells are no longer what its tokens alone would give."""
     driver = Driver(backend(can_shift=True, cuts=True, n_ctx_slot=64), kept_bytes=1 << 20, can_reuse=False)
@@ -222,27 +308,6 @@ def test_an_image_that_several_bring_at_once_is_computed_once() -> None:
         assert box.tokens == continuation(one.prompt, 4)
     assert driver.backend.n_encoded == 1
     assert driver.backend.computed == len(STORY) + 5 + 4 * (20 + 3)
-
-
-@pytest.mark.parametrize("status", [DecodeStatus.ABORTED, DecodeStatus.NO_ROOM])
-def test_an_image_that_is_not_computed_to_its_end_takes_its_sequence_along(status: DecodeStatus) -> None:
-    """A recurrent state has passed its beginning, and cannot go back."""
-    driver = engine()
-    calls = iter([status])
-
-    def interrupt(chunk: MediaChunk) -> DecodeStatus | None:
-        if (found := next(calls, None)) is not None:
-            driver.backend.kv.remove(0, 0, None)
-        return found
-
-    driver.backend.media_script = interrupt
-    wanted = request("a", STORY, chunk("x"), "and so on")
-    box = driver.submit(wanted)
-    other = driver.ask("b", "z" * 30, 12)
-    driver.finish()
-    assert box.tokens == continuation(wanted.prompt, 4)
-    expect(other, "z" * 30, 12)
-    driver.check_idle()
 
 
 def test_prompts_of_other_adapters_are_no_branches() -> None:
