@@ -15,16 +15,16 @@ class Batch:
     """
 
     def __init__(self, lib: Any, capacity: int, streams: NDArray[np.int32]) -> None:
-        """``streams``: int32[sequences], the library's number of each when the batch is decoded."""
+        """``streams``: int32[sequences, 1 or more], the library's numbers of each when the batch is decoded."""
         self.capacity = capacity
-        self.n_seqs = n_seqs = len(streams)
+        self.n_seqs, n_numbers = streams.shape
         self._tokens = np.zeros(capacity, np.int32)
         self._positions = np.zeros(capacity, np.int32)
-        self._counts = np.ones(capacity, np.int32)  # sequences per token: always one
+        self._counts = np.full(capacity, n_numbers, np.int32)
         self._logits = np.zeros(capacity, np.int8)
         # A token's sequences are given by pointer: all point into this table.
         self._ids = streams
-        self._id_addresses = (self._ids.ctypes.data + self._ids.itemsize * np.arange(n_seqs)).astype(np.uintp)
+        self._id_addresses = (self._ids.ctypes.data + self._ids.strides[0] * np.arange(self.n_seqs)).astype(np.uintp)
         self._seqs = np.full(capacity, self._ids.ctypes.data, np.uintp)
         self._offsets = np.arange(capacity, dtype=np.int32)
         self.native = lib.llama_batch(
@@ -125,14 +125,16 @@ class Batch:
 class EmbeddingBatch:
     """Rows of embeddings in place of tokens, all of one sequence, without logits: ``native`` is the llama_batch."""
 
-    def __init__(self, lib: Any, seq: int, rows: np.ndarray[Any, Any], positions: np.ndarray[Any, Any]) -> None:
-        """``rows``: float32[n, n_embd]; ``positions``: int32[n_pos, n]."""
+    def __init__(
+        self, lib: Any, numbers: NDArray[np.int32], rows: np.ndarray[Any, Any], positions: np.ndarray[Any, Any]
+    ) -> None:
+        """``numbers``: the library's, of the sequence; ``rows``: float32[n, n_embd]; ``positions``: int32[n_pos, n]."""
         n = len(rows)
         self._rows = np.ascontiguousarray(rows, np.float32)
         self._positions = np.ascontiguousarray(positions, np.int32)
-        self._counts = np.ones(n, np.int32)
-        self._id = np.full(1, seq, np.int32)
-        self._seqs = np.full(n, self._id.ctypes.data, np.uintp)
+        self._counts = np.full(n, len(numbers), np.int32)
+        self._ids = numbers.copy()
+        self._seqs = np.full(n, self._ids.ctypes.data, np.uintp)
         self._logits = np.zeros(n, np.int8)
         self.native = lib.llama_batch(
             n_tokens=n,

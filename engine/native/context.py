@@ -8,6 +8,7 @@ import threading
 from collections.abc import Buffer, Sequence
 from typing import Any, Final
 
+import attrs
 import numpy as np
 from numpy.typing import NDArray
 
@@ -62,7 +63,11 @@ class AbortFlag:
 
 
 class Context:
-    """One llama_context. Sizes are those that the library chose, which may differ from the ones asked for."""
+    """One llama_context. Sizes are those that the library chose, which may differ from the ones asked for.
+
+    Where a model has a sliding window the library takes cells that no next token of their sequence sees for free, in a
+    cache of full size too, unless they are held by two: there each sequence has a second number that holds the same.
+    """
 
     def __init__(self, model: Model, options: ContextOptions) -> None:
         """Create it. Raises ModelLoadError with the library's reason, e.g. when the memory does not suffice."""
@@ -70,7 +75,9 @@ class Context:
             raise ModelLoadError(f"{model.path} has been closed")
         self._lib = lib = model.lib
         self.model = model
-        params = _params(lib, options, model.path)
+        self._has_twins = options.swa_full and not options.embeddings and model.facts().n_swa > 0
+        n_numbers = 2 if self._has_twins else 1
+        params = _params(lib, attrs.evolve(options, n_seq_max=n_numbers * options.n_seq_max), model.path)
         with native_log.collect_errors() as errors:
             handle = lib.llama_init_from_model(model.handle, params)
         if not handle:
@@ -85,7 +92,8 @@ class Context:
         self.n_threads_batch = options.n_threads_batch
         self.kv_unified = options.kv_unified
         self._changes = [0] * options.n_seq_max
-        self._streams = np.arange(options.n_seq_max, dtype=np.int32)  # the library's number of each sequence
+        # The library's numbers of each sequence.
+        self._streams = np.arange(n_numbers * self.n_seqs, dtype=np.int32).reshape(n_numbers, -1).T.copy()
         self.can_shift = bool(self._memory) and bool(lib.llama_memory_can_shift(self._memory))
         self._n_vocab = model.vocab.n_vocab
         self._n_embd_input: int = lib.llama_model_n_embd_inp(model.handle)
@@ -123,6 +131,8 @@ class Context:
         self._pools.before(len(batch))
         with native_log.collect_errors() as errors:
             status: int = self._lib.llama_decode(handle, batch.native)
+        if status not in (0, 1):
+            self._trim_twins()
         if status not in (0, 1, 2):
             raise NativeError(f"llama_decode failed with {status}: {explain(errors)}")
         return status
@@ -150,7 +160,7 @@ class Context:
             try:
                 for first in range(0, n, most):
                     part = EmbeddingBatch(
-                        self._lib, self._stream(seq), rows[first : first + most], positions[:, first : first + most]
+                        self._lib, self._streams[seq], rows[first : first + most], positions[:, first : first + most]
                     )
                     self._pools.before(min(most, n - first))
                     status = self._lib.llama_decode(handle, part.native)
@@ -264,7 +274,8 @@ class Context:
             return
         self._changes[dst] += 1
         if self.kv_unified:
-            self._lib.llama_memory_seq_cp(self._memory, self._stream(src), self._stream(dst), p0, p1)
+            for number in self._numbers(dst):
+                self._lib.llama_memory_seq_cp(self._memory, self._stream(src), number, p0, p1)
             return
         if p0:
             raise ValueError("only the beginning of a sequence can be copied between streams")
@@ -280,7 +291,8 @@ class Context:
         if p0 == p1:
             return
         self._changes[seq] += 1
-        if not self._lib.llama_memory_seq_rm(self._memory, self._stream(seq), p0, _END if p1 is None else p1):
+        end = _END if p1 is None else p1
+        if not all(self._lib.llama_memory_seq_rm(self._memory, number, p0, end) for number in self._numbers(seq)):
             raise NativeError(f"positions {p0} to {p1} of sequence {seq} cannot be removed from this model's memory")
 
     def n_changes(self, seq: int) -> int:
@@ -375,6 +387,9 @@ class Context:
         self._changes[seq] += 1
         if not self.kv_unified and self.n_seqs > 1:
             state = to_streams(state, self.n_seqs)
+        _, *twins = self._numbers(seq)
+        if twins:
+            self.remove(seq, 0, None)
         view = np.frombuffer(state, np.uint8)
         buffer = view.ctypes.data_as(ctypes.POINTER(ctypes.c_uint8))
         with native_log.collect_errors() as errors:
@@ -382,6 +397,8 @@ class Context:
         if taken != view.size:
             self.remove(seq, 0, None)
             raise NativeError(f"a saved state cannot be restored: {explain(errors)}")
+        for twin in twins:
+            self._lib.llama_memory_seq_cp(self._memory, self._stream(seq), twin, 0, _END)
 
     def abort(self) -> None:
         """Make a running decode stop soon with status 2. Any thread; stays set until ``clear_abort``."""
@@ -405,7 +422,11 @@ class Context:
         return self.handle
 
     def _stream(self, seq: int) -> int:
-        return int(self._streams[seq])
+        return int(self._streams[seq, 0])
+
+    def _numbers(self, seq: int) -> list[int]:
+        numbers: list[int] = self._streams[seq].tolist()
+        return numbers
 
     def _check_seq(self, seq: int) -> None:
         if not 0 <= seq < self.n_seqs:
@@ -416,6 +437,15 @@ class Context:
         self._check_seq(seq)
         if p0 < 0 or (p1 is not None and p1 < p0):
             raise ValueError(f"[{p0}, {p1}) is no range of positions")
+
+    def _trim_twins(self) -> None:
+        """After a decode that failed: the library takes what it has not computed out of one of two numbers only."""
+        if not self._has_twins:
+            return
+        for numbers in self._streams.tolist():
+            end = min(self._lib.llama_memory_seq_pos_max(self._memory, number) for number in numbers) + 1
+            for number in numbers:
+                self._lib.llama_memory_seq_rm(self._memory, number, end, _END)
 
 
 def _params(lib: Any, options: ContextOptions, path: str) -> Any:

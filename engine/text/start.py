@@ -160,7 +160,8 @@ def _context_for(
         return attrs.evolve(context, n_seq_max=options.n_parallel, kv_unified=False)
     spare = SPARE_SEQUENCES if can_reuse(facts, swa_full=context.swa_full) else 0
     copies = 1 if spare and options.cache_ram else 0  # what cells are copied by way of
-    n_seq_max = min(MOST_SEQUENCES, options.n_parallel + spare + copies)
+    most = MOST_SEQUENCES // 2 if facts.n_swa and context.swa_full else MOST_SEQUENCES  # see engine.native.context
+    n_seq_max = min(max(most, options.n_parallel), options.n_parallel + spare + copies)
     return attrs.evolve(context, n_seq_max=n_seq_max, kv_unified=True)
 
 

@@ -10,7 +10,7 @@ from tests.native.conftest import MakeBackend
 
 
 def batch_of(capacity: int = 8, n_seqs: int = 4) -> Batch:
-    return Batch(load(), capacity, np.arange(n_seqs, dtype=np.int32))
+    return Batch(load(), capacity, np.arange(n_seqs, dtype=np.int32).reshape(-1, 1))
 
 
 def content(batch: Batch) -> list[tuple[int, int, int, int, int]]:

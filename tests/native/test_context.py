@@ -229,6 +229,45 @@ def test_sliding_window_forgets_unless_full(make_backend: MakeBackend, tmp_path:
     assert firsts[1] == 0
 
 
+@pytest.mark.parametrize("how", ["computed", "copied", "restored"])
+def test_a_full_window_is_kept_while_others_come_and_go(how: str, make_backend: MakeBackend, tmp_path: Path) -> None:
+    """What the next token does not see is free for the library, of whoever holds it alone."""
+    path = write_tiny_llm(tmp_path / "swa.gguf", sliding_window=16)
+    backend = make_backend(path=path, swa_full=True, n_ctx=512)
+    seq = 0
+    prefill(backend, 3, PROMPT)  # in front of it, so that the library comes by
+    prefill(backend, 0, PROMPT)
+    if how == "copied":
+        seq = 1
+        backend.copy(0, 1, 0, 40)
+        backend.remove(0, 0, None)
+    elif how == "restored":
+        state = backend.save_state(0)
+        backend.remove(0, 0, None)
+        backend.restore_state(0, state)
+    backend.remove(3, 0, None)
+    held = backend.span(seq)
+    for start in range(0, 440, 40):
+        assert backend.decode([Run(2, start, PROMPT, False)]) is DecodeStatus.OK
+    assert backend.span(seq) == held
+    assert held == (0 if how != "restored" else 24, 39)
+    backend.remove(seq, 0, None)
+    assert backend.span(seq) == (-1, -1)
+
+
+def test_an_abort_leaves_whole_ubatches_of_a_full_window(make_backend: MakeBackend, tmp_path: Path) -> None:
+    path = write_tiny_llm(tmp_path / "swa.gguf", sliding_window=16)
+    backend = make_backend(path=path, swa_full=True, n_ctx=512)
+    prefill(backend, 1, PROMPT)
+    wanted = prefill(backend, 2, [*PROMPT, *PROMPT])
+    backend.abort()
+    assert backend.decode([Run(0, 0, PROMPT, False), Run(1, 40, PROMPT, False)]) is DecodeStatus.ABORTED
+    backend.clear_abort()
+    assert [backend.span(seq) for seq in (0, 1)] == [(-1, -1), (0, 39)]
+    assert backend.decode([Run(1, 40, PROMPT, True)]) is DecodeStatus.OK
+    assert np.abs(logits(backend, 39) - wanted).max() < CLOSE
+
+
 def test_everything_closed_refuses_politely(backend: LlamaBackend) -> None:
     backend.close()
     backend.close()
