@@ -80,7 +80,9 @@ class TurnReader:
     def _ending(self, reason: FinishReason) -> Ending:
         if reason is FinishReason.LIMIT:
             return "length"
-        return "tool_calls" if self._parser.calls else "stop"
+        # A stop string may cut a call in two, which is none to carry out.
+        cut = reason is FinishReason.WORD and self._parser.in_call
+        return "tool_calls" if self._parser.calls and not cut else "stop"
 
     def _count(self, event: Tokens | Finished, deltas: Sequence[Delta]) -> None:
         """Where an event brings the end of the reasoning and of the answer something, the text is the measure."""

@@ -36,6 +36,11 @@ class OutputParser:
         return self._out.calls
 
     @property
+    def in_call(self) -> bool:
+        """Whether the tool call begun last is not whole."""
+        return self._out.in_call
+
+    @property
     def answering(self) -> bool:
         """Whether content or a tool call has begun: what comes before is reasoning."""
         return self._out.answered

@@ -130,6 +130,10 @@ def test_reasoning_tokens(pieces: list[str], expected: int) -> None:
         (OUTPUT, FinishReason.WORD, "tool_calls"),
         (OUTPUT, FinishReason.LIMIT, "length"),
         ("<tool_call>\nno", FinishReason.EOS, "stop"),
+        (OUTPUT[: OUTPUT.index("}}")], FinishReason.WORD, "stop"),
+        (OUTPUT[: OUTPUT.index("}}") + 1], FinishReason.WORD, "tool_calls"),
+        (OUTPUT[: OUTPUT.index('"a"')], FinishReason.WORD, "stop"),
+        (f"{OUTPUT}{OUTPUT[OUTPUT.index('<tool_call>') :][:-20]}", FinishReason.WORD, "stop"),
     ],
 )
 def test_ending(text: str, reason: FinishReason, ending: str) -> None:

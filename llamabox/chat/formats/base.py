@@ -1,5 +1,6 @@
 """What a format is to the rest: it reads a model's output, and writes the grammar of what the model may write."""
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
@@ -46,6 +47,7 @@ class Writer:
         self._make: Callable[[str], Delta] | None = None  # what the pieces become
         self._pieces: list[str] = []  # joined once, so that many small ones cost no more than a long one
         self.calls = 0  # begun so far
+        self._last: list[str] = []  # the arguments of the call begun last
         self.reasoned = False  # anything but white space
         self.said = False  # content other than white space
         self.answered = False  # content other than white space, or a call
@@ -67,11 +69,26 @@ class Writer:
         self._close()
         self._deltas.append(CallStarted(self.calls, call_id or self._new_id(), name))
         self.calls += 1
+        self._last = []
 
     def arguments(self, text: str) -> None:
         """More of the JSON text of the arguments of the call begun last."""
         assert self.calls, "arguments need a call"
+        self._last.append(text)
         self._add(self._arguments, text)
+
+    @property
+    def in_call(self) -> bool:
+        """Whether the arguments of the call begun last are not whole: no JSON value yet."""
+        if not self.calls:
+            return False
+        try:
+            json.loads("".join(self._last))
+        except ValueError:
+            return True
+        except RecursionError:  # nested too deeply to tell: as if it were whole
+            return False
+        return False
 
     def drain(self) -> list[Delta]:
         """What was collected since the last time."""
