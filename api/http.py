@@ -20,6 +20,7 @@ from quart_trio.wrappers import TrioRequest, TrioResponse
 
 from api.connection import WIRE, Connection
 from api.page.files import FOLDER
+from api.websockets import NoWebSocket
 from llamabox.logs import request_id
 from llamabox.services import Services
 
@@ -149,6 +150,7 @@ class ApiApp(QuartTrio):
 
     request_class = ApiRequest
     asgi_http_class = _Connection
+    asgi_websocket_class = NoWebSocket
     services: Services
 
 

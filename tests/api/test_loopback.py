@@ -141,3 +141,20 @@ def _post(path: str, body: bytes, stream: bool) -> bytes:
     data = body % (b"true" if stream else b"false")
     head = f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(data)}\r\n\r\n"
     return head.encode() + data
+
+
+async def test_a_websocket_is_refused(caplog: pytest.LogCaptureFixture) -> None:
+    wanted = {
+        "Connection": "Upgrade",
+        "Upgrade": "websocket",
+        "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
+        "Sec-WebSocket-Version": "13",
+    }
+    async with serving(make_services()) as url, httpx.AsyncClient(base_url=url) as client:
+        for path in ("/health", "/nothing"):
+            reply = await client.get(path, headers=wanted)
+            assert reply.status_code == 404
+            assert reply.json()["error"]["type"] == "not_found_error"
+            assert reply.headers["x-request-id"]
+        assert (await client.get("/health")).json() == {"status": "ok"}
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
