@@ -75,7 +75,9 @@ class Context:
             raise ModelLoadError(f"{model.path} has been closed")
         self._lib = lib = model.lib
         self.model = model
-        self._has_twins = options.swa_full and not options.embeddings and model.facts().n_swa > 0
+        facts = model.facts()
+        is_shared = options.kv_unified and not options.embeddings and not facts.is_recurrent
+        self._has_twins = options.swa_full and is_shared and facts.n_swa > 0
         n_numbers = 2 if self._has_twins else 1
         params = _params(lib, attrs.evolve(options, n_seq_max=n_numbers * options.n_seq_max), model.path)
         with native_log.collect_errors() as errors:

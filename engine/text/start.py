@@ -161,7 +161,9 @@ def _context_for(
     spare = SPARE_SEQUENCES if can_reuse(facts, swa_full=context.swa_full) else 0
     copies = 1 if spare and options.cache_ram else 0  # what cells are copied by way of
     most = MOST_SEQUENCES // 2 if facts.n_swa and context.swa_full else MOST_SEQUENCES  # see engine.native.context
-    n_seq_max = min(max(most, options.n_parallel), options.n_parallel + spare + copies)
+    if options.n_parallel > most:
+        raise ModelLoadError(f"at most {most} slots (--parallel) are possible with a sliding window and --swa-full")
+    n_seq_max = min(most, options.n_parallel + spare + copies)
     return attrs.evolve(context, n_seq_max=n_seq_max, kv_unified=True)
 
 

@@ -5,6 +5,10 @@ from pathlib import Path
 import httpx
 import pytest
 
+from engine.errors import ModelLoadError
+from engine.native.options import ContextOptions, ModelOptions
+from engine.text.options import EngineOptions
+from engine.text.start import start_text_engine
 from tests.live.process import serving
 from tests.live.test_adapters import assert_agree
 from tests.live.test_host_cache import complete, metrics, tokens_of
@@ -68,3 +72,11 @@ def test_without_memory_for_them_they_are_computed_anew(kind: str, tmp_path: Pat
         assert complete(client, prompt)["timings"]["cache_n"] == 0
         assert complete(client, prompt)["timings"]["cache_n"] == 0
         assert "no prompt is reused" in server.log
+
+
+def test_a_full_window_takes_two_of_the_librarys_numbers_for_each_slot(tmp_path: Path) -> None:
+    path = write_tiny_llm(tmp_path / "model.gguf", sliding_window=32)
+    context = ContextOptions(n_ctx=4096, n_batch=512, swa_full=True)
+    wanted = EngineOptions(model=ModelOptions(path=str(path)), context=context, n_parallel=129)
+    with pytest.raises(ModelLoadError, match="at most 128 slots"):
+        start_text_engine(wanted, lambda batch: None)
