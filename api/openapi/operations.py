@@ -29,7 +29,7 @@ from api.openapi.replies.others import (
     ResponseEvent,
     ResponseObject,
 )
-from api.openapi.replies.state import Health, ModelList, Props, Slot
+from api.openapi.replies.state import Health, Model, ModelList, Props, Slot
 from api.responses.shapes import ResponsesFields
 from api.routes.slot_files import SlotFileFields
 from api.shapes import (
@@ -61,6 +61,7 @@ _OBJECT: Final[Any] = dict[str, Any]
 OPERATIONS: Final[Mapping[str, Operation]] = {
     "GET /health": Operation("Whether the server is ready", Tag.STATE, reply=Health, open=True),
     "GET /v1/models": Operation("The model under each of its names", Tag.STATE, reply=ModelList),
+    "GET /v1/models/<path:model>": Operation("The model under one of its names", Tag.STATE, reply=Model),
     "GET /props": Operation("The model and the defaults of requests", Tag.STATE, reply=Props),
     "GET /metrics": Operation("Metrics for Prometheus (--metrics)", Tag.STATE, reply=str, media="text/plain"),
     "GET /slots": Operation("What each slot does (--slots)", Tag.STATE, reply=list[Slot], query=(_NO_SLOT,)),

@@ -24,13 +24,16 @@ async def health(services: Services, request: ApiRequest) -> Response:
 
 async def models(services: Services, request: ApiRequest) -> Response:
     """One entry for each name of the model."""
-    meta = _meta(services)
-    entry = {"object": "model", "created": services.created, "owned_by": "llama-box", "meta": meta}
-    data = [{"id": name, **entry} for name in services.model_ids] if services.text is not None else []
-    if services.images is not None:
-        entry = entry | {"meta": image_meta(services.images.info, services.settings.images)}
-        data += [{"id": name, **entry} for name in services.image_ids]
-    return json_response({"object": "list", "data": data})
+    return json_response({"object": "list", "data": _models(services)})
+
+
+async def model(services: Services, request: ApiRequest) -> Response:
+    """The entry of one name."""
+    name = (request.view_args or {}).get("model", "")
+    for entry in _models(services):
+        if entry["id"] == name:
+            return json_response(entry)
+    raise ApiError(404, f"The model {name!r} does not exist", "model")
 
 
 async def props(services: Services, request: ApiRequest) -> Response:
@@ -114,6 +117,16 @@ def _props_without_text(services: Services, image: dict[str, Any]) -> dict[str, 
 
 def _spelling(engine: TextEngine, token: int | None) -> str:
     return "" if token is None else engine.vocab.piece(token, special=True).decode(errors="replace")
+
+
+def _models(services: Services) -> list[dict[str, Any]]:
+    meta = _meta(services)
+    entry = {"object": "model", "created": services.created, "owned_by": "llama-box", "meta": meta}
+    data = [{"id": name, **entry} for name in services.model_ids] if services.text is not None else []
+    if services.images is not None:
+        entry = entry | {"meta": image_meta(services.images.info, services.settings.images)}
+        data += [{"id": name, **entry} for name in services.image_ids]
+    return data
 
 
 def _meta(services: Services) -> dict[str, Any] | None:

@@ -40,6 +40,7 @@ ROUTES: Final[tuple[Route, ...]] = (
     Route("GET", ("/openapi.json",), openapi(lambda: ROUTES)),
     Route("GET", ("/health", "/v1/health"), state.health),
     Route("GET", ("/v1/models", "/models"), state.models),
+    Route("GET", ("/v1/models/<path:model>", "/models/<path:model>"), state.model),
     Route("GET", ("/props",), state.props),
     Route("GET", ("/metrics",), state.metrics),
     Route("GET", ("/slots",), state.slots),

@@ -60,7 +60,8 @@ def test_the_document_is_valid() -> None:
 
 def test_the_document_has_every_route_and_no_other() -> None:
     described = {(method, path) for path, item in DOCUMENT["paths"].items() for method in item}
-    table = {(route.method.lower(), re.sub(r"<([a-z_]+)>", r"{\1}", path)) for route in ROUTES for path in route.paths}
+    variable = re.compile(r"<(?:path:)?([a-z_]+)>")
+    table = {(route.method.lower(), variable.sub(r"{\1}", path)) for route in ROUTES for path in route.paths}
     assert described == table
 
 
@@ -238,6 +239,11 @@ async def test_the_form_of_an_edit_has_its_fields() -> None:
 async def test_state(client: Client, engine: FakeEngine, path: str) -> None:
     engine.slot_states = (IDLE, BUSY)
     check_reply("GET", path, (await client.get(path)).json)
+
+
+async def test_a_model(client: Client) -> None:
+    for entry in (await client.get("/v1/models")).json["data"]:
+        check_reply("GET", "/v1/models/{model}", (await client.get(f"/v1/models/{entry['id']}")).json)
 
 
 @pytest.mark.parametrize("path", ["/v1/models", "/props", "/slots"])

@@ -44,6 +44,16 @@ async def test_models() -> None:
         assert meta["temperature"] == 0.8
 
 
+async def test_one_model() -> None:
+    client = Client(make_services(aliases=("a", "team/b:Q4")))
+    listed = (await client.get("/v1/models")).json["data"]
+    for path in ("/v1/models", "/models"):
+        assert [(await client.get(f"{path}/{entry['id']}")).json for entry in listed] == listed
+        reply = await client.get(f"{path}/c")
+        assert (reply.status, reply.json["error"]["param"]) == (404, "model")
+        assert "'c'" in reply.json["error"]["message"]
+
+
 async def test_props(client: Client) -> None:
     body = (await client.get("/props")).json
     settings = body.pop("default_generation_settings")
