@@ -8,7 +8,7 @@ from werkzeug.exceptions import HTTPException
 
 from api.anthropic.errors import error_response
 from api.errors import ApiError, as_api_error
-from api.gate import check_key, check_phase, dress, preflight, speaks_anthropic
+from api.gate import check_encoding, check_key, check_phase, dress, preflight, speaks_anthropic
 from api.http import ApiApp, Response, current_request, raw_response
 from api.page.files import PUBLIC
 from api.routes.table import PAGE, ROUTES, Handler
@@ -47,6 +47,7 @@ def _before(services: Services) -> Callable[[], Awaitable[Response | None]]:
         if request.path not in public:  # the page says itself what is missing: a key, or a model that still loads
             check_key(request, server.api_keys)
             check_phase(request, services.phase)
+        check_encoding(request)
         return preflight(request, server.cors_origins)
 
     return before

@@ -46,6 +46,13 @@ def check_phase(request: Request, phase: Phase) -> None:
         raise ApiError(503, _REFUSALS[phase])
 
 
+def check_encoding(request: Request) -> None:
+    """Raises ApiError 415 for a compressed body, which would be read as it is."""
+    encoding = request.headers.get("Content-Encoding", "")
+    if encoding.strip().lower() not in {"", "identity"}:
+        raise ApiError(415, f"Content-Encoding: bodies are read as they are, not as {encoding}")
+
+
 def text_side(services: Services) -> tuple[TextEngine, Prompts]:
     """The text engine and what prepares its prompts. Raises ApiError 501 where no text model is loaded."""
     if services.text is None or services.prompts is None:

@@ -172,3 +172,14 @@ async def test_a_stream_tells_its_rate_in_a_trailer_where_there_are_trailers() -
         trailers = [message["headers"] for message in sent if message["type"] == "http.response.trailers"]
         assert trailers == ([[(b"x-response-tokens-per-second", b"100.000")]] if extensions else [])
         assert sent[0].get("trailers", False) is bool(extensions)
+
+
+@pytest.mark.parametrize(("encoding", "status"), [("gzip", 415), ("br, gzip", 415), ("identity", 200), ("", 200)])
+async def test_a_compressed_body_is_refused_as_such(client: Client, encoding: str, status: int) -> None:
+    reply = await client.post(CHAT, HI, {"Content-Encoding": encoding})
+    assert reply.status == status
+    if status == 415:
+        assert reply.error["type"] == "invalid_request_error"
+        assert encoding in reply.error["message"]
+    else:
+        assert "choices" in reply.json
