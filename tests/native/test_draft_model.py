@@ -64,6 +64,19 @@ def test_a_text_without_room_gets_no_draft(tiny_model: Path) -> None:
     found.close()
 
 
+def test_who_is_drafted_for_together_is_counted_together(tiny_model: Path) -> None:
+    """The last of them finds no room: one gives way, and not all."""
+    found = drafter(tiny_model, n_ctx=256, n_seqs=3)
+    texts = [text("a", [5] * 126), text("b", [6] * 127)]
+    for each in texts:
+        drafts(found, each, 1)
+    for each in texts:
+        each.tokens += [7, 8]
+    assert found._context.n_ctx == 256
+    assert [len(draft) for draft in found.propose(dict.fromkeys(texts, 1)).values()] == [1]
+    found.close()
+
+
 def test_a_draft_without_certainty_is_empty(tiny_model: Path) -> None:
     """It cost time all the same, which who asks must learn."""
     found = drafter(tiny_model, least_probability=1.1)

@@ -112,7 +112,7 @@ class DraftModel:
                 self._context.remove(place.seq, kept, None)
                 del place.tokens[kept:]
             pending = sequence.tokens[kept : kept + budget]
-            if pending and self._make_room(len(pending), sequence):
+            if pending and self._make_room(len(pending), sequence, rows):
                 rows[sequence] = pending
                 budget -= len(pending)
             if budget < 1:
@@ -122,7 +122,10 @@ class DraftModel:
 
     def _step(self, tokens: dict[Sequence, int]) -> dict[Sequence, tuple[int, float]]:
         """One more token for each sequence."""
-        rows = {sequence: [token] for sequence, token in tokens.items() if self._make_room(1, sequence)}
+        rows: dict[Sequence, list[int]] = {}
+        for sequence, token in tokens.items():
+            if self._make_room(1, sequence, rows):
+                rows[sequence] = [token]
         began = monotonic()
         heads = self._decode(rows)
         if rows:
@@ -162,14 +165,18 @@ class DraftModel:
         self._places[sequence] = place
         return place
 
-    def _make_room(self, n_cells: int, sequence: Sequence) -> bool:
-        """Whether so many cells are free, at worst once those are forgotten that were drafted for longest ago."""
-        used = sum(len(place.tokens) for place in self._places.values())
-        while used + n_cells > self._context.n_ctx:
+    def _make_room(self, n_cells: int, sequence: Sequence, rows: Mapping[Sequence, list[int]]) -> bool:
+        """Whether so many cells are free, at worst once those are forgotten that were drafted for longest ago.
+
+        ``rows`` are computed with them.
+        """
+        used = {other: len(place.tokens) + len(rows.get(other, ())) for other, place in self._places.items()}
+        n_used = sum(used.values())
+        while n_used + n_cells > self._context.n_ctx:
             oldest = next(iter(self._places))
             if oldest is sequence:
                 return False
-            used -= len(self._places[oldest].tokens)
+            n_used -= used[oldest]
             self.forget(oldest)
         return True
 
