@@ -6,6 +6,7 @@ from api.errors import bad_request
 from api.modalities import TEXT_ONLY, Modalities
 
 _MEDIA: Final = frozenset({"image_url", "input_audio", "input_video", "video_url"})
+_TEXTS: Final = {"text": "text", "refusal": "refusal"}  # type: the key of its text
 _ROLES: Final = frozenset({"system", "developer", "user", "assistant", "tool"})
 
 
@@ -39,10 +40,12 @@ def _check_part(part: object, where: str, modalities: Modalities) -> bool:
     if not isinstance(part, dict):
         raise bad_request(f"{where}: expected an object", where)
     kind = part.get("type")
-    if kind == "text":
-        if not isinstance(part.get("text"), str):
-            raise bad_request(f"{where}.text: expected text", f"{where}.text")
+    if not isinstance(kind, str):
+        raise bad_request(f"{where}.type: unknown part", f"{where}.type")
+    if name := _TEXTS.get(kind):
+        if not isinstance(part.get(name), str):
+            raise bad_request(f"{where}.{name}: expected text", f"{where}.{name}")
         return False
-    if isinstance(kind, str) and kind in _MEDIA and modalities.takes(kind, where):
+    if kind in _MEDIA and modalities.takes(kind, where):
         return True
     raise bad_request(f"{where}.type: unknown part", f"{where}.type")

@@ -7,6 +7,7 @@ import pytest
 
 from llamabox.chat.ask import ChatAsk, ToolChoice
 from llamabox.chat.formats.base import Tool
+from llamabox.chat.messages import validate
 from tests.api.conftest import Client, make_services
 from tests.api.fake_engine import FakeEngine
 
@@ -245,3 +246,9 @@ async def test_what_is_wrong_is_named(client: Client, engine: FakeEngine, fields
         assert (reply.status, reply.error["param"]) == (400, param), reply.body
         assert param.partition("[")[0].partition(".")[0] in reply.error["message"]
     assert engine.opened == []
+
+
+async def test_what_the_assistant_refused_is_text() -> None:
+    no = {"role": "assistant", "content": [{"type": "refusal", "refusal": "No."}]}
+    ask = await asked(messages=[USER, no, USER])
+    assert [message["content"] for message in validate(ask.messages)] == ["hi", "No.", "hi"]
