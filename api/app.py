@@ -25,6 +25,9 @@ def create_app(services: Services) -> ApiApp:
     app.before_request(_before(services))
     app.after_request(_after(services))
     app.register_error_handler(Exception, _on_error)
+    app.url_map.merge_slashes = (
+        False  # a redirect, an HTML page, would name the scheme that a proxy in front has hidden
+    )
     for route in ROUTES + PAGE if services.settings.server.ui else ROUTES:
         for path in route.paths:
             app.add_url_rule(path, f"{route.method} {path}", _view(services, route.handler), methods=[route.method])

@@ -1,5 +1,6 @@
 """Request fields over the server's defaults to the engine's parameters."""
 
+import re
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -24,7 +25,7 @@ _OTHER_NAMES: Final[Mapping[str, str]] = {
 }
 _MAX_SAMPLERS: Final = 32
 _MAX_BIAS: Final = 1e6
-
+_ID: Final = re.compile(r"-?[0-9]{1,10}")
 _CONVERTED: Final = {"seed", "top_k", "dry_sequence_breakers", "samplers", "logit_bias", "logprobs"}
 # Fields that go over as they are.
 _PLAIN: Final = tuple(field.name for field in attrs.fields(SamplingParams) if field.name not in _CONVERTED)
@@ -104,7 +105,7 @@ async def logit_bias(
 async def _bias_tokens(key: int | str, prompts: Prompts, *, digits_are_ids: bool) -> list[int]:
     if isinstance(key, int):
         return [key]
-    if digits_are_ids and key.isascii() and key.isdigit() and len(key) <= 10:
+    if digits_are_ids and _ID.fullmatch(key):
         return [int(key)]
     return await prompts.tokenize(key, add_special=False, parse_special=True)
 

@@ -69,9 +69,10 @@ def _better_soon(
 
 def _kept_soon(books: Books, prefilling: list[Sequence], sequence: Sequence, blocked: Collection[str]) -> bool:
     """As ``_better_soon``, where states are kept: whoever is waited for keeps that of what both have in common."""
-    held = books.recallable(sequence, 0)
+    held, most = books.recallable(sequence, 0), len(sequence.tokens) - 1
     return any(
-        _worth_waiting_for(other, sequence, held, blocked) and books.keeps(other, sequence.shared_prefix[other.arrival])
+        _worth_waiting_for(other, sequence, held, blocked)
+        and books.keeps(other, min(sequence.shared_prefix[other.arrival], most))
         for other in prefilling
     )
 

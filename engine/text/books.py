@@ -231,7 +231,8 @@ class Books:
 
     def _left_by(self, sequence: Sequence) -> Remembered | None:
         """What its slot remembers when it leaves; None if nothing of it stays cached."""
-        if not self._may_share(sequence) or sequence.n_past == 0:
+        stays = self._may_share(sequence) if self.checkpoints is None else self._may_keep(sequence)
+        if not stays or sequence.n_past == 0:
             return None
         return Remembered(sequence.tokens[: sequence.n_past], sequence.adapters)
 

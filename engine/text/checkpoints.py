@@ -201,6 +201,15 @@ class Checkpoints:
 
     # --- the rest ---
 
+    def erase(self, tokens: Sequence[int], key: Hashable) -> int:
+        """Forget what the tokens begin with, unless another prompt goes on behind it. Returns how many that were."""
+        mine = [kept for kept in self._kept if kept.begins(tokens, key)]
+        others = [kept.tokens for kept in self._kept if kept not in mine]
+        for kept in mine:
+            if not any(kept.begins(other, key) for other in others):
+                self._drop(kept)
+        return max((len(kept.tokens) for kept in mine), default=0)
+
     def count(self, stats: EngineStats) -> None:
         """Put the figures where others see them."""
         figures = self.figures

@@ -48,6 +48,8 @@ class KeptStates(Protocol):
 
     def reach(self, tokens: Row[int], held: int, key: AdapterSet) -> int: ...
 
+    def erase(self, tokens: Row[int], key: AdapterSet) -> int: ...
+
 
 @attrs.frozen(kw_only=True)
 class Limits:

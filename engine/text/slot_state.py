@@ -61,7 +61,7 @@ def give_back(books: Books, held: Held) -> None:
 def erase(books: Books, slot: int) -> int:
     """Forget what the slot remembers. Returns how many cached tokens that were.
 
-    Their cells are given up, except those that others use: a running request, or a longer cached prompt.
+    Their cells, or states, are given up, except those that others use: a running request, or a longer cached prompt.
     """
     left = books.slots.remembered(slot)
     if left is None:
@@ -70,5 +70,7 @@ def erase(books: Books, slot: int) -> int:
     books.cache.erase(left.tokens, left.adapters)
     if books.host is not None:
         books.host.erase(left.tokens, left.adapters)
+    if books.checkpoints is not None:
+        length = books.checkpoints.erase(left.tokens, left.adapters)
     books.slots.remember(slot, None)
     return length

@@ -22,6 +22,11 @@ async def test_common_headers(client: Client) -> None:
         assert len(reply.headers["X-Request-ID"]) == 32
 
 
+async def test_a_slash_too_many_is_no_route(client: Client) -> None:
+    reply = await client.get("/v1//models")
+    assert (reply.status, reply.error["type"]) == (404, "not_found_error")
+
+
 @pytest.mark.parametrize(("given", "kept"), [("abc-1.2:3_4", True), ("", False), ("a b", False), ("x" * 129, False)])
 async def test_request_id(client: Client, given: str, kept: bool) -> None:
     reply = await client.send("GET", "/health", headers={"X-Request-ID": given})

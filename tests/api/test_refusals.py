@@ -34,6 +34,7 @@ WRONG = [
     ({"samplers": ["top_k"] * 33}, "samplers"),
     ({"logit_bias": {"99999": 1}}, "logit_bias"),
     ({"logit_bias": [[-1, 1]]}, "logit_bias"),
+    ({"logit_bias": {"-1": 1}}, "logit_bias"),
     ({"logit_bias": [[1, True]]}, "logit_bias"),
     ({"logit_bias": [[1, 1e7]]}, "logit_bias"),
     ({"logit_bias": [[1]]}, "logit_bias[0]"),

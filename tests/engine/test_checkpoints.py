@@ -5,6 +5,7 @@ import pytest
 from engine.errors import NativeError
 from engine.text.adapters import AdapterSet
 from engine.text.backend import DecodeStatus
+from engine.text.commands import EraseSlot
 from engine.text.sequence import Status
 from tests.engine.driver import Box, Driver
 from tests.engine.fake_backend import FakeBackend, continuation
@@ -86,6 +87,17 @@ def test_equal_prompts_at_once_are_computed_once_but_for_their_tail() -> None:
     assert driver.backend.computed == len(STORY) + 3 + 3 * (TAIL + 3)
     driver.loop._update_gauges()
     assert driver.loop.stats.host_saved_total == len(STORY) - TAIL + len(STORY) + 3, "no state but the usual ones"
+
+
+def test_an_equal_prompt_is_waited_for_up_to_its_last_token() -> None:
+    """Which is computed in any case: a state of all would be of no use to who waits."""
+    driver = engine(n_batch=16)
+    driver.checkpoints.least = 32
+    short = STORY[: 32 + TAIL - 1]
+    for name in "ab":
+        driver.ask(name, short)
+    driver.finish()
+    assert driver.backend.computed == len(short) + 3 + 1 + 3
 
 
 @pytest.mark.parametrize("paused", [True, False])
@@ -372,3 +384,19 @@ def test_a_running_prompt_is_only_asked_for_what_is_worth_it() -> None:
     assert books.keeps(sequence, sequence.n_past + LEAST)
     assert sequence.save_at == [sequence.n_past + LEAST, len(STORY) + 20 - TAIL]
     driver.finish()
+
+
+def test_what_was_erased_is_gone_but_for_what_another_prompt_begins_with() -> None:
+    driver = engine()
+    run(driver, "a", STORY + "a" * 20, slot=0)
+    run(driver, "b", STORY + "b" * 20, slot=1)
+    run(driver, "c", STORY + "c" * 20, slot=1)
+    erased = Box()
+    driver.loop.commands.put(EraseSlot("erase", 0, erased))
+    driver.step()
+    assert erased.events[0].n_tokens == len(STORY) + 20 + 3
+    driver.check_idle()
+    assert run(driver, "again", STORY + "a" * 20) == 20 + 3, "what b and c begin with is theirs"
+    driver.loop.commands.put(EraseSlot("again", 0, again := Box()))
+    driver.step()
+    assert again.events[0].n_tokens == 0, "the slot remembers nothing"
