@@ -8,6 +8,11 @@ from typing import Any, Final
 # JSON as models were trained to write it, with nothing left to choose: what is forced needs no sampling.
 _JSON_OPTIONS: Final = {"item_separator": ", ", "key_separator": ": ", "whitespace_flexible": False}
 
+# Beyond it JSON numbers are not exact, and llguidance has no expression for most bounds, such as those of int64.
+_FAR: Final = 2**53
+_BOUNDS: Final = {"minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"}
+_DATA: Final = {"const", "enum", "default", "examples"}
+
 FREE_TEXT: Final = "/(?s:.*)/"  # any text: an expression
 
 
@@ -36,7 +41,8 @@ class Lark:
         """A rule for JSON text that ``schema`` (a JSON schema as Python data) allows. ``lenient``: None as the rest."""
         ignoring = self._lenient if lenient is None else lenient
         options = {"x-guidance": {**_JSON_OPTIONS, "lenient": True} if ignoring else _JSON_OPTIONS}
-        full = {**schema, **options} if isinstance(schema, Mapping) else {"allOf": [schema], **options}
+        near = _without_far_bounds(schema)
+        full = {**near, **options} if isinstance(near, Mapping) else {"allOf": [near], **options}
         return self.rule("%json " + json.dumps(full, ensure_ascii=False))
 
     def until(self, end: str) -> str:
@@ -74,6 +80,19 @@ class Lark:
     def source(self, start: str) -> str:
         """The whole grammar, whose start is the expression ``start``."""
         return "\n".join([f"start: {start}", *self._rules, ""])
+
+
+def _without_far_bounds(schema: Any) -> Any:
+    """The schema without bounds that no number reaches in earnest."""
+    if isinstance(schema, list):
+        return [_without_far_bounds(part) for part in schema]
+    if not isinstance(schema, Mapping):
+        return schema
+    return {
+        key: value if key in _DATA else _without_far_bounds(value)
+        for key, value in schema.items()
+        if not (key in _BOUNDS and isinstance(value, int | float) and abs(value) > _FAR)
+    }
 
 
 def quoted(text: str) -> str:

@@ -1,5 +1,9 @@
 """The builder of grammars, checked by what llguidance makes of them."""
 
+from typing import Any
+
+import pytest
+
 from llamabox.chat.grammar.lark import FREE_TEXT, Lark
 from tests.chat import guidance
 
@@ -51,3 +55,29 @@ def test_any_text_is_known_as_such() -> None:
     assert lark.is_free(lark.rule(FREE_TEXT))
     assert not lark.is_free(other)
     assert not Lark().is_free("r0")
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"type": "integer", "minimum": -(2**63), "maximum": 2**63 - 1},
+        {"type": "number", "minimum": -3.4028235e38, "exclusiveMaximum": 3.4028235e38},
+        {"anyOf": [{"type": "integer", "exclusiveMinimum": -(2**63) - 1}]},
+    ],
+)
+def test_bounds_that_no_number_reaches_are_left_out(schema: dict[str, Any]) -> None:
+    """They are those of the sender's types. llguidance has no expression for them."""
+    lark = Lark()
+    source = lark.source(lark.json(schema))
+    assert guidance.accepts(source, "-12")
+
+
+def test_other_bounds_hold_and_data_is_not_touched() -> None:
+    lark = Lark()
+    schema = {"type": "integer", "minimum": 0, "maximum": 2**53}
+    source = lark.source(lark.json(schema))
+    assert guidance.accepts(source, str(2**53))
+    assert not guidance.accepts(source, "-1")
+    assert not guidance.accepts(source, str(2**53 + 1))
+    lark = Lark()
+    assert guidance.accepts(lark.source(lark.json({"enum": [{"minimum": 2**60}]})), f'{{"minimum": {2**60}}}')
