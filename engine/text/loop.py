@@ -42,7 +42,7 @@ from engine.text.next_tokens import NextTokens
 from engine.text.plan import PlannedMedia, StepPlan
 from engine.text.recall import budget, prepare, recall
 from engine.text.scheduler import Scheduler
-from engine.text.sequence import Sequence
+from engine.text.sequence import Sequence, Status
 from engine.text.slot_keeper import SlotKeeper
 from engine.text.speculation.speculation import Speculation
 from engine.text.steering import steering_for
@@ -346,11 +346,15 @@ class EngineLoop:
             self._fail(generation, error)
             return
         self.stats.media_encoded_total = self._backend.n_encoded
-        if status is not DecodeStatus.OK and not self.scheduler.limits.can_cut:
+        if status is DecodeStatus.ABORTED and not self.scheduler.limits.can_cut:
             self.scheduler.start_over()  # see _aborted
-        if status is DecodeStatus.NO_ROOM:
-            self._no_room([sequence])
-        elif status is DecodeStatus.OK:
+        elif status is not DecodeStatus.OK:
+            if status is DecodeStatus.NO_ROOM:
+                self._no_room([sequence])
+            if not self.scheduler.limits.can_reuse and sequence.status is Status.RUNNING:
+                # A recurrent state is gone, and of a window what the medium's first part pushed out.
+                self.scheduler.books.restart(sequence)
+        else:
             self.scheduler.computed(sequence, span.chunk.n_pos)
             self.stats.decode_total += 1
             self.stats.busy_slots_total += 1

@@ -318,7 +318,10 @@ class FakeBackend:
         if isinstance(answer, Exception):
             raise answer
         if answer is not None:
-            self.kv.spoil()
+            if answer is DecodeStatus.ABORTED:
+                self.kv.spoil()
+            if not self.kv.cuts:
+                self.kv.remove(seq, 0, None)
             return answer
         assert self.kv.span(seq)[1] + 1 == start, "positions must follow on"
         for offset, token in enumerate(chunk.tokens()):

@@ -227,6 +227,40 @@ def test_a_medium_that_is_half_computed_spoils_the_state_before_it(status: Decod
     expect(other, STORY, 8)
 
 
+def test_a_medium_without_room_lets_the_others_go_on() -> None:
+    """Only the youngest gives way: nothing of the others has been touched."""
+    driver = engine(n_slots=4)
+    others = {name: driver.ask(name, name * 40, 15) for name in "bcd"}
+    driver.steps(6)
+    answers = iter([DecodeStatus.NO_ROOM])
+    driver.backend.media_script = lambda _: next(answers, None)
+    pictured = driver.submit(request("a", STORY, chunk("x"), "and so on"))
+    driver.finish()
+    driver.check_idle()
+    assert driver.loop.stats.preemptions_total == 0
+    assert pictured.finished()
+    for name, box in others.items():
+        expect(box, name * 40, 15)
+    assert driver.backend.computed == 3 * (40 + 14) + 2 * len(STORY) + 5 + len("and so on") + 3
+
+
+@pytest.mark.parametrize("status", [DecodeStatus.ABORTED, DecodeStatus.NO_ROOM])
+def test_a_window_does_not_go_back_for_a_medium(status: DecodeStatus) -> None:
+    """What its first part pushed out is not there any more."""
+    driver = Driver(backend(cuts=True, n_slots=2), kept_bytes=1 << 20, can_reuse=False)
+    answers = iter([status])
+    driver.backend.media_script = lambda _: next(answers, None)
+    wanted = request("a", STORY, chunk("x"), "and so on")
+    pictured = driver.submit(wanted)
+    other = driver.ask("b", STORY[::-1], 8)
+    while driver.backend.n_encoded == 0:
+        driver.step()
+    assert driver.scheduler.running[0].n_past == 0
+    driver.finish()
+    assert pictured.tokens == continuation(wanted.prompt, 4)
+    expect(other, STORY[::-1], 8)
+
+
 def test_lengths_to_keep_are_chosen_anew_where_a_prompt_begins_again() -> None:
     """Meanwhile a state may have been kept that leads past the old ones: it would stop nowhere."""
     driver = engine(n_batch=16)
