@@ -12,6 +12,7 @@ _JSON_OPTIONS: Final = {"item_separator": ", ", "key_separator": ": ", "whitespa
 _FAR: Final = 2**53
 _BOUNDS: Final = {"minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"}
 _DATA: Final = {"const", "enum", "default", "examples"}
+_NAMES: Final = {"properties", "patternProperties", "$defs", "definitions"}  # schemas by names, which may be any
 
 FREE_TEXT: Final = "/(?s:.*)/"  # any text: an expression
 
@@ -82,14 +83,16 @@ class Lark:
         return "\n".join([f"start: {start}", *self._rules, ""])
 
 
-def _without_far_bounds(schema: Any) -> Any:
-    """The schema without bounds that no number reaches in earnest."""
+def _without_far_bounds(schema: Any, *, by_name: bool = False) -> Any:
+    """The schema, or what is a schema ``by_name``, without bounds that no number reaches in earnest."""
     if isinstance(schema, list):
         return [_without_far_bounds(part) for part in schema]
     if not isinstance(schema, Mapping):
         return schema
+    if by_name:
+        return {name: _without_far_bounds(part) for name, part in schema.items()}
     return {
-        key: value if key in _DATA else _without_far_bounds(value)
+        key: value if key in _DATA else _without_far_bounds(value, by_name=key in _NAMES)
         for key, value in schema.items()
         if not (key in _BOUNDS and isinstance(value, int | float) and abs(value) > _FAR)
     }

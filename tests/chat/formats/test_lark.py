@@ -72,6 +72,15 @@ def test_bounds_that_no_number_reaches_are_left_out(schema: dict[str, Any]) -> N
     assert guidance.accepts(source, "-12")
 
 
+@pytest.mark.parametrize("name", ["default", "enum", "properties", "minimum"])
+def test_a_property_may_be_called_as_a_keyword_is(name: str) -> None:
+    lark = Lark()
+    far = {"type": "integer", "minimum": -(2**63)}
+    inner = {"type": "object", "properties": {name: far}, "required": [name]}
+    schema = {"type": "object", "properties": {name: inner}, "required": [name]}
+    assert guidance.accepts(lark.source(lark.json(schema)), f'{{"{name}": {{"{name}": -12}}}}')
+
+
 def test_other_bounds_hold_and_data_is_not_touched() -> None:
     lark = Lark()
     schema = {"type": "integer", "minimum": 0, "maximum": 2**53}
