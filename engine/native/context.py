@@ -17,7 +17,7 @@ from engine.native.adapters import LoraAdapter
 from engine.native.batch import Batch, EmbeddingBatch
 from engine.native.control_vector import ControlVector
 from engine.native.log import explain, native_log
-from engine.native.model import Model
+from engine.native.model import Model, ModelFacts
 from engine.native.options import Attention, CacheType, ContextOptions, FlashAttention, Pooling
 from engine.native.seq_state import from_streams, parse, to_streams
 from engine.native.threads import ThreadPools
@@ -39,6 +39,12 @@ _POOLING: Final = {Pooling.NONE: 0, Pooling.MEAN: 1, Pooling.CLS: 2, Pooling.LAS
 _ATTENTION: Final = {None: -1, Attention.CAUSAL: 0, Attention.NON_CAUSAL: 1}
 _MROPE: Final = (8, 40)  # llama_rope_type: M-RoPE and its interleaved form, with four positions for an embedding
 _END: Final = -1  # the library's "to the end"
+MOST_SEQUENCES: Final = 256  # the library's numbers
+
+
+def most_sequences(facts: ModelFacts, *, swa_full: bool) -> int:
+    """How many sequences a context of the model can have: half as many where each takes two numbers (see Context)."""
+    return MOST_SEQUENCES // 2 if facts.n_swa and swa_full else MOST_SEQUENCES
 
 
 class AbortFlag:

@@ -14,6 +14,7 @@ from engine.embedding.parallel import open_embedders
 from engine.embedding.worker import EmbeddingWorker
 from engine.errors import ModelLoadError
 from engine.native import library
+from engine.native.context import most_sequences
 from engine.native.model import Model, ModelFacts, Progress
 from engine.native.options import ContextOptions, FlashAttention
 from engine.text.backend import DecodeStatus, Run
@@ -37,7 +38,6 @@ log = logging.getLogger("engine.text")
 
 # Ids beyond the slots keep the prefixes of ended requests. More of them cost memory for logits (4 bytes x vocabulary).
 SPARE_SEQUENCES = 24
-MOST_SEQUENCES = 256
 # Measured on AVX2, Qwen 0.5B Q4_K_M: batches of 8, 16, 17, 32 tokens take 133, 165, 199, 278 ms.
 _TILE = 16
 # llama.cpp's flash attention on processors computes 64 rows and more at a time, fewer one by one. Behind 2,400 tokens
@@ -160,7 +160,7 @@ def _context_for(
         return attrs.evolve(context, n_seq_max=options.n_parallel, kv_unified=False)
     spare = SPARE_SEQUENCES if can_reuse(facts, swa_full=context.swa_full) else 0
     copies = 1 if spare and options.cache_ram else 0  # what cells are copied by way of
-    most = MOST_SEQUENCES // 2 if facts.n_swa and context.swa_full else MOST_SEQUENCES  # see engine.native.context
+    most = most_sequences(facts, swa_full=context.swa_full)
     if options.n_parallel > most:
         raise ModelLoadError(f"at most {most} slots (--parallel) are possible with a sliding window and --swa-full")
     n_seq_max = min(most, options.n_parallel + spare + copies)

@@ -7,10 +7,13 @@ import pytest
 from engine.native.context import Context
 from engine.native.model import Model
 from engine.native.options import ContextOptions, ModelOptions
+from engine.text.llama_backend import LlamaBackend
 from engine.text.requests import GenerationRequest
 from engine.text.sequence import Sequence
-from engine.text.speculation.draft_model import DraftModel, vocabulary_difference
+from engine.text.speculation.draft_model import DraftModel, open_draft_model, vocabulary_difference
 from engine.text.speculation.drafter import Draft
+from engine.text.speculation.options import SpeculationOptions
+from tests.models.tiny_llm import write_tiny_llm
 
 
 def drafter(path: Path, *, n_ctx: int = 256, n_seqs: int = 2, least_probability: float = 0.0) -> DraftModel:
@@ -54,6 +57,18 @@ def test_sequences_take_turns_where_there_are_few_places(tiny_model: Path) -> No
         found.forget(each)
         found.forget(each)
     found.close()
+
+
+def test_a_model_with_a_window_has_fewer_places(tiny_model: Path, tmp_path: Path) -> None:
+    """Each of them takes two of the library's sequences."""
+    context = ContextOptions(n_ctx=512, n_batch=256, n_ubatch=256, n_seq_max=200, kv_unified=True)
+    path = write_tiny_llm(tmp_path / "window.gguf", sliding_window=32)
+    backend = LlamaBackend(ModelOptions(path=str(tiny_model)), context, n_slots=200)
+    options = SpeculationOptions(model=ModelOptions(path=str(path)), least_probability=0.0)
+    found = open_draft_model(options, backend, context, 1.0)
+    assert len(drafts(found, text("a", [1, 2, 3]), 2)) == 2
+    found.close()
+    backend.close()
 
 
 def test_a_text_without_room_gets_no_draft(tiny_model: Path) -> None:

@@ -12,8 +12,9 @@ from time import process_time
 
 import numpy as np
 
+from engine.native.context import MOST_SEQUENCES
 from engine.text.plan import Limits
-from engine.text.start import MOST_SEQUENCES, SPARE_SEQUENCES
+from engine.text.start import SPARE_SEQUENCES
 from tools.bench.simulation import growth, plot
 from tools.bench.simulation.cost import MACHINES, CostModel, fit, parse_point
 from tools.bench.simulation.run import Measured, Simulation

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.errors import ModelLoadError, NativeError
-from engine.native.context import Context
+from engine.native.context import Context, most_sequences
 from engine.native.metadata_check import check_metadata
 from engine.native.model import Model
 from engine.native.options import ContextOptions
@@ -212,7 +212,7 @@ def open_draft_model(
             context,
             n_ctx=backend.info.n_ctx,
             n_batch=n_batch,
-            n_seq_max=backend.info.n_slots,
+            n_seq_max=min(backend.info.n_slots, most_sequences(facts, swa_full=True)),
             kv_unified=True,
             swa_full=True,
         )
