@@ -116,7 +116,7 @@ class Fetcher:
                     answer = await self._get(url)
                     if isinstance(answer, bytes):
                         return answer
-                    url = urljoin(url, answer.url)
+                    url = _joined(url, answer.url)
         except trio.TooSlowError:
             raise InvalidRequest(f"{_short(url)} took too long") from None
         except (httpcore.TimeoutException, httpcore.NetworkError, httpcore.ProtocolError) as error:
@@ -160,6 +160,14 @@ class Fetcher:
 @attrs.frozen
 class _Elsewhere:
     url: str
+
+
+def _joined(url: str, location: str) -> str:
+    """Where a redirect from ``url`` leads. Raises InvalidRequest."""
+    try:
+        return urljoin(url, location)
+    except ValueError:
+        raise InvalidRequest(f"{_short(url)} redirects to {_short(location)}, which is no URL") from None
 
 
 def _checked(url: str) -> httpcore.URL:

@@ -146,7 +146,9 @@ async def test_redirects_are_followed_up_to_three(hops: int, arrives: bool) -> N
             await fetcher.fetch(f"http://127.0.0.1:{port}/0")
 
 
-@pytest.mark.parametrize("location", ["file:///etc/passwd", "ftp://x/", "http://u:p@x/", "data:,x"])
+@pytest.mark.parametrize(
+    "location", ["file:///etc/passwd", "ftp://x/", "http://u:p@x/", "data:,x", "http://[::1", "//["]
+)
 async def test_redirects_lead_to_http_only(location: str) -> None:
     def answer(_: bytes) -> bytes:
         return f"HTTP/1.1 301 X\r\nLocation: {location}\r\nContent-Length: 0\r\n\r\n".encode()
