@@ -9,6 +9,7 @@ import PIL.ImageOps
 
 from engine.errors import InvalidRequest
 from engine.native.sd.image import Mask, RgbImage
+from llamabox.media.images import eight_bits
 
 MOST_PIXELS: Final = 64 * 1024 * 1024
 _FORMATS: Final = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
@@ -57,7 +58,8 @@ def _open(data: bytes, param: str) -> PIL.Image.Image:
 
 
 def _flat(image: PIL.Image.Image) -> PIL.Image.Image:
-    """In RGB; what is transparent becomes white."""
+    """In RGB of 8 bits; what is transparent becomes white."""
+    image = eight_bits(image)
     if not image.has_transparency_data:
         return image.convert("RGB")
     rgba = image.convert("RGBA")

@@ -66,13 +66,13 @@ def _pixels(image: Image.Image, longest: int) -> Picture:
     upright: Image.Image = image
     with contextlib.suppress(Exception):  # the rotation is in metadata that cameras and editors often damage
         upright = ImageOps.exif_transpose(image) or image
-    opaque = _on_white(_eight_bits(upright))
+    opaque = _on_white(eight_bits(upright))
     if longest and max(opaque.size) > longest:
         opaque.thumbnail((longest, longest), Image.Resampling.LANCZOS)
     return Picture(opaque.width, opaque.height, opaque.tobytes())
 
 
-def _eight_bits(image: Image.Image) -> Image.Image:
+def eight_bits(image: Image.Image) -> Image.Image:
     """Modes with more than 8 bits a channel, which Pillow would cut off at 255 instead of scaling."""
     if not image.mode.startswith(("I", "F")):
         return image

@@ -86,6 +86,15 @@ def test_pictures_of_all_modes_become_rgb_of_the_size(mode: str) -> None:
     assert len(decode_image(file_of(image, kind), "image", (64, 128)).data) == 64 * 128 * 3
 
 
+def test_sixteen_bits_of_grey_keep_their_shades() -> None:
+    grey = PIL.Image.new("I;16", (3, 1))
+    for place, value in enumerate((0, 32_896, 65_535)):
+        grey.putpixel((place, 0), value)
+    file = file_of(grey)
+    assert list(decode_image(file, "image", (3, 1)).data[::3]) == [0, 128, 255]
+    assert list(decode_mask(file, "mask", (3, 1), file).data) == [0, 128, 255]
+
+
 def test_transparent_is_white_and_cameras_are_turned() -> None:
     assert decode_image(file_of(PIL.Image.new("RGBA", (4, 4), (255, 0, 0, 0))), "image", (1, 1)).data == b"\xff" * 3
     turned = PIL.Image.new("RGB", (2, 1))
