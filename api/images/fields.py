@@ -14,6 +14,7 @@ from api.fields import LoraScale, Share
 LEAST_CHUNK: Final = 1024
 _SEED_MAX: Final = 2**63 - 1
 OPTIONS: Final = "stream_options"
+ABSENT: Final = frozenset({"", "null"})  # texts of a form that stand for no value
 # Fields that a form writes as JSON, the rest is text or a single value.
 STRUCTURED: Final = frozenset({"lora", "slg_skip_layers", OPTIONS})
 
@@ -93,7 +94,7 @@ def fields_of_form(form: Mapping[str, str], *, prompt: str | None = None) -> Ima
     given: dict[str, Any] = {} if prompt is None else {"prompt": prompt}
     options: dict[str, Any] = {}
     for name, text in form.items():
-        if text in ("", "null"):
+        if text in ABSENT:
             continue
         if name.startswith(f"{OPTIONS}_"):
             options[name.removeprefix(f"{OPTIONS}_")] = text

@@ -1,4 +1,4 @@
-"""The pictures of an edit: from a form's files, or from data URLs in JSON."""
+"""The pictures of an edit: from a form's files, or from data URLs in JSON or in a form's fields."""
 
 import base64
 import binascii
@@ -11,7 +11,7 @@ from werkzeug.datastructures import MultiDict
 from api.decode import parse
 from api.errors import bad_request
 from api.http import ApiRequest
-from api.images.fields import EditFields, ImageFields, VariationFields, fields_of_form
+from api.images.fields import ABSENT, EditFields, ImageFields, VariationFields, fields_of_form
 
 _FORM: Final = "multipart/form-data"
 _IMAGE: Final = ("image", "image[]")
@@ -51,12 +51,12 @@ async def _from_form(request: ApiRequest, prompt: str | None) -> Edit:
     form, files = await request.form, await request.files
     texts = {name: text for name, text in form.items() if name not in (*_IMAGE, "mask", "control")}
     fields = fields_of_form(texts, prompt=prompt)
-    images = [file for name in _IMAGE for file in _files(files, name)]
+    images = [picture for name in _IMAGE for picture in _pictures(form, files, name)]
     if not images:
         raise bad_request("image: a file is needed", "image")
     if len(images) != 1:
         raise bad_request(f"image: one image can be edited, not {len(images)}", "image")
-    masks, controls = _files(files, "mask"), _files(files, "control")
+    masks, controls = _pictures(form, files, "mask"), _pictures(form, files, "control")
     return Edit(
         fields=fields,
         image=images[0],
@@ -65,10 +65,11 @@ async def _from_form(request: ApiRequest, prompt: str | None) -> Edit:
     )
 
 
-def _files(files: MultiDict[str, FileStorage], name: str) -> list[bytes]:
-    """The contents of a field's files; an empty one is as good as none."""
+def _pictures(form: MultiDict[str, str], files: MultiDict[str, FileStorage], name: str) -> list[bytes]:
+    """The contents of a field's files, an empty one is as good as none, and behind its data URLs."""
     contents = [file.read() for file in files.getlist(name)]
-    return [content for content in contents if content]
+    urls = [text for text in form.getlist(name) if text not in ABSENT]
+    return [content for content in contents if content] + [_from_url(text, name) for text in urls]
 
 
 def _from_url(url: str, param: str) -> bytes:

@@ -51,6 +51,22 @@ async def test_an_edit_by_json_is_the_same() -> None:
     assert json_backend.made[0].mask is None
 
 
+async def test_a_form_may_hold_data_urls_too() -> None:
+    by_files, by_urls = FakeImageBackend(), FakeImageBackend()
+    fields = {name: str(value) for name, value in BODY.items()}
+    pictures = {"image": png(), "mask": png(), "control": png(8, 8)}
+    async with serving(by_files) as client:
+        assert (await post_form(client, fields, pictures)).status == 200
+    async with serving(by_urls) as client:
+        texts = {name: url(data) for name, data in pictures.items()}
+        assert (await post_form(client, fields | texts, {})).status == 200
+        rest = {"image": png(), "control": png(8, 8)}
+        assert (await post_form(client, fields | {"mask": texts["mask"]}, rest)).status == 200
+        assert (await post_form(client, fields | {"mask": "null", "control": ""}, rest)).status == 200
+    assert by_urls.made[:2] == by_files.made * 2
+    assert by_urls.made[2] == attrs.evolve(by_files.made[0], mask=None)
+
+
 async def test_a_variation_is_an_edit_that_needs_no_prompt() -> None:
     edited, varied = FakeImageBackend(), FakeImageBackend()
     plain = {name: value for name, value in BODY.items() if name != "prompt"}
@@ -98,6 +114,9 @@ async def test_an_edit_can_be_streamed() -> None:
         ({}, {"image": png(), "mask": png(16, 16)}, "mask"),
         ({}, {"image": png(), "mask": b"x"}, "mask"),
         ({}, {"image": png(), "control": b"x"}, "control"),
+        ({"image": "photo.png"}, {}, "image"),
+        ({"image": url(png())}, {"image": png()}, "image"),
+        ({"mask": "photo.png"}, {"image": png()}, "mask"),
         ({"n": "many"}, {"image": png()}, "n"),
         ({"quality": "low"}, {"image": png()}, "quality"),
         ({"strength": "2"}, {"image": png()}, "strength"),
