@@ -4,9 +4,11 @@ from itertools import chain, repeat
 from os import write as _write
 from typing import Any, Final
 
+import h11
 import trio
 from hypercorn.config import Config
 from hypercorn.events import Closed, Event, RawData
+from hypercorn.protocol.h11 import H11Protocol
 from hypercorn.trio.tcp_server import MAX_RECV, TCPServer
 from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import AppWrapper, ConnectionState
@@ -33,6 +35,12 @@ class Connection(TCPServer):
         self._descriptor = stream.socket if isinstance(stream, trio.SocketStream) else None
         self._holds = False
         self._held = b""
+
+    @property
+    def is_receiving(self) -> bool:
+        """Whether the body of the request over HTTP/1.1 is still on its way: Hypercorn closes behind a reply to it."""
+        protocol = self.protocol.protocol
+        return isinstance(protocol, H11Protocol) and protocol.connection.their_state is h11.SEND_BODY
 
     def hold(self) -> None:
         """The next bytes wait for those behind them, which come at once: a head for its body."""

@@ -69,6 +69,9 @@ class _Exchange:
         outgoing = cast("dict[str, Any]", message)
         if outgoing["type"] == "http.response.start":
             self.status = outgoing["status"]
+            wire = self._request.scope.get("state", {}).get(WIRE)  # an optional part of ASGI
+            if wire is not None and wire.is_receiving:
+                outgoing["headers"] = [*outgoing["headers"], (b"connection", b"close")]
             if trailers is not None:
                 outgoing["trailers"] = True
         last = outgoing["type"] == "http.response.body" and not outgoing.get("more_body", False)

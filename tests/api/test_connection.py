@@ -95,6 +95,25 @@ async def test_a_client_that_leaves_an_idle_connection_leaves_no_task() -> None:
             await trio.testing.wait_all_tasks_blocked()
 
 
+@pytest.mark.parametrize("path", [CHAT, "/nowhere"])
+async def test_a_reply_that_comes_before_the_body_says_that_the_connection_ends(path: str) -> None:
+    """A client that pools connections would send its next request into one that is about to close."""
+    body = msgspec.json.encode(HI)
+    head = f"POST {path} HTTP/1.1\r\nHost: test\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+    async with serving(make_services(api_keys=("secret",))) as url:
+        host, port = url.removeprefix("http://").split(":")
+        async with await trio.open_tcp_stream(host, int(port)) as stream:
+            for _ in range(2):
+                await stream.send_all(head + body)
+                reply = await stream.receive_some()
+                assert reply.startswith(b"HTTP/1.1 401")
+                assert b"connection: close" not in reply
+            await stream.send_all(head)
+            reply = b"".join([part async for part in stream])
+    assert reply.startswith(b"HTTP/1.1 401")
+    assert b"\r\nconnection: close\r\n" in reply
+
+
 @pytest.mark.parametrize(("version", "chunked"), [("1.1", True), ("1.0", False)])
 async def test_a_stream_is_in_chunks_where_the_client_knows_them(version: str, *, chunked: bool) -> None:
     body = msgspec.json.encode({**HI, "stream": True})
