@@ -108,7 +108,7 @@ class SlotDesk:
 
     def _check(self) -> None:
         if not self._backend.info.can_copy_state:
-            raise InvalidRequest("the cached prompts of this model (sliding window, recurrent state) cannot be copied")
+            raise InvalidRequest("the cached prompts of a model with a sliding window cannot be saved with --swa-full")
 
     def _write(self, path: Path, snapshot: Snapshot) -> int:
         return write_snapshot(path, snapshot, self._backend.identity)

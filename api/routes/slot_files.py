@@ -37,7 +37,7 @@ async def act(services: Services, request: ApiRequest) -> Response:
     if action not in {"save", "restore"}:
         raise bad_request("action must be save, restore or erase", "action")
     if not engine.info.can_copy_state:
-        raise not_supported("The cached prompts of this model (sliding window, recurrent state) cannot be saved")
+        raise not_supported("The cached prompts of a model with a sliding window cannot be saved with --swa-full")
     name = _checked((await read(request, SlotFileFields)).filename)
     begin = perf_counter()
     counts = await (_save if action == "save" else _restore)(engine, slot, Path(folder) / name)

@@ -113,11 +113,7 @@ class Checkpoints:
         """
         if len(tokens) < self.least:
             return
-        known = next((kept for kept in self._kept if kept.tokens == tokens and kept.key == key), None)
-        if known is not None:
-            self._touch(known)
-            return
-        if not self._is_whole(seq, tokens):
+        if self._is_known(tokens, key) or not self._is_whole(seq, tokens):
             return
         began = self._clock()
         try:
@@ -129,7 +125,7 @@ class Checkpoints:
         self.figures.save_seconds += self._spend(began)
         if not is_left:
             self._pass(tokens, key)
-        self._keep(_Checkpoint(key, tokens, state, len(state) + _TOKEN_BYTES * len(tokens)))
+        self._keep(_Checkpoint(key, tokens, state, _size(tokens, state)))
 
     def _is_whole(self, seq: int, tokens: list[int]) -> bool:
         """Whether the state is of just these tokens, and all is there that the next one sees."""
@@ -199,6 +195,23 @@ class Checkpoints:
                 found = kept
         return found
 
+    # --- into and out of files ---
+
+    def find(self, tokens: Sequence[int], key: Hashable) -> tuple[list[int], Buffer] | None:
+        """The longest state that the tokens begin with, and its tokens."""
+        found = self._longest(tokens, len(tokens), key)
+        return None if found is None else (found.tokens, found.state)
+
+    def put(self, tokens: list[int], key: Hashable, state: Buffer) -> bool:
+        """Keep a state of just these tokens that came from elsewhere. False: it is larger than all that may be kept."""
+        if self._is_known(tokens, key):
+            return True
+        new = _Checkpoint(key, tokens, state, _size(tokens, state))
+        if new.n_bytes > self.limit:
+            return False
+        self._keep(new)
+        return True
+
     # --- the rest ---
 
     def erase(self, tokens: Sequence[int], key: Hashable) -> int:
@@ -222,6 +235,13 @@ class Checkpoints:
         assert self.n_bytes == sum(kept.n_bytes for kept in self._kept), "bytes that are counted wrongly"
         assert self.n_bytes <= self.limit, "more bytes than are allowed"
 
+    def _is_known(self, tokens: list[int], key: Hashable) -> bool:
+        """Whether there is a state of just these tokens; it counts as used."""
+        known = next((kept for kept in self._kept if kept.tokens == tokens and kept.key == key), None)
+        if known is not None:
+            self._touch(known)
+        return known is not None
+
     def _touch(self, kept: _Checkpoint) -> None:
         self._kept.remove(kept)
         self._kept.append(kept)
@@ -234,3 +254,7 @@ class Checkpoints:
         seconds = max(self._clock() - began, 1e-9)
         self._left -= seconds
         return seconds
+
+
+def _size(tokens: Sequence[int], state: Buffer) -> int:
+    return memoryview(state).nbytes + _TOKEN_BYTES * len(tokens)

@@ -51,7 +51,7 @@ class ModelInfo:
     fim: FimTokens = FimTokens()
     metadata: dict[str, str] = attrs.field(factory=dict)
     loras: tuple[str, ...] = ()  # files of the adapters, by id
-    can_copy_state: bool = True  # cached prompts can be copied out of the KV cache and into it
+    can_copy_state: bool = True  # cached prompts can be copied as a whole, into files
     no_generation: str | None = None  # why the model cannot generate text; None: it can
     vision: bool = False  # takes images
     audio: bool = False  # takes sound

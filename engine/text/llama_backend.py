@@ -122,6 +122,7 @@ class LlamaBackend:
             n_ubatch=context.n_ubatch,
             kv_unified=context.kv_unified,
             can_shift=context.can_shift,
+            swa_full=self._loaded[1].swa_full,
             loras=tuple(lora.path for lora in self._loras),
             vision=self.media is not None and self.media.vision,
             audio=self.media is not None and self.media.audio,
@@ -263,6 +264,7 @@ def model_info(
     n_ubatch: int,
     can_shift: bool,
     kv_unified: bool = True,
+    swa_full: bool = False,
     loras: tuple[str, ...] = (),
     vision: bool = False,
     audio: bool = False,
@@ -298,8 +300,8 @@ def model_info(
         fim=vocab.fim,
         metadata=facts.metadata,
         loras=loras,
-        # The copy of a sliding window keeps its last tokens alone: a shorter prefix of it would be wrong.
-        can_copy_state=no_generation is None and not facts.is_recurrent and facts.n_swa == 0,
+        # The copy of a full window has its last tokens alone: the prefixes that could be shared before would be wrong.
+        can_copy_state=no_generation is None and not (facts.n_swa and swa_full),
         no_generation=no_generation,
         vision=vision,
         audio=audio,

@@ -1,6 +1,6 @@
 """What the scheduler is given and what it decides: the limits, a step's plan, and the batch while it is filled."""
 
-from collections.abc import Iterable
+from collections.abc import Buffer, Iterable
 from collections.abc import Sequence as Row
 from typing import Protocol
 
@@ -47,6 +47,10 @@ class KeptStates(Protocol):
     def save(self, seq: int, tokens: list[int], key: AdapterSet, *, is_left: bool = False) -> None: ...
 
     def reach(self, tokens: Row[int], held: int, key: AdapterSet) -> int: ...
+
+    def find(self, tokens: Row[int], key: AdapterSet) -> tuple[list[int], Buffer] | None: ...
+
+    def put(self, tokens: list[int], key: AdapterSet, state: Buffer) -> bool: ...
 
     def erase(self, tokens: Row[int], key: AdapterSet) -> int: ...
 

@@ -1,6 +1,6 @@
 """Carries out the commands about slots: copies cells out of the KV cache and into it, on the engine thread."""
 
-from collections.abc import Sequence
+from collections.abc import Buffer, Sequence
 
 from engine.errors import EngineError, InvalidRequest, NativeError
 from engine.text import slot_state
@@ -67,37 +67,51 @@ class SlotKeeper:
                 raise AssertionError(f"not a command: {command!r}")
 
     def _save(self, slot: int) -> SlotDone:
-        held = slot_state.hold(self._books, slot)
-        try:
-            if not _are_text(held.cached.tokens, self._books.limits):
-                raise InvalidRequest(f"slot {slot} holds more than text, which cannot be saved", "id_slot")
-            state = self._backend.save_state(held.seq)
-        finally:
-            slot_state.let_go(self._books, held)
-        snapshot = Snapshot(tokens=held.cached.tokens, adapters=held.cached.adapters, state=state)
+        if self._books.limits.can_reuse:
+            held = slot_state.hold(self._books, slot)
+            try:
+                self._check_text(slot, held.cached)
+                cached = held.cached
+                state: Buffer = self._backend.save_state(held.seq)
+            finally:
+                slot_state.let_go(self._books, held)
+        else:
+            cached, state = slot_state.kept(self._books, slot)
+            self._check_text(slot, cached)
+        snapshot = Snapshot(tokens=cached.tokens, adapters=cached.adapters, state=state)
         return SlotDone(n_tokens=len(snapshot.tokens), snapshot=snapshot)
+
+    def _check_text(self, slot: int, cached: Remembered) -> None:
+        if not _are_text(cached.tokens, self._books.limits):
+            raise InvalidRequest(f"slot {slot} holds more than text, which cannot be saved", "id_slot")
 
     def _restore(self, slot: int, snapshot: Snapshot) -> SlotDone:
         limits, cached = self._books.limits, Remembered(snapshot.tokens, snapshot.adapters)
         if not 1 <= len(cached.tokens) <= limits.n_ctx_slot or not _are_text(cached.tokens, limits):
             raise InvalidRequest("the slot file does not fit this model and its context", "filename")
-        if self._books.cache.match(cached.tokens, cached.adapters) < len(cached.tokens):
-            self._fill(slot, cached, snapshot)
-        else:
-            self._books.slots.remember(slot, cached)
+        if not slot_state.is_cached(self._books, cached):
+            self._fill(cached, snapshot)
+        self._books.slots.remember(slot, cached)
         return SlotDone(n_tokens=len(cached.tokens))
 
-    def _fill(self, slot: int, cached: Remembered, snapshot: Snapshot) -> None:
+    def _fill(self, cached: Remembered, snapshot: Snapshot) -> None:
         held = slot_state.make_place(self._books, cached)
         try:
             self._backend.restore_state(held.seq, snapshot.state)
-            if self._backend.span(held.seq) != (0, len(cached.tokens) - 1):
+            first, last = self._backend.span(held.seq)
+            # Of a window the first cells may be gone, and a recurrent state is but one.
+            if (first and self._books.limits.can_reuse) or last != len(cached.tokens) - 1:
                 raise NativeError("the restored state has other positions than its tokens")
         except NativeError as error:
             self._backend.remove(held.seq, 0, None)
             slot_state.give_back(self._books, held)
             raise InvalidRequest(f"the slot file cannot be restored: {error}", "filename") from error
-        slot_state.keep(self._books, slot, held)
+        if self._books.limits.can_reuse:
+            slot_state.keep(self._books, held)
+            return
+        self._backend.remove(held.seq, 0, None)
+        slot_state.give_back(self._books, held)
+        slot_state.keep_apart(self._books, cached, snapshot.state)
 
 
 def _are_text(tokens: Sequence[int], limits: Limits) -> bool:

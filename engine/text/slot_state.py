@@ -1,5 +1,7 @@
 """What saving, restoring and erasing a free slot does to the books. Pure bookkeeping, as the scheduler is."""
 
+from collections.abc import Buffer
+
 import attrs
 
 from engine.errors import EngineUnavailable, InvalidRequest
@@ -28,9 +30,28 @@ def hold(books: Books, slot: int) -> Held:
     return Held(seq, Remembered(left.tokens[:length], left.adapters))
 
 
+def kept(books: Books, slot: int) -> tuple[Remembered, Buffer]:
+    """What is kept of the slot's last sequence where states are, and its state. Raises InvalidRequest for nothing."""
+    left, found = books.slots.remembered(slot), None
+    if left is not None and books.checkpoints is not None:
+        found = books.checkpoints.find(left.tokens, left.adapters)
+    if left is None or found is None:
+        raise InvalidRequest(f"slot {slot} has nothing that is kept (--cache-ram)", "id_slot")
+    tokens, state = found
+    return Remembered(tokens, left.adapters), state
+
+
 def let_go(books: Books, held: Held) -> None:
     """The id is not needed any more; its tokens stay cached."""
     books.cache.release(held.seq)
+
+
+def is_cached(books: Books, cached: Remembered) -> bool:
+    """Whether nothing of it needs to be restored."""
+    if books.checkpoints is not None:
+        found = books.checkpoints.find(cached.tokens, cached.adapters)
+        return found is not None and found[0] == cached.tokens
+    return books.cache.match(cached.tokens, cached.adapters) == len(cached.tokens)
 
 
 def make_place(books: Books, left: Remembered) -> Held:
@@ -46,11 +67,20 @@ def make_place(books: Books, left: Remembered) -> Held:
     return Held(books.cache.attach((), 0, left.adapters), left)
 
 
-def keep(books: Books, slot: int, held: Held) -> None:
-    """The id's cells are filled: they are cached from now on, and the slot remembers them."""
+def keep(books: Books, held: Held) -> None:
+    """The id's cells are filled: they are cached from now on."""
     books.cache.extend(held.seq, held.cached.tokens)
     books.cache.release(held.seq)
-    books.slots.remember(slot, held.cached)
+
+
+def keep_apart(books: Books, cached: Remembered, state: Buffer) -> None:
+    """Where states are kept, keep this one. Raises InvalidRequest where it has no place."""
+    if books.checkpoints is None or not books.checkpoints.put(cached.tokens, cached.adapters, state):
+        raise InvalidRequest(
+            f"the slot file cannot be restored: this model's prompts are kept in memory, where {len(cached.tokens)} "
+            f"tokens take {memoryview(state).nbytes / (1 << 20):.1f} MiB, more than --cache-ram allows",
+            "filename",
+        )
 
 
 def give_back(books: Books, held: Held) -> None:

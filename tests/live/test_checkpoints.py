@@ -64,6 +64,29 @@ def test_a_conversation_about_an_image_goes_on_where_it_was(kind: str, tmp_path:
 
 
 @pytest.mark.parametrize("kind", KINDS)
+def test_a_slot_file_outlives_the_server(kind: str, tmp_path: Path) -> None:
+    path, folder = write_tiny_llm(tmp_path / "model.gguf", **KINDS[kind]), tmp_path / "slots"
+    folder.mkdir()
+    arguments = ("-m", str(path), "-np", "2", "-c", "4096", "-t", "1", "--slots", "--slot-save-path", str(folder))
+    with serving(*arguments) as (_, url), httpx.Client(base_url=url, timeout=60) as client:
+        story = tokens_of(client, STORY)
+        prompt = story[:500]
+        first = complete(client, prompt, id_slot=1)
+        left = len(prompt) + len(first["tokens"]) - 1
+        reply = client.post("/slots/1?action=save", json={"filename": "talk"}).raise_for_status().json()
+        assert reply["n_saved"] == left
+        turn = [*prompt, *first["tokens"], *story[:40]]
+        fresh = complete(client, turn, cache_prompt=False)
+    with serving(*arguments) as (_, url), httpx.Client(base_url=url, timeout=60) as client:
+        reply = client.post("/slots/0?action=restore", json={"filename": "talk"}).raise_for_status().json()
+        assert reply["n_restored"] == left
+        again = complete(client, turn)
+        assert again["timings"]["cache_n"] == left
+        assert_agree(fresh, again)
+        assert client.post("/slots/0?action=erase").raise_for_status().json()["n_erased"] >= left
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_without_memory_for_them_they_are_computed_anew(kind: str, tmp_path: Path) -> None:
     path = write_tiny_llm(tmp_path / "model.gguf", **KINDS[kind])
     arguments = ("-m", str(path), "-np", "2", "-c", "2048", "-t", "1", "--cache-ram", "0")

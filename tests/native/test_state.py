@@ -66,9 +66,11 @@ def test_ids_that_do_not_exist_are_refused(make_backend: MakeBackend, seq: int) 
         backend.restore_state(seq, b"state")
 
 
-def test_a_sliding_window_cannot_be_copied(make_backend: MakeBackend, tmp_path: Path) -> None:
+def test_a_full_window_cannot_be_copied(make_backend: MakeBackend, tmp_path: Path) -> None:
     path = write_tiny_llm(tmp_path / "swa.gguf", sliding_window=32)
     assert not make_backend(path=path, swa_full=True).info.can_copy_state
+    assert make_backend(path=path).info.can_copy_state
+    assert make_backend(path=write_tiny_llm(tmp_path / "state.gguf", recurrent=True)).info.can_copy_state
     assert make_backend().info.can_copy_state
 
 
