@@ -6,7 +6,8 @@ Prints the processor time of the server's thread, so that the client, another pr
 import argparse
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 
 import trio
 
@@ -17,9 +18,12 @@ from engine.embedding.requests import EmbeddingInfo, RankFormat
 from engine.native.options import Pooling
 from tests.api.conftest import make_services
 from tests.api.fake_engine import make_info, say
+from tools.bench import bare_stream
 from tools.bench.step_engine import StepEngine
 
 _VECTOR = [0.05] * 384
+_CHAT = '{"messages":[{"role":"user","content":"hi"}],"stream":true}'
+_VECTORS = '{"input":"a text of a dozen words, as short as queries mostly are today"}'
 
 # Arguments: port, path, body, connections, requests of each. A reply ends with its last chunk or its length.
 _CLIENT = r"""
@@ -68,25 +72,44 @@ async def measure(
     rounds: int, streams: int, tokens: int, requests: int, tell: Callable[[int, float, float], None]
 ) -> None:
     """``tell`` gets each round's number, token events per second of a core, and milliseconds of a core a request."""
+    async with _serving(tokens) as port:
+        for number in range(rounds):
+            events = await _events(port, streams, tokens)
+            seconds = await _load(port, "/v1/embeddings", _VECTORS, 8, requests)
+            tell(number, events, seconds / (8 * requests) * 1e3)
+
+
+async def beside_bare(rounds: int, streams: int, tokens: int) -> list[float]:
+    """Our events per second of a core / those of bytes through sockets (``bare_stream``), of each round, in turns."""
+    ratios: list[float] = []
+    async with _serving(tokens) as ours, bare_stream.serving(tokens) as bare:
+        for _ in range(rounds):
+            least = await _events(bare, streams, tokens)
+            ratios.append(await _events(ours, streams, tokens) / least)
+    return ratios
+
+
+@asynccontextmanager
+async def _serving(tokens: int) -> AsyncIterator[int]:
+    """Our server at the port that is given; each stream gets so many tokens."""
     texts = [f" word{i % 7}" for i in range(tokens)]
     engine = StepEngine(script=say(*texts), info=make_info(), embedding=_embedding(), vector_of=lambda tokens: _VECTOR)
     services = make_services(engine, hosts=("127.0.0.1",), port=0)
     bound = bind_sockets(services.settings.server)
     port = bound.sockets[0].getsockname()[1]
     server = HttpServer(create_app(services), bound.sockets, services.settings.server)
-    chat = '{"messages":[{"role":"user","content":"hi"}],"stream":true}'
-    vectors = '{"input":"a text of a dozen words, as short as queries mostly are today"}'
     async with trio.open_nursery() as nursery:
         nursery.start_soon(engine.run)
         await nursery.start(server.run)
-        for number in range(rounds):
-            seconds = await _load(port, "/v1/chat/completions", chat, streams, 1)
-            events = streams * (tokens + 2) / seconds
-            seconds = await _load(port, "/v1/embeddings", vectors, 8, requests)
-            tell(number, events, seconds / (8 * requests) * 1e3)
+        yield port
         server.stop()
         nursery.cancel_scope.cancel()
     bound.close()
+
+
+async def _events(port: int, streams: int, tokens: int) -> float:
+    """Events a second of a core: of each stream so many tokens and two more."""
+    return streams * (tokens + 2) / await _load(port, "/v1/chat/completions", _CHAT, streams, 1)
 
 
 async def _load(port: int, path: str, body: str, connections: int, requests: int) -> float:

@@ -1,9 +1,9 @@
 """Has a change made the server slower? An answer within three minutes, from ratios only.
 
 Ours against llama-server, where one is built; ours against ours (8 streams against 1, drafts against none, …); and
-what runs without a model, against a fixed piece of Python that tells how fast this machine is right now. Each ratio has
-an expected value and a tolerance in ``quick.toml``; what falls below is named, and the exit status is 1. Status 2:
-something could not be measured, for want of time too.
+what runs without a model: the scheduler against a fixed piece of Python that tells how fast this machine is right now,
+HTTP against bare sockets, in turns. Each ratio has an expected value and a tolerance in ``quick.toml``; what falls
+below is named, and the exit status is 1. Status 2: something could not be measured, for want of time too.
 """
 
 import argparse
@@ -96,12 +96,10 @@ class Quick:
     # --- what runs without a model ---
 
     async def python_parts(self) -> None:
-        """Scheduler and HTTP path, by what this machine's Python takes for a fixed amount of work."""
+        """Scheduler by what this machine's Python takes for a fixed amount of work, HTTP by what bare sockets take."""
         steps = statistics.median(decode_steps(STREAMS, 51))
         self.figures["own_scheduler"] = 1e6 * fixed_work() / steps
-        rates: list[float] = []
-        await http_path.measure(2, 16, 200, 5, lambda number, events, request: rates.append(events))
-        self.figures["own_http"] = fixed_work() * max(rates)
+        self.figures["own_http"] = statistics.median(await http_path.beside_bare(5, 16, 200))
 
     # --- servers ---
 
