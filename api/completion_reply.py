@@ -28,9 +28,12 @@ class CompletionStream(PlainEnds):
 
     def feed(self, choice: int, part: RenderedPart) -> bytes:
         """The events of ``part``."""
-        echo = self._echoes.pop(choice, None)
-        opening = b"" if echo is None else self._chunks.plain(_body(choice, echo))
-        return opening + self._events(choice, part)
+        if isinstance(part, PrefillProgress) or choice not in self._echoes:
+            return self._events(choice, part)
+        echo, logprobs = self._echoes.pop(choice), None
+        if self._logprobs is not None and part.prompt_infos:
+            logprobs = self._logprobs[choice].echo(echo, part.prompt_infos)
+        return self._chunks.plain(_body(choice, echo, logprobs)) + self._events(choice, part)
 
     def end(self, timings: Sequence[Timings]) -> bytes:
         """The usage chunk, if asked for, and the end mark."""
@@ -68,11 +71,18 @@ def whole_completion(
     with_logprobs = wants_logprobs(job) and (len(told) == len(choices) or _asked_for_logprobs(job))
     for index, position in enumerate(told):
         choice = choices[position]
-        logprobs = LegacyLogprobs().feed(choice.infos) if with_logprobs else None
+        logprobs = _whole_logprobs(choice, echoes[position] if echoes else "") if with_logprobs else None
         text = (echoes[position] if echoes else "") + choice.text
         body = {**_body(index, text, logprobs), "finish_reason": finish_reason(choice.finished)}
         bodies.append({**body, "tokens": choice.tokens} if job.fields.return_tokens else body)
     return reply(job, _KIND, bodies, [choice.finished.timings for choice in choices])
+
+
+def _whole_logprobs(choice: Choice, echo: str) -> dict[str, Any]:
+    logprobs = LegacyLogprobs()
+    begin = logprobs.echo(echo, choice.prompt_infos) if choice.prompt_infos else {}
+    end = logprobs.feed(choice.infos)
+    return {name: [*begin.get(name, ()), *values] for name, values in end.items()}
 
 
 def _asked_for_logprobs(job: Job) -> bool:

@@ -158,6 +158,7 @@ class Choice:
     text: str = ""
     tokens: list[int] = attrs.field(factory=list)
     infos: list[TokenInfo] = attrs.field(factory=list)
+    prompt_infos: list[TokenInfo] = attrs.field(factory=list)
 
 
 async def collect(generation: Generation) -> Sequence[Choice]:
@@ -172,4 +173,5 @@ def _choice(parts: Sequence[Tokens | Finished]) -> Choice:
     assert isinstance(finished, Finished), "a drained generation has ended"
     tokens = [token for part in parts for token in part.tokens]
     infos = [info for part in parts for info in part.infos]
-    return Choice(finished, "".join(part.text for part in parts), tokens, infos)
+    prompt_infos = [info for part in parts for info in part.prompt_infos]
+    return Choice(finished, "".join(part.text for part in parts), tokens, infos, prompt_infos)

@@ -51,8 +51,12 @@ async def build_job(
     logprobs: bool = False,
     n_probs: int | None = None,
     guidance: Guidance | None = None,
+    score_prompt: bool = False,
 ) -> Job:
-    """Everything that can be refused before the engine is asked. Raises ApiError."""
+    """Everything that can be refused before the engine is asked. Raises ApiError.
+
+    ``score_prompt``: the probabilities of the prompt's own tokens are to be told.
+    """
     guidance = guidance or Guidance()
     engine, builder = text_side(services)
     model = model_name(services, fields.model)
@@ -69,6 +73,7 @@ async def build_job(
         visible=guidance.visible,
         thinking=guidance.thinking,
         grammar=await compile_grammar(services, engine, guidance),
+        score_prompt=score_prompt,
         adapters=chosen_adapters(fields.lora, len(engine.info.loras), services.adapters),
     )
     job_id = f"{prefix}-{request.uid}"

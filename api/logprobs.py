@@ -41,11 +41,26 @@ def native_probs(infos: Sequence[TokenInfo], *, post_sampling: bool) -> list[dic
 
 
 class LegacyLogprobs:
-    """The logprobs object of a completion choice; text_offset goes on from part to part."""
+    """The logprobs object of a completion choice; text_offset goes on from part to part.
+
+    The token that is there is among the top ones too, as OpenAI and vLLM have it.
+    """
 
     def __init__(self) -> None:
         self._offset = 0  # characters
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+
+    def echo(self, text: str, infos: Sequence[TokenInfo]) -> dict[str, Any]:
+        """The object for a prompt, which comes first and is told as ``text``; of its first token nothing is known."""
+        offsets = []
+        for info in infos:
+            offsets.append(self._offset)
+            self._offset += self._shown(text, self._decoder.decode(info.piece))
+        self._offset = len(text)
+        self._decoder.reset()
+        told = self._told(infos, offsets)
+        told["token_logprobs"][0] = told["top_logprobs"][0] = None
+        return told
 
     def feed(self, infos: Sequence[TokenInfo]) -> dict[str, Any]:
         """The object for the next tokens."""
@@ -53,9 +68,17 @@ class LegacyLogprobs:
         for info in infos:
             offsets.append(self._offset)
             self._offset += len(self._decoder.decode(info.piece))
+        return self._told(infos, offsets)
+
+    def _shown(self, text: str, piece: str) -> int:
+        """Characters of a token that the text has next: none of a control token, nor of a space that was added."""
+        return next((len(part) for part in (piece, piece.lstrip(" ")) if text.startswith(part, self._offset)), 0)
+
+    @staticmethod
+    def _told(infos: Sequence[TokenInfo], offsets: list[int]) -> dict[str, Any]:
         return {
             "tokens": [_text(info) for info in infos],
             "token_logprobs": [_logprob(info) for info in infos],
-            "top_logprobs": [{_text(top): _logprob(top) for top in info.top} for info in infos],
+            "top_logprobs": [{_text(prob): _logprob(prob) for prob in (*info.top, info)} for info in infos],
             "text_offset": offsets,
         }

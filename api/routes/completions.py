@@ -8,7 +8,7 @@ from api.best_of import best, candidates
 from api.completion_reply import CompletionStream, whole_completion
 from api.constraint import default_constraint, requested
 from api.decode import read
-from api.errors import bad_request, not_supported
+from api.errors import bad_request
 from api.fields import GenerationFields
 from api.gate import text_side
 from api.guidance import Guidance, blaming
@@ -44,6 +44,7 @@ async def completions(services: Services, request: ApiRequest) -> Response:
         logprobs=fields.logprobs is not None or of > n,
         n_probs=fields.logprobs,
         guidance=await _guidance(services, fields, fields.response_format),
+        score_prompt=_scores_prompt(fields),
     )
     echoes = await _texts(job, engine.vocab) if fields.echo else []
     return await answer(
@@ -113,10 +114,14 @@ async def _holes(services: Services, fields: CompletionFields, suffix: str) -> l
 
 def _check(fields: CompletionFields) -> None:
     refuse_selection(fields.response_fields)
-    if fields.echo and (fields.logprobs is not None or fields.n_probs):
-        raise not_supported("echo together with logprobs is not available in this release", "echo")
+    if fields.suffix and _scores_prompt(fields):
+        raise bad_request("echo: the tokens of a prompt with a suffix are not those of its text", "echo")
     if fields.streaming and candidates(fields) > (fields.n or 1):
         raise bad_request("best_of: what is chosen among more than n is not known while it streams", "best_of")
+
+
+def _scores_prompt(fields: CompletionFields) -> bool:
+    return bool(fields.echo and (fields.logprobs is not None or fields.n_probs))
 
 
 async def _guidance(

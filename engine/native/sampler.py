@@ -125,6 +125,10 @@ class LlamaSampler:
         self.accept((token,))
         return token, info
 
+    def describe(self, index: int, token: int) -> TokenInfo:
+        """See ``engine.text.backend.Sampler``. Raises ValueError when there are no logits at ``index``."""
+        return self._of_raw(token, self._factory.context.logits_row(index))
+
     def close(self) -> None:
         """Free it; a closed sampler is not used again. Idempotent."""
         if self._chain is not None:
@@ -195,9 +199,7 @@ class LlamaSampler:
         if not (params.logprobs or params.n_probs):
             return None
         if not params.post_sampling_probs:
-            total = log_sum_exp(raw)
-            best = top_indices(raw, params.n_probs)
-            return self._info(token, float(raw[token]) - total, best, raw[best] - total)
+            return self._of_raw(token, raw)
         if self._chain is None or self._plan.greedy:
             alone = np.array([token][: params.n_probs], np.intp)
             return self._info(token, 0.0, alone, np.zeros(len(alone), np.float32))
@@ -209,6 +211,11 @@ class LlamaSampler:
         # The chosen one may have a probability that is rounded to zero, which has no finite logarithm.
         smallest = np.finfo(np.float32).tiny
         return self._info(token, math.log(max(chosen.sum(), smallest)), ids[best], np.log(probabilities[best]))
+
+    def _of_raw(self, token: int, raw: NDArray[np.float32]) -> TokenInfo:
+        total = log_sum_exp(raw)
+        best = top_indices(raw, self._plan.params.n_probs)
+        return self._info(token, float(raw[token]) - total, best, raw[best] - total)
 
     def _info(self, token: int, logprob: float, tokens: NDArray[Any], logprobs: NDArray[Any]) -> TokenInfo:
         piece = self._vocab.piece

@@ -56,7 +56,7 @@ def _better_soon(
 
     One that is paused does not count: nobody waits for a client that does not read.
     """
-    if not sequence.request.cache_prompt:
+    if not sequence.request.cache_prompt or sequence.is_scoring:
         return False
     if not books.limits.can_reuse:
         return books.checkpoints is not None and _kept_soon(books, prefilling, sequence, blocked)

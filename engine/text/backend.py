@@ -30,6 +30,7 @@ class Run:
 
     ``logits`` asks for the logits of the LAST token; they are found at the run's last batch index. The last
     ``n_drafted`` tokens are guesses: the logits of each of them, and of the token before them, are asked for too.
+    ``scored`` asks for those of all tokens.
     """
 
     seq: int
@@ -37,6 +38,7 @@ class Run:
     tokens: Sequence[int]
     logits: bool
     n_drafted: int = 0
+    scored: bool = False
 
     @property
     def n_own(self) -> int:
@@ -76,6 +78,9 @@ class Sampler(Protocol):
         ``mask``: only these tokens, one bit each (see ``Matcher.mask``); None: all. The info is given when the params
         ask for it (``logprobs`` or ``n_probs``). Raises InvalidRequest when the params forbid every token.
         """
+
+    def describe(self, index: int, token: int) -> TokenInfo:
+        """How probable a token is by the logits of batch index ``index``, without bias and penalties; draws nothing."""
 
     def close(self) -> None:
         """Free it; a closed sampler is not used again. Idempotent."""

@@ -58,7 +58,7 @@ class Books:
 
     def reusable(self, sequence: Sequence) -> int:
         """Cached tokens that the sequence can start from; the last prompt token is always computed, for its logits."""
-        if not self.limits.can_reuse or not sequence.request.cache_prompt:
+        if not self.limits.can_reuse or not sequence.request.cache_prompt or sequence.is_scoring:
             return 0
         tokens = sequence.tokens
         matching = self.cache.match(tokens, sequence.adapters)
@@ -68,7 +68,7 @@ class Books:
     def recallable(self, sequence: Sequence, reuse: int) -> int:
         """How many tokens it can start from with what host memory has behind the first ``reuse``; 0: no more."""
         host = self.host if self.limits.can_reuse else self.checkpoints
-        if host is None or not sequence.request.cache_prompt:
+        if host is None or not sequence.request.cache_prompt or sequence.is_scoring:
             return 0
         upto = min(host.reach(sequence.tokens, reuse, sequence.adapters), len(sequence.tokens) - 1)
         upto = whole(sequence.tokens, upto)

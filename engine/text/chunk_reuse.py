@@ -47,7 +47,7 @@ def find_chunks(older: Tokens[int], prompt: Tokens[int], held: int, least: int) 
 def reuse_chunks(books: Books, sequence: Sequence) -> None:
     """Let a sequence that was just started take over the idle prompt that spares it most, if one does."""
     least = books.limits.reuse_chunk
-    if least == 0 or sequence.request.media or not sequence.request.cache_prompt:
+    if least == 0 or sequence.request.media or not sequence.request.cache_prompt or sequence.is_scoring:
         return
     best: tuple[int, list[int], int, list[Chunk]] | None = None
     for older in books.cache.idle_paths(sequence.adapters):

@@ -46,7 +46,9 @@ class PrefillProgress:
 class Tokens:
     """New text, whole UTF-8 characters only, nothing that may become a stop string. ``text`` may be empty.
 
-    ``infos`` (only when asked for) has one entry for each token in ``tokens``.
+    ``infos`` (only when asked for) has one entry for each token in ``tokens``. ``prompt_infos`` (likewise) has one for
+    each of the prompt, in the first event that is no progress; nothing is said of the first token. Then the token that
+    ends a generation is among the others.
     """
 
     text: str
@@ -54,6 +56,7 @@ class Tokens:
     slot: int
     timings: Timings
     infos: tuple[TokenInfo, ...] = ()
+    prompt_infos: tuple[TokenInfo, ...] = ()
 
 
 @attrs.frozen(kw_only=True)
@@ -68,6 +71,7 @@ class Finished:
     timings: Timings
     truncated: bool  # the context was shifted
     infos: tuple[TokenInfo, ...] = ()
+    prompt_infos: tuple[TokenInfo, ...] = ()
 
 
 @attrs.frozen(kw_only=True)

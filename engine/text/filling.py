@@ -2,12 +2,16 @@
 
 from collections.abc import Collection, Iterable
 from collections.abc import Sequence as Row
+from typing import Final
 
 from engine.text.backend import Run
 from engine.text.books import Books
 from engine.text.context_shift import shift
 from engine.text.plan import Batch, PlannedRun
 from engine.text.sequence import Sequence, Status
+
+# Tokens of a step whose logits are all asked for: of 256 those of 150,000 tokens take 150 MB.
+_MOST_SCORED: Final = 256
 
 
 def add_decodes(books: Books, batch: Batch, decodes: Row[PlannedRun]) -> None:
@@ -93,10 +97,13 @@ def _most_pending(books: Books, sequence: Sequence) -> int:
     A medium is computed in a step of its own, and a state is kept between two steps.
     """
     most = min(sequence.next_text, books.limits.n_ctx_slot - sequence.cells(sequence.n_past))
+    if sequence.is_scoring:
+        most = min(most, _MOST_SCORED)
     return min(most, sequence.save_at[0] - sequence.n_past) if sequence.save_at else most
 
 
 def _planned(sequence: Sequence, count: int) -> PlannedRun:
     assert sequence.seq is not None, "only running sequences are planned"
     tokens = sequence.tokens[sequence.n_past : sequence.n_past + count]
-    return PlannedRun(sequence, Run(sequence.seq, sequence.n_past, tokens, count == sequence.n_pending))
+    run = Run(sequence.seq, sequence.n_past, tokens, count == sequence.n_pending, scored=sequence.is_scoring)
+    return PlannedRun(sequence, run)

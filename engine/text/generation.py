@@ -45,6 +45,8 @@ class Generation:
         self._outdented = False
         self._draft_n = self._draft_n_accepted = 0
         self._n_prompt = sequence.n_prompt
+        self._prompt_infos: list[TokenInfo] = []  # those of the prompt's first tokens
+        self.n_scored = 0  # tokens of the prompt whose probability is known, or not asked for
 
     @property
     def prompt_seconds(self) -> float:
@@ -71,6 +73,8 @@ class Generation:
             self._first_at = now
         self._last_at = now
         if end:
+            if self.sequence.request.score_prompt:  # who evaluates counts on an entry for what was generated
+                self._held.append(_Held(token, info, self._detokenizer.n_in))
             return FinishReason.EOS
         fed = self._detokenizer.feed(piece)
         self._held.append(_Held(token, info, self._detokenizer.n_in))
@@ -89,6 +93,11 @@ class Generation:
         self._draft_n += n_drafted
         self._draft_n_accepted += n_accepted
 
+    def score(self, info: TokenInfo) -> None:
+        """The prompt's next token is as probable as that."""
+        self._prompt_infos.append(info)
+        self.n_scored += 1
+
     def tokens_event(self) -> Tokens | None:
         """The text that may be sent since the last event; None while there is none."""
         if not self._text:
@@ -101,6 +110,7 @@ class Generation:
             slot=self.sequence.slot or 0,
             timings=self.timings(),
             infos=tuple([h.info for h in held if h.info is not None]),
+            prompt_infos=self._pop_scores(),
         )
 
     def finished_event(self, reason: FinishReason) -> Finished:
@@ -119,6 +129,7 @@ class Generation:
             timings=self.timings(),
             truncated=self.sequence.truncated,
             infos=tuple(h.info for h in held if h.info is not None),
+            prompt_infos=self._pop_scores(),
         )
 
     def progress_event(self, now: float) -> PrefillProgress:
@@ -144,6 +155,12 @@ class Generation:
             draft_n=self._draft_n,
             draft_n_accepted=self._draft_n_accepted,
         )
+
+    def _pop_scores(self) -> tuple[TokenInfo, ...]:
+        if not self._prompt_infos:
+            return ()
+        scores, self._prompt_infos = self._prompt_infos, []
+        return tuple(scores)
 
     def _pop_sent(self) -> list[_Held]:
         """The held tokens whose text is out completely."""

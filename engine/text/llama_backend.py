@@ -175,7 +175,9 @@ class LlamaBackend:
                 [run.logits for run in rows],
             )
         for run in runs:
-            self._batch.add_run(run.seq, run.start, run.tokens, logits=run.logits, n_before=run.n_drafted)
+            self._batch.add_run(
+                run.seq, run.start, run.tokens, logits=run.logits, n_before=run.n_drafted, all_outputs=run.scored
+            )
         return n_single
 
     def _decode_padded(self, spare: int) -> DecodeStatus:

@@ -40,6 +40,7 @@ from engine.text.info import EngineStats
 from engine.text.masks import Masks
 from engine.text.next_tokens import NextTokens
 from engine.text.plan import PlannedMedia, StepPlan
+from engine.text.prompt_scores import begin_scores, score
 from engine.text.recall import budget, prepare, recall
 from engine.text.scheduler import Scheduler
 from engine.text.sequence import Sequence, Status
@@ -262,7 +263,9 @@ class EngineLoop:
         except EngineError as error:
             self._outbox.append((mailbox, Failed(error=error)))
             return
-        self._generations[request.id] = Generation(sequence, mailbox, sampler, steering)
+        generation = self._generations[request.id] = Generation(sequence, mailbox, sampler, steering)
+        if request.score_prompt:
+            begin_scores(generation, self._backend.vocab)
         if steering is not None:
             self._masks.add(sequence, steering)
 
@@ -324,7 +327,7 @@ class EngineLoop:
                 raise AssertionError(f"not a status: {status!r}")
 
     def _measured(self, plan: StepPlan, n_cells: int, seconds: float) -> None:
-        if not plan.n_drafted:
+        if not plan.n_drafted and not plan.n_scored:  # else these cost more than others do
             n_decode, n_prefill = plan.n_decode, plan.n_prefill
             self._cost.measured(n_decode, n_prefill, seconds)
             self._rent.measured(n_decode + n_prefill, n_cells + n_decode + n_prefill, seconds)
@@ -382,6 +385,8 @@ class EngineLoop:
             if was_prefilling:
                 computed_prompt += run.n_own
             generation = self._generations[sequence.request.id]
+            if run.scored:
+                score(generation, run, index)
             if run.logits and sequence.request.max_tokens == 0:
                 self._finish(generation, FinishReason.LIMIT)  # only the prompt was to be computed
             elif run.logits:
@@ -422,6 +427,9 @@ class EngineLoop:
             return
         for planned in plan.runs:
             sequence, run = planned.sequence, planned.run
+            if sequence.is_scoring:  # there may be no logits of what was computed
+                self.scheduler.books.restart(sequence)
+                continue
             _, last = self._backend.span(run.seq)
             done = max(0, min(len(run.tokens), last + 1 - run.start))
             self.scheduler.computed(sequence, min(done, run.n_own))

@@ -121,6 +121,11 @@ class StepPlan:
         return sum([len(planned.run.tokens) - planned.run.n_drafted for planned in self.runs]) - self.n_decode
 
     @property
+    def n_scored(self) -> int:
+        """Tokens of prompts whose probabilities are asked for."""
+        return 0 if self.is_plain else sum([len(planned.run.tokens) for planned in self.runs if planned.run.scored])
+
+    @property
     def n_drafted(self) -> int:
         return sum([planned.run.n_drafted for planned in self.runs])
 

@@ -166,6 +166,7 @@ class GenerationRequest:
     tokens_per_second: float = 0.0  # even pace, 0: as fast as possible
     special: bool = False  # render control tokens as text
     report_progress: bool = False  # deliver PrefillProgress events
+    score_prompt: bool = False  # report the probabilities of its own tokens too: all of them are computed then
     visible: frozenset[int] = frozenset()  # control tokens to be rendered as text even without ``special``
     grammar: Grammar | None = None
     thinking: Thinking | None = None
@@ -184,6 +185,6 @@ class TokenProb:
 
 @attrs.frozen(kw_only=True)
 class TokenInfo(TokenProb):
-    """The chosen token and its ``n_probs`` most probable alternatives, best first."""
+    """The token that is there, and the ``n_probs`` most probable ones in its place, best first."""
 
     top: tuple[TokenProb, ...] = ()

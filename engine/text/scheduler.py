@@ -68,6 +68,8 @@ class Scheduler:
         n_prompt = len(request.prompt) + sum(span.extra for span in request.media)
         if n_prompt >= self.limits.n_ctx_slot:
             raise ContextExceeded(n_prompt, self.limits.n_ctx_slot)
+        if request.score_prompt and request.media:
+            raise InvalidRequest("the probabilities of a prompt with images or sound are not available", "prompt")
         if request.slot is not None and not 0 <= request.slot < self.limits.n_slots:
             raise InvalidRequest(f"there are slots 0 to {self.limits.n_slots - 1}", "id_slot")
         if any(not 0 <= adapter < self.limits.n_adapters for adapter, _ in request.adapters):

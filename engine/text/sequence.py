@@ -110,6 +110,11 @@ class Sequence:
         return self.n_past < self.n_prefill
 
     @property
+    def is_scoring(self) -> bool:
+        """Whether the probabilities of its prompt's tokens are asked for: none of them may come from a cache."""
+        return self.request.score_prompt and not self.n_generated
+
+    @property
     def is_recalling(self) -> bool:
         """Whether tokens of it are still to be brought back from host memory: until then it computes nothing."""
         return self.recall_to > self.n_past

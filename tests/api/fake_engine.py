@@ -65,6 +65,12 @@ def info_of(byte: int, request: GenerationRequest) -> TokenInfo | None:
     return TokenInfo(token=byte, piece=bytes([byte]), logprob=-0.5, top=top)
 
 
+def _scores(request: GenerationRequest) -> tuple[TokenInfo, ...]:
+    """As ``info_of`` has them; control tokens have the text ``<s>``."""
+    infos = (attrs.evolve(info_of(token % 256, request), token=token) for token in request.prompt)
+    return tuple(info if info.token < 256 else attrs.evolve(info, piece=b"<s>") for info in infos)
+
+
 def say(
     *texts: str,
     reason: FinishReason = FinishReason.EOS,
@@ -103,6 +109,8 @@ def say(
             steps.append(Tokens(**parts(text)))
         end = parts(held_back)
         steps.append(Finished(**end, reason=reason, stopping_word=stopping_word, truncated=truncated))
+        if request.score_prompt:
+            steps[0] = attrs.evolve(steps[0], prompt_infos=_scores(request))
         return steps
 
     return script

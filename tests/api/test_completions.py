@@ -62,12 +62,59 @@ async def test_echo(client: Client, prompt: object, echo: str) -> None:
     assert [chunk["choices"][0]["text"] for chunk in chunks] == [echo, "Hello", " world", ""]
 
 
+@pytest.mark.parametrize(
+    ("prompt", "text", "tokens", "offsets"),
+    [
+        ("hé", "hé", ["<s>", "h", "\ufffd", "\ufffd"], [0, 0, 1, 1]),
+        ([104, BOS, 32, 105], "h<s> i", ["h", "<s>", " ", "i"], [0, 1, 4, 5]),
+    ],
+)
+async def test_echo_with_logprobs(
+    client: Client, engine: FakeEngine, prompt: object, text: str, tokens: list[str], offsets: list[int]
+) -> None:
+    engine.script = say("a", "b")
+    body = {"prompt": prompt, "echo": True, "logprobs": 0, "n": 2}
+    choices = (await client.post(LEGACY, body)).json["choices"]
+    known = [{token: -0.5} for token in (*tokens[1:], "a", "b")]
+    for choice in choices:
+        assert choice["text"] == text + "ab"
+        assert choice["logprobs"] == {
+            "tokens": [*tokens, "a", "b"],
+            "token_logprobs": [None, *[-0.5] * len(known)],
+            "top_logprobs": [None, *known],
+            "text_offset": [*offsets, len(text), len(text) + 1],
+        }
+    assert all(request.score_prompt for request in engine.opened)
+    *chunks, _ = (await client.post(LEGACY, {**body, "stream": True})).events
+    for choice in choices:
+        mine = [c["choices"][0] for c in chunks if c["choices"][0]["index"] == choice["index"]]
+        assert [part["text"] for part in mine] == [text, "a", "b", ""]
+        told = [part["logprobs"] for part in mine if part["logprobs"]]
+        assert {name: [value for part in told for value in part[name]] for name in told[0]} == choice["logprobs"]
+
+
+async def test_echo_comes_behind_what_is_said_of_the_prompt(client: Client, engine: FakeEngine) -> None:
+    progress = PrefillProgress(total=3, cache=0, processed=3, time_ms=1.0)
+    words = say("a")
+    engine.script = lambda request: [progress, *words(request)]
+    body = {"prompt": "hi", "echo": True, "logprobs": 1, "stream": True, "return_progress": True}
+    *chunks, _ = (await client.post(LEGACY, body)).events
+    assert [chunk["choices"][0]["text"] for chunk in chunks] == ["", "hi", "a", ""]
+    assert chunks[1]["choices"][0]["logprobs"]["tokens"] == ["<s>", "h", "i"]
+
+
+async def test_no_prompt_is_scored_that_nobody_asked_for(client: Client, engine: FakeEngine) -> None:
+    for fields in ({"echo": True}, {"logprobs": 1}, {"echo": True, "best_of": 2}, {"echo": False, "logprobs": 1}):
+        assert (await client.post(LEGACY, {"prompt": "hi", **fields})).status == 200
+    assert not any(request.score_prompt for request in engine.opened)
+
+
 async def test_legacy_logprobs(client: Client, engine: FakeEngine) -> None:
     engine.script = say("aé")
     expected = {
         "tokens": ["a", "\ufffd", "\ufffd"],
         "token_logprobs": [-0.5] * 3,
-        "top_logprobs": [{"A": -0.5}] * 3,
+        "top_logprobs": [{"A": -0.5, "a": -0.5}, *[{"A": -0.5, "\ufffd": -0.5}] * 2],
         "text_offset": [0, 1, 1],
     }
     reply = await client.post(LEGACY, {"prompt": "hi", "logprobs": 1})
@@ -80,7 +127,7 @@ async def test_legacy_logprobs(client: Client, engine: FakeEngine) -> None:
 
 async def test_logprobs_zero_tells_the_chosen_token_alone(client: Client, engine: FakeEngine) -> None:
     reply = await client.post(LEGACY, {"prompt": "hi", "logprobs": 0})
-    assert reply.json["choices"][0]["logprobs"]["top_logprobs"][0] == {}
+    assert reply.json["choices"][0]["logprobs"]["top_logprobs"][0] == {"H": -0.5}
     assert engine.opened[0].sampling.logprobs
 
 

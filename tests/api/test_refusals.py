@@ -114,10 +114,10 @@ WRONG_LEGACY = [
     ({"logprobs": 6}, "logprobs"),
     ({"n": 3, "best_of": 2}, "best_of"),
     ({"response_fields": ["choices"]}, "response_fields"),
+    ({"suffix": "x", "echo": True, "logprobs": 0}, "echo"),
 ]
 NOT_YET_LEGACY = [
     ({"suffix": "x"}, "suffix"),
-    ({"echo": True, "logprobs": 0}, "echo"),
 ]
 
 

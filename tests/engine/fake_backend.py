@@ -193,6 +193,12 @@ class FakeSampler:
         info = TokenInfo(token=token, piece=bytes([token % 256]), logprob=0.0) if self.params.logprobs else None
         return token, info
 
+    def describe(self, index: int, token: int) -> TokenInfo:
+        """The likelier the nearer it is to the model's own choice."""
+        assert not self.closed, "a closed sampler is used"
+        away = (self._backend.choose(self._backend.histories[index]) - token) % FakeVocab.n_vocab
+        return TokenInfo(token=token, piece=bytes([token % 256]), logprob=-float(away))
+
     def close(self) -> None:
         self.closed = True
 
@@ -305,9 +311,9 @@ class FakeBackend:
             assert self.kv.room(run.seq) >= 0, "more cells than there are"
             self.computed += len(run.tokens)
             index += len(run.tokens)
-            if run.logits:
+            if run.logits or run.scored:
                 history = self.kv.tokens(run.seq)
-                for back in range(run.n_drafted + 1):
+                for back in range(len(run.tokens) if run.scored else run.n_drafted + 1):
                     self.histories[index - back] = history[: len(history) - back]
 
     def decode_media(self, seq: int, start: int, chunk: MediaChunk) -> DecodeStatus:
