@@ -5,6 +5,8 @@ from typing import Annotated, Any, Literal
 import attrs
 from msgspec import Meta
 
+from api.embedding.truncation import TruncationFields
+
 # A text, token ids, or a list of those; api.embedding.texts tells them apart.
 Input = str | list[Any]
 Format = Literal["float", "base64"]
@@ -12,7 +14,7 @@ Dimensions = Annotated[int, Meta(ge=1)]
 
 
 @attrs.frozen(kw_only=True)
-class EmbeddingFields:
+class EmbeddingFields(TruncationFields):
     """POST /v1/embeddings."""
 
     input: Input
@@ -23,7 +25,7 @@ class EmbeddingFields:
 
 
 @attrs.frozen(kw_only=True)
-class NativeEmbeddingFields:
+class NativeEmbeddingFields(TruncationFields):
     """POST /embedding: one of ``content`` and ``input``."""
 
     content: Input | None = None
@@ -39,7 +41,7 @@ class Document:
 
 
 @attrs.frozen(kw_only=True)
-class RerankFields:
+class RerankFields(TruncationFields):
     """POST /v1/rerank. ``texts``, ``return_text`` and ``raw_scores`` are Text Embeddings Inference's names."""
 
     query: str
@@ -51,3 +53,6 @@ class RerankFields:
     return_text: bool | None = None
     normalize: bool | None = None
     raw_scores: bool | None = None
+    max_tokens_per_doc: Annotated[int, Meta(ge=1)] | None = None  # Cohere's
+    max_chunks_per_doc: int | None = None  # Cohere's older one, refused
+    rank_fields: list[str] | None = None  # Cohere's, refused but for the text

@@ -8,7 +8,7 @@ from api.prompt_forms import check_token
 from engine.embedding.requests import EmbeddingInfo
 from engine.native.options import Pooling
 from engine.text.backend import Vocab
-from llamabox.embedding.texts import tokenize_texts
+from llamabox.embedding.texts import cut, tokenize_texts
 from llamabox.services import Services
 
 MAX_TEXTS: Final = 2048
@@ -19,15 +19,17 @@ type Text = str | list[int]
 
 
 async def token_lists(
-    given: str | list[Any], param: str, services: Services, vocab: Vocab, info: EmbeddingInfo
+    given: str | list[Any], param: str, services: Services, vocab: Vocab, info: EmbeddingInfo, limit: int | None = None
 ) -> list[list[int]]:
-    """One list of tokens for each text, in order. Raises ApiError 400 naming the field."""
+    """One list of tokens for each text, in order, cut to ``limit``. Raises ApiError 400 naming the field."""
     texts = split(given, param, info.n_vocab)
     plain = [(index, text) for index, text in enumerate(texts) if isinstance(text, str)]
     tokenized = await tokenize_texts([text for _, text in plain], vocab, services.tokenizing)
     result: list[list[int]] = [text if isinstance(text, list) else [] for text in texts]
     for (index, _), tokens in zip(plain, tokenized, strict=True):
         result[index] = tokens
+    if limit is not None:
+        result = [cut(tokens, limit, vocab) for tokens in result]
     names = [param] if isinstance(given, str) or _is_tokens(given) else [f"{param}[{i}]" for i in range(len(result))]
     check_lengths(result, names, info)
     return result
@@ -53,13 +55,17 @@ def check_lengths(texts: Sequence[Sequence[int]], names: Sequence[str], info: Em
             raise bad_request(f"{name}: the text has no tokens", name)
         if len(tokens) > info.max_tokens:
             message = f"{name}: the text has {len(tokens)} tokens, the model takes {info.max_tokens}"
-            extra = {"n_prompt_tokens": len(tokens), "n_ctx": info.max_tokens}
-            raise ApiError(400, message, name, "exceed_context_size_error", extra)
+            raise too_long(message, name, len(tokens), info.max_tokens)
     total = sum(map(len, texts))
     if info.pooling is Pooling.NONE and total * info.n_embd > MAX_NUMBERS:
         most = MAX_NUMBERS // info.n_embd
         message = f"{total} tokens, each with a vector (pooling none): at most {most} in one request"
         raise bad_request(message, names[0].partition("[")[0])
+
+
+def too_long(message: str, name: str, n_tokens: int, limit: int) -> ApiError:
+    """The 400 of a text that does not fit, with the numbers."""
+    return ApiError(400, message, name, "exceed_context_size_error", {"n_prompt_tokens": n_tokens, "n_ctx": limit})
 
 
 def _is_tokens(given: list[Any]) -> bool:

@@ -16,6 +16,14 @@ _IMAGE_FIELDS: Final = {
     "partial_images": "With stream: OpenAI's own events, with so many pictures of each image's steps",
     "lora": "Scales of LoRAs of --image-lora, by their place on the command line",
 }
+_TRUNCATION: Final = {
+    "truncate": "true, END: what is too long is cut at its end; false, NONE: it is refused, as without this field",
+    "truncation": "The same as truncate",
+    "truncate_prompt_tokens": "Cut to so many tokens; -1: to what the model takes",
+    "truncation_direction": "right; left is refused",
+    "truncation_side": "right; left is refused",
+}
+_TEXT_SHAPES: Final = ("EmbeddingFields", "NativeEmbeddingFields", "RerankFields")
 _IMAGE_SHAPES: Final = ("ImageFields", "EditFields", "VariationFields")
 DESCRIPTIONS: Final = {
     # All text routes
@@ -120,6 +128,7 @@ DESCRIPTIONS: Final = {
     "EmbeddingFields.input": "A text, token ids, or a list of those",
     "NativeEmbeddingFields.input": "The same as content",
     "NativeEmbeddingFields.content": "A text, token ids, or a list of those",
+    **{f"{shape}.{name}": text for shape in _TEXT_SHAPES for name, text in _TRUNCATION.items()},
     "encoding_format": "float, or base64 of little-endian float32",
     "dimensions": "Cut the vectors to so many numbers, and normalise them again",
     "embd_normalize": "-1: not, 0: by the largest number, 2: Euclidean, else the p-norm",
@@ -127,6 +136,9 @@ DESCRIPTIONS: Final = {
     "documents": "Texts, or objects with a text",
     "top_n": "Most documents to tell",
     "return_documents": "Repeat the documents' texts",
+    "max_tokens_per_doc": "Documents are cut at their end to so many tokens",
+    "max_chunks_per_doc": "Refused: documents are scored as a whole",
+    "rank_fields": "text; others are refused",
     "texts": "Documents, to be answered as Text Embeddings Inference does",
     "return_text": "Repeat the texts",
     "raw_scores": "The model's own scores",

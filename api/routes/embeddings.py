@@ -9,6 +9,7 @@ from api.embedding.encode import base64_text, encode_list, numbers
 from api.embedding.run import compute, embedding_side, usage
 from api.embedding.shapes import EmbeddingFields, NativeEmbeddingFields
 from api.embedding.texts import token_lists
+from api.embedding.truncation import wanted_limit
 from api.errors import bad_request
 from api.gate import model_name
 from api.http import ApiRequest, Response, raw_response
@@ -24,7 +25,7 @@ async def embeddings(services: Services, request: ApiRequest) -> Response:
     fields = await read(request, EmbeddingFields)
     model = model_name(services, fields.model)
     _check_dimensions(fields.dimensions, info)
-    texts = await token_lists(fields.input, "input", services, engine.vocab, info)
+    texts = await token_lists(fields.input, "input", services, engine.vocab, info, wanted_limit(fields, info))
     found = await compute(services, request, engine, texts)
     render = base64_text if fields.encoding_format == "base64" else numbers
     data = await encode_list(
@@ -45,7 +46,7 @@ async def native(services: Services, request: ApiRequest) -> Response:
     param, given = ("input", fields.input) if fields.content is None else ("content", fields.content)
     if given is None:
         raise bad_request("content: Object missing required field `content`", "content")
-    texts = await token_lists(given, param, services, engine.vocab, info)
+    texts = await token_lists(given, param, services, engine.vocab, info, wanted_limit(fields, info))
     found = await compute(services, request, engine, texts)
     norm = EUCLIDEAN if fields.embd_normalize is None else fields.embd_normalize
     render = base64_text if fields.encoding_format == "base64" else numbers

@@ -16,7 +16,7 @@ from engine.errors import EngineUnavailable, NativeError
 from engine.native.options import Pooling
 from tests.api.asgi import exchange
 from tests.api.conftest import Client, make_services
-from tests.api.fake_engine import BOS, FakeEngine, make_info
+from tests.api.fake_engine import BOS, EOS, FakeEngine, make_info
 from tests.embedding.fake_embedder import make_info as make_embedding_info
 
 PATH = "/v1/embeddings"
@@ -93,6 +93,48 @@ async def test_too_long_says_the_numbers(client: Client, given: object) -> None:
     assert error["type"] == "exceed_context_size_error"
     assert (error["n_prompt_tokens"], error["n_ctx"]) == (21, 20)
     assert error["param"] in {"input", "input[1]"}
+
+
+@pytest.mark.parametrize(
+    ("change", "length"),
+    [
+        ({"truncate": True}, 20),
+        ({"truncate": "END"}, 20),
+        ({"truncation": True}, 20),
+        ({"truncate_prompt_tokens": -1}, 20),
+        ({"truncate_prompt_tokens": 3, "truncation_side": "right"}, 3),
+    ],
+)
+@pytest.mark.parametrize("path", [PATH, "/embedding"])
+async def test_too_long_is_cut_where_that_is_asked_for(
+    client: Client, path: str, change: dict[str, object], length: int
+) -> None:
+    body = {"input": ["ab", "x" * 30, [1] * 30, [*[1] * 30, EOS]]} | change
+    assert (await client.post(path, body)).status == 200
+    (request,) = client.services.text.embedded
+    short, text, tokens, ended = (list(each) for each in request.texts)
+    assert short == [BOS, 97, 98]
+    assert text == [BOS, *[ord("x")] * (length - 1)]
+    assert tokens == [1] * length
+    assert ended == [*[1] * (length - 1), EOS], "what ends a text for the model stays at its end"
+
+
+@pytest.mark.parametrize(
+    ("change", "param"),
+    [
+        ({"truncate": "START"}, "truncate"),
+        ({"truncation_direction": "Left"}, "truncation_direction"),
+        ({"truncation_side": "left"}, "truncation_side"),
+        ({"truncate_prompt_tokens": 21}, "truncate_prompt_tokens"),
+        ({"truncate_prompt_tokens": 0}, "truncate_prompt_tokens"),
+        ({"truncate": False}, "input"),
+        ({"truncate": "NONE", "truncation": False, "truncation_direction": "Right"}, "input"),
+    ],
+)
+@pytest.mark.parametrize("path", [PATH, "/embedding"])
+async def test_cuts_that_are_not_done(client: Client, path: str, change: dict[str, object], param: str) -> None:
+    assert (await client.post(path, {"input": "x" * 30} | change)).error["param"] == param
+    assert client.services.text.embedded == []
 
 
 async def test_the_missing_field_is_named(client: Client) -> None:

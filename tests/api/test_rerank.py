@@ -9,7 +9,7 @@ import pytest
 from api.embedding.texts import MAX_TEXTS
 from engine.embedding.requests import RankFormat
 from engine.native.options import Pooling
-from llamabox.embedding.texts import fill
+from llamabox.embedding.pairs import fill
 from llamabox.embedding.vectors import sigmoid
 from tests.api.conftest import Client, make_services
 from tests.api.fake_engine import FakeEngine
@@ -115,6 +115,17 @@ async def test_asked_with_texts_it_answers_as_text_embeddings_inference(client: 
         ({"documents": ["a"] * (MAX_TEXTS + 1)}, "documents"),
         ({"top_n": 0}, "top_n"),
         ({"normalize": "yes"}, "normalize"),
+        ({"max_tokens_per_doc": 0}, "max_tokens_per_doc"),
+        ({"max_chunks_per_doc": 10}, "max_chunks_per_doc"),
+        ({"rank_fields": ["title", "text"]}, "rank_fields"),
+        ({"truncate": "START"}, "truncate"),
+        ({"truncate": "middle"}, "truncate"),
+        ({"truncate": True, "truncation_direction": "Left"}, "truncation_direction"),
+        ({"truncation_side": "left"}, "truncation_side"),
+        ({"truncation": "auto"}, "truncation"),
+        ({"truncate_prompt_tokens": 0}, "truncate_prompt_tokens"),
+        ({"truncate_prompt_tokens": -2}, "truncate_prompt_tokens"),
+        ({"truncate_prompt_tokens": 21}, "truncate_prompt_tokens"),
     ],
 )
 async def test_refused(client: Client, change: dict[str, object], param: str) -> None:
@@ -128,6 +139,63 @@ async def test_too_long_together(client: Client) -> None:
     error = (await client.post(PATH, {"query": "q" * 10, "documents": ["a", "b" * 10]})).error
     assert error["type"] == "exceed_context_size_error"
     assert (error["n_prompt_tokens"], error["n_ctx"], error["param"]) == (24, 20, "documents[1]")
+
+
+@pytest.mark.parametrize("change", [{}, {"truncate": True}, {"truncate_prompt_tokens": 20}, {"max_tokens_per_doc": 1}])
+async def test_a_query_that_leaves_no_room_is_to_blame(client: Client, change: dict[str, object]) -> None:
+    error = (await client.post(PATH, {"query": "q" * 16, "documents": ["a", "b"]} | change)).error
+    assert error["type"] == "exceed_context_size_error"
+    assert (error["n_prompt_tokens"], error["n_ctx"], error["param"]) == (20, 20, "query")
+    fits = {"query": "q" * 15, "documents": ["a", "b"]} | change
+    assert (await client.post(PATH, fits)).status == 200
+
+
+@pytest.mark.parametrize(
+    ("change", "lengths"),
+    [
+        ({"truncate": True}, [6, 20]),
+        ({"truncate": "END", "truncation_direction": "Right"}, [6, 20]),
+        ({"truncation": True}, [6, 20]),
+        ({"truncate_prompt_tokens": -1}, [6, 20]),
+        ({"truncate_prompt_tokens": 9}, [6, 9]),
+        ({"max_tokens_per_doc": 4}, [6, 9]),
+        ({"max_tokens_per_doc": 4, "truncate_prompt_tokens": 8}, [6, 8]),
+        ({"max_tokens_per_doc": 99, "truncate": True}, [6, 20]),
+    ],
+)
+@pytest.mark.parametrize("template", [None, "<{query}--{document}>"])
+async def test_documents_that_are_too_long_are_cut_where_that_is_asked_for(
+    client: Client, template: str | None, change: dict[str, object], lengths: list[int]
+) -> None:
+    engine = client.services.text
+    engine.embedding = attrs.evolve(engine.embedding, rank=attrs.evolve(FORM, template=template))
+    document = "bcdefghijklmnopqrstuvwxyz"
+    body = {"query": "q", "documents": ["a", document], "rank_fields": ["text"]} | change
+    reply = (await client.post(PATH, body)).json
+    (request,) = engine.embedded
+    assert [len(text) for text in request.texts] == lengths
+    assert bytes(request.texts[1][4:-1]).decode() == document[: lengths[1] - 5], "its beginning"
+    assert request.texts[1][-1] == (ord(">") if template else 4), "and the end of the pair"
+    assert reply["usage"]["prompt_tokens"] == sum(lengths), "what was computed"
+    assert reply["results"][0]["document"]["text"] == document, "as it was sent"
+
+
+@pytest.mark.parametrize(
+    "change", [{"truncate": False}, {"truncate": "NONE"}, {"truncation": False}, {"truncate": None}]
+)
+async def test_documents_that_are_too_long_are_refused_else(client: Client, change: dict[str, object]) -> None:
+    error = (await client.post(PATH, {"query": "q", "documents": ["a", "b" * 16]} | change)).error
+    assert (error["type"], error["param"]) == ("exceed_context_size_error", "documents[1]")
+
+
+async def test_a_template_gets_whole_characters(client: Client) -> None:
+    engine = client.services.text
+    engine.embedding = attrs.evolve(engine.embedding, rank=attrs.evolve(FORM, template="{query}|{document}."))
+    await client.post(PATH, {"query": "q", "documents": ["aäöü"], "max_tokens_per_doc": 4})
+    await client.post(PATH, {"query": "q", "documents": ["äöü" * 5], "truncate": True})
+    first, second = (bytes(request.texts[0]).decode() for request in engine.embedded)
+    assert first == "q|aä."
+    assert second == "q|" + "äöü" * 2 + "äö."
 
 
 async def test_gates() -> None:
