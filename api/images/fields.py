@@ -10,6 +10,7 @@ from msgspec import Meta
 from api.decode import field_error
 from api.errors import bad_request
 from api.fields import LoraScale, Share
+from api.images.unoffered import UnofferedFields
 
 LEAST_CHUNK: Final = 1024
 _SEED_MAX: Final = 2**63 - 1
@@ -33,7 +34,7 @@ class ImageStreamOptions:
 
 
 @attrs.frozen(kw_only=True)
-class ImageFields:
+class ImageFields(UnofferedFields):
     """None: the flag's or the model's value. Of several names for one thing the first one given counts."""
 
     prompt: str
@@ -68,6 +69,15 @@ class ImageFields:
     stream: bool | None = None
     stream_options: ImageStreamOptions | None = None
     partial_images: Annotated[int, Meta(ge=0, le=3)] | None = None  # OpenAI's: given, its events are sent
+
+
+@attrs.frozen(kw_only=True)
+class GenerationFields(ImageFields):
+    """Pictures are refused: they belong to an edit."""
+
+    image: Any = None
+    mask: Any = None
+    control: Any = None
 
 
 @attrs.frozen(kw_only=True)

@@ -11,6 +11,7 @@ from api.errors import bad_request, not_supported
 from api.gate import image_model_name
 from api.http import ApiRequest
 from api.images.fields import ImageFields, ImageStreamOptions
+from api.images.unoffered import refuse_unoffered
 from engine.image.info import ImageModelInfo
 from engine.image.names import SAMPLERS, SCHEDULES
 from engine.image.prompt_rules import clean_prompt
@@ -73,6 +74,10 @@ def build_image_job(services: Services, request: ApiRequest, fields: ImageFields
     """Everything but the pictures of an edit. Raises ApiError."""
     info = image_side(services).info
     settings = services.settings.images
+    refuse_unoffered(fields)
+    output, compression = OutputFormat(fields.output_format or "png"), fields.output_compression
+    if output is OutputFormat.PNG and compression not in (None, 100):
+        raise bad_request("output_compression: a PNG has no quality", "output_compression")
     if fields.response_format == "url":
         raise bad_request("response_format: images are sent as b64_json only", "response_format")
     options = fields.stream_options
@@ -92,8 +97,8 @@ def build_image_job(services: Services, request: ApiRequest, fields: ImageFields
         ),
         model=image_model_name(services, fields.model),
         created=int(time.time()),
-        output=OutputFormat(fields.output_format or "png"),
-        quality=_QUALITY if fields.output_compression is None else fields.output_compression,
+        output=output,
+        quality=_QUALITY if compression is None else compression,
         streaming=streaming,
         include_usage=options is None or options.include_usage is not False,
         chunk_size=((options and options.chunk_size) or DEFAULT_CHUNK) if streaming and chunked else None,

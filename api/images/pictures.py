@@ -15,6 +15,7 @@ from api.images.fields import ABSENT, EditFields, ImageFields, VariationFields, 
 
 _FORM: Final = "multipart/form-data"
 _IMAGE: Final = ("image", "image[]")
+_FILES: Final = (*_IMAGE, "mask", "control")
 
 
 @attrs.frozen(kw_only=True)
@@ -49,20 +50,28 @@ async def read_edit(request: ApiRequest, *, prompt: str | None = None) -> Edit:
 
 async def _from_form(request: ApiRequest, prompt: str | None) -> Edit:
     form, files = await request.form, await request.files
-    texts = {name: text for name, text in form.items() if name not in (*_IMAGE, "mask", "control")}
+    texts = {name: text for name, text in form.items() if name not in _FILES}
     fields = fields_of_form(texts, prompt=prompt)
+    for name in files:
+        if name not in _FILES:
+            raise bad_request(f"{name}: an edit takes the files image, mask and control", name)
     images = [picture for name in _IMAGE for picture in _pictures(form, files, name)]
     if not images:
         raise bad_request("image: a file is needed", "image")
     if len(images) != 1:
         raise bad_request(f"image: one image can be edited, not {len(images)}", "image")
-    masks, controls = _pictures(form, files, "mask"), _pictures(form, files, "control")
     return Edit(
         fields=fields,
         image=images[0],
-        mask=masks[0] if masks else None,
-        control=controls[0] if controls else None,
+        mask=_one(_pictures(form, files, "mask"), "mask"),
+        control=_one(_pictures(form, files, "control"), "control"),
     )
+
+
+def _one(pictures: list[bytes], name: str) -> bytes | None:
+    if len(pictures) > 1:
+        raise bad_request(f"{name}: one at most, not {len(pictures)}", name)
+    return pictures[0] if pictures else None
 
 
 def _pictures(form: MultiDict[str, str], files: MultiDict[str, FileStorage], name: str) -> list[bytes]:

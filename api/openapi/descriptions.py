@@ -15,6 +15,13 @@ _IMAGE_FIELDS: Final = {
     ),
     "partial_images": "With stream: OpenAI's own events, with so many pictures of each image's steps",
     "lora": "Scales of LoRAs of --image-lora, by their place on the command line",
+    "background": "auto or opaque; transparent is refused",
+    "input_fidelity": "low; high is refused",
+    "complexity": "Refused",
+    "frame_count": "Refused",
+    "frame_duration_ms": "Refused",
+    "svg": "Refused",
+    "markup": "Refused",
 }
 _TRUNCATION: Final = {
     "truncate": "true, END: what is too long is cut at its end; false, NONE: it is refused, as without this field",
@@ -24,7 +31,7 @@ _TRUNCATION: Final = {
     "truncation_side": "right; left is refused",
 }
 _TEXT_SHAPES: Final = ("EmbeddingFields", "NativeEmbeddingFields", "RerankFields")
-_IMAGE_SHAPES: Final = ("ImageFields", "EditFields", "VariationFields")
+_IMAGE_SHAPES: Final = ("GenerationFields", "EditFields", "VariationFields")
 DESCRIPTIONS: Final = {
     # All text routes
     "model": "Echoed. Another name than the server's is accepted unless it has several",
@@ -150,11 +157,12 @@ DESCRIPTIONS: Final = {
     "filename": "A plain name, without a path; not for erase",
     # Images. Where nothing is said: the flag's value, else the usual one of the model's kind
     **{f"{shape}.{name}": text for shape in _IMAGE_SHAPES for name, text in _IMAGE_FIELDS.items()},
+    **{f"GenerationFields.{name}": "Refused: it belongs to an edit" for name in ("image", "mask", "control")},
     "image": "What is edited, scaled to size: one data URL, or one file (image or image[]) of a form",
     "mask": "White and transparent parts are repainted; as large as the image",
     "control": "What a ControlNet follows",
     "size": "WxH, multiples of 64 from 256 to the server's limits; auto: what the model was trained with",
-    "output_compression": "Quality of JPEG and WebP",
+    "output_compression": "Quality of JPEG and WebP; of PNG refused below 100",
     "quality": "hd and high: two steps more; auto: as standard",
     "style": "Added to the prompt",
     "negative_prompt": "What is not to be seen",

@@ -7,7 +7,7 @@ from typing import Any, Final
 from api.anthropic.shapes import CountFields, MessagesFields
 from api.embedding.shapes import EmbeddingFields, NativeEmbeddingFields, RerankFields
 from api.fields import LoraScale
-from api.images.fields import EditFields, ImageFields, VariationFields
+from api.images.fields import EditFields, GenerationFields, VariationFields
 from api.openapi.operation import Operation, Query, Tag
 from api.openapi.replies.adapters import Adapter, SlotErased, SlotRestored, SlotSaved, Success
 from api.openapi.replies.chat import ChatCompletion, ChatCompletionChunk
@@ -135,7 +135,7 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
     "POST /v1/images/generations": Operation(
         "Images from a prompt (--images, --image-model)",
         Tag.OPENAI,
-        request=ImageFields,
+        request=GenerationFields,
         reply=ImageList,
         event=ImagePart,
     ),

@@ -3,9 +3,9 @@
 import attrs
 
 from api.decode import read
-from api.errors import not_supported
+from api.errors import bad_request, not_supported
 from api.http import ApiRequest, Response, json_response
-from api.images.fields import ImageFields
+from api.images.fields import GenerationFields
 from api.images.job import ImageJob, build_image_job, image_side
 from api.images.openai_render import OpenAIImageRenderer
 from api.images.pictures import Edit, read_edit
@@ -21,7 +21,11 @@ from llamabox.services import Services
 async def generations(services: Services, request: ApiRequest) -> Response:
     """Images from a prompt."""
     image_side(services)
-    job = build_image_job(services, request, await read(request, ImageFields))
+    fields = await read(request, GenerationFields)
+    for name in ("image", "mask", "control"):
+        if getattr(fields, name):
+            raise bad_request(f"{name}: it belongs to /v1/images/edits", name)
+    job = build_image_job(services, request, fields)
     return await _answer(services, request, job, "image_generation")
 
 

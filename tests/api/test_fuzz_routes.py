@@ -11,7 +11,7 @@ import trio
 from hypothesis import strategies as st
 
 from api.embedding.shapes import EmbeddingFields, NativeEmbeddingFields, RerankFields
-from api.images.fields import EditFields, ImageFields, ImageStreamOptions
+from api.images.fields import EditFields, GenerationFields, ImageFields, ImageStreamOptions
 from api.routes.slot_files import SlotFileFields
 from api.shapes import InfillFields
 from engine.embedding.requests import RankFormat
@@ -84,7 +84,7 @@ def test_no_set_of_adapters_is_a_server_error(body: object) -> None:
     check(trio.run(Client(services).post, "/lora-adapters", msgspec.json.encode(body)))
 
 
-@pytest.mark.parametrize(("path", "shape"), [(IMAGES, ImageFields), (EDITS, EditFields)])
+@pytest.mark.parametrize(("path", "shape"), [(IMAGES, GenerationFields), (EDITS, EditFields)])
 def test_no_image_request_is_a_server_error(path: str, shape: type) -> None:
     @hypothesis.settings(max_examples=30, deadline=None, derandomize=True)
     @hypothesis.given(bodies(shape, BODY | ({"image": url(png())} if shape is EditFields else {})) | VALUES)

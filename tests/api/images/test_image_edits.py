@@ -128,6 +128,12 @@ async def test_an_edit_can_be_streamed() -> None:
         ({"stream_options_chunk_size": "5"}, {"image": png()}, "stream_options.chunk_size"),
         ({"lora": "[" * 100_000}, {"image": png()}, "lora"),
         ({"prompt": ""}, {"image": png()}, "prompt"),
+        ({}, {"image": png(), "markup": png()}, "markup"),
+        ({}, {"image": png(), "image[1]": png()}, "image[1]"),
+        ({"mask": url(png())}, {"image": png(), "mask": png()}, "mask"),
+        ({"control": url(png())}, {"image": png(), "control": png()}, "control"),
+        ({"background": "transparent"}, {"image": png()}, "background"),
+        ({"input_fidelity": "high"}, {"image": png()}, "input_fidelity"),
     ],
 )
 async def test_edits_that_cannot_be(fields: dict[str, str], files: dict[str, bytes], param: str) -> None:
@@ -137,6 +143,13 @@ async def test_edits_that_cannot_be(fields: dict[str, str], files: dict[str, byt
         reply = await post_form(client, plain | fields, files)
         assert (reply.status, reply.error["param"]) == (400, param), reply.body
         assert backend.made == []
+
+
+@pytest.mark.parametrize("field", ["svg", "markup", "complexity"])
+async def test_edits_refuse_what_is_not_offered_in_json_too(field: str) -> None:
+    async with serving() as client:
+        reply = await client.post(EDITS, BODY | {"image": url(png()), field: "x"})
+        assert (reply.status, reply.error["param"]) == (400, field)
 
 
 @pytest.mark.parametrize("image", ["", "http://a.example/b.png", "data:image/png,abc", "data:image/png;base64,%%"])

@@ -13,7 +13,7 @@ from engine.native.sd.image import LoraUse
 from engine.native.sd.options import Preview, Sampler, Schedule
 from llamabox.settings import ImageSettings
 from tests.api.conftest import Client, make_services
-from tests.api.images.pictures import EDITS, GENERATIONS, opened, stream_events
+from tests.api.images.pictures import EDITS, GENERATIONS, opened, png, stream_events, url
 from tests.api.images.serving import BODY, serving
 from tests.images.fake_backend import INFO, FakeImageBackend, picture
 
@@ -64,6 +64,8 @@ async def test_images_from_a_prompt() -> None:
         ({"lora": [{"id": 1, "scale": 0.5}, {"id": 0, "scale": 0}]},
          {"loras": (LoraUse(path="b.safetensors", scale=0.5),)}),
         ({"seed": None, "model": "whatever", "user": "me", "n": None}, {}),
+        ({"background": "auto", "moderation": "low", "safety_identifier": "me", "output_compression": 100}, {}),
+        ({"background": "opaque", "input_fidelity": "low", "svg": None, "image": None, "mask": ""}, {}),
     ],
 )  # fmt: skip
 async def test_fields_reach_the_engine(fields: dict[str, Any], expected: dict[str, Any]) -> None:
@@ -136,7 +138,7 @@ async def test_without_a_size_it_is_what_the_models_entry_says(version: str, sid
 @pytest.mark.parametrize(("name", "kind"), [("png", "PNG"), ("jpeg", "JPEG"), ("webp", "WEBP")])
 async def test_output_formats(name: str, kind: str) -> None:
     async with serving() as client:
-        reply = await client.post(GENERATIONS, BODY | {"output_format": name, "output_compression": 50})
+        reply = await client.post(GENERATIONS, BODY | {"output_format": name, "output_compression": 100})
     assert opened(reply.json["data"][0]["b64_json"]).format == kind
 
 
@@ -219,6 +221,17 @@ async def test_with_an_upscaler_images_are_upscaled_unless_refused() -> None:
         ({"control_canny": True, "control_strength": -1}, "control_strength"),
         ({"response_format": "url"}, "response_format"),
         ({"output_format": "gif"}, "output_format"),
+        ({"output_compression": 50}, "output_compression"),
+        ({"output_compression": 99, "output_format": "png"}, "output_compression"),
+        ({"background": "transparent"}, "background"),
+        ({"background": "blue"}, "background"),
+        ({"input_fidelity": "high"}, "input_fidelity"),
+        ({"complexity": "low"}, "complexity"),
+        ({"frame_count": 0}, "frame_count"),
+        ({"frame_duration_ms": 200}, "frame_duration_ms"),
+        ({"svg": {"model": "any"}}, "svg"),
+        ({"markup": url(png())}, "markup"),
+        *[({name: picture}, name) for name in ("image", "mask", "control") for picture in (url(png()), ["x"], 5)],
         ({"stream": True, "stream_options": {"chunk_size": 100}}, "stream_options.chunk_size"),
         *[({"stream": True, "partial_images": count}, "partial_images") for count in (-1, 4, 1.5)],
         ({"partial_images": 1}, "partial_images"),
