@@ -20,13 +20,18 @@ class InvalidRequest(EngineError):
 
 @attrs.frozen(slots=False)
 class ContextExceeded(EngineError):
-    """The prompt does not fit into the context of a slot (both in tokens)."""
+    """The prompt does not fit into the context of a slot (both in tokens).
+
+    ``at_least``: it was not counted to its end.
+    """
 
     n_prompt_tokens: int
     n_ctx: int
+    at_least: bool = False
 
     def __str__(self) -> str:
-        return f"the request has {self.n_prompt_tokens} tokens and does not fit the context of {self.n_ctx} tokens"
+        size = f"{'at least ' if self.at_least else ''}{self.n_prompt_tokens} tokens"
+        return f"the request has {size} and does not fit the context of {self.n_ctx} tokens"
 
 
 class ModelLoadError(EngineError):

@@ -49,7 +49,7 @@ class MediaLoader:
             items.append(item)
             total += item_cells(item)
             if total >= self.n_ctx:
-                raise ContextExceeded(total, self.n_ctx)
+                raise ContextExceeded(total, self.n_ctx, at_least=True)
         return items
 
     async def _one(self, kind: str | None, source: str, where: str) -> MediaItem:

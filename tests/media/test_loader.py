@@ -84,6 +84,7 @@ async def test_too_many_are_noticed_before_all_are_prepared() -> None:
     with pytest.raises(ContextExceeded) as raised:
         await loader(reader, n_ctx=250).load([message(*images)])
     assert raised.value.n_prompt_tokens == 306
+    assert "at least 306 tokens" in str(raised.value), "nobody counted the others"
     assert len(reader.images) == 3
 
 
