@@ -10,11 +10,10 @@ from engine.errors import ContextExceeded, InvalidRequest
 from engine.text.media import MediaItem, MediaReader, item_cells
 from llamabox.media.images import decode_image
 from llamabox.media.parts import MEDIA_PARTS, WHERE, source_of
-from llamabox.media.sounds import decode_sound
+from llamabox.media.sounds import decode_sound, is_wav
 from llamabox.media.sources import Sources
 
 THREADS: Final = 2  # an image of 64 megapixels takes some hundred megabytes while it is decoded
-_RIFF_WAVE: Final = (b"RIFF", b"WAVE")
 
 
 @attrs.define(kw_only=True)
@@ -72,8 +71,7 @@ class MediaLoader:
 
 def _sounds(data: bytes) -> bool:
     """Whether data of an unknown kind is sound rather than an image."""
-    is_wav = (data[:4], data[8:12]) == _RIFF_WAVE
-    return is_wav or data[:3] == b"ID3" or (len(data) > 1 and data[0] == 0xFF and data[1] & 0xE6 == 0xE2)
+    return is_wav(data) or data[:3] == b"ID3" or (len(data) > 1 and data[0] == 0xFF and data[1] & 0xE6 == 0xE2)
 
 
 def _media_in(messages: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, str, str]]:

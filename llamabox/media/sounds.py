@@ -19,6 +19,8 @@ MOST_SECONDS: Final = 30 * 60
 _MOST_CHANNELS: Final = 16
 _RATES: Final = (1_000, 384_000)
 _PCM, _FLOAT, _EXTENSIBLE = 1, 3, 0xFFFE
+_MAGICS: Final = (b"RIFF", b"RF64", b"BW64")
+_UNKNOWN: Final = 0xFFFFFFFF  # a length that the header has no room for, or that its writer did not know
 _TYPES: Final = {(_PCM, 16): "<i2", (_PCM, 32): "<i4", (_FLOAT, 32): "<f4", (_FLOAT, 64): "<f8"}
 
 # MPEG audio layer III: kbit/s by the header's index, and samples/s.
@@ -27,9 +29,14 @@ _KBITS_2: Final = (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160)
 _RATES_1: Final = (44_100, 48_000, 32_000)
 
 
+def is_wav(data: bytes) -> bool:
+    """Whether it begins as a WAV file does."""
+    return data[:4] in _MAGICS and data[8:12] == b"WAVE"
+
+
 def decode_sound(data: bytes, reader: MediaReader) -> Buffer:
     """float32 samples, mono, at the reader's rate. Raises InvalidRequest."""
-    if data[:4] == b"RIFF" and data[8:12] == b"WAVE":
+    if is_wav(data):
         return _resampled(*_wav(data), reader.sample_rate)
     stream = _without_id3(data)
     seconds = sum(_mp3_frames(stream))
@@ -80,11 +87,24 @@ def _wav(data: bytes) -> tuple[NDArray[np.float32], int]:
 
 
 def _riff_chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """Names and contents. Samples whose length nobody knew when it was written go on to the end of the file."""
+    end = 8 + _length(data[4:8])
+    known = 0  # bytes of samples, as an RF64 file has them
     at = 12
     while at + 8 <= len(data):
-        size = int.from_bytes(data[at + 4 : at + 8], "little")
-        yield data[at : at + 4], data[at + 8 : at + 8 + size]
-        at += 8 + size + size % 2
+        name, start, size = data[at : at + 4], at + 8, _length(data[at + 4 : at + 8])
+        if name == b"ds64":
+            known = _length(data[start + 8 : start + 16])
+        elif name == b"data" and size == _UNKNOWN:
+            size = known or size
+        elif name == b"data" and size == 0 and not start < end <= len(data):
+            size = len(data)
+        yield name, data[start : start + size]
+        at = start + size + size % 2
+
+
+def _length(field: bytes) -> int:
+    return int.from_bytes(field, "little")
 
 
 def _mono(kind: _Format, content: bytes) -> NDArray[np.float32]:

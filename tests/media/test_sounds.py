@@ -55,11 +55,33 @@ def test_an_extensible_header() -> None:
     assert samples(data) == pytest.approx(wave(), abs=1e-3)
 
 
-def test_a_length_that_lies_is_not_believed() -> None:
+@pytest.mark.parametrize(
+    ("riff", "length"),
+    [(0xFFFFFFFF, 0xFFFFFFFF), (0, 0), (36, 0), (0xFFFFFFFF, 0), (2**31 - 1, 2**31 - 37)],
+)
+def test_what_was_written_as_a_stream_has_no_length_and_is_read_to_its_end(riff: int, length: int) -> None:
     data = bytearray(wav(wave()))
-    at = data.index(b"data") + 4
-    data[at : at + 4] = b"\xff\xff\xff\xff"
-    assert len(samples(bytes(data))) == len(wave())
+    struct.pack_into("<I", data, 4, riff)
+    struct.pack_into("<I", data, data.index(b"data") + 4, length)
+    assert samples(bytes(data)) == pytest.approx(wave(), abs=1e-3)
+
+
+def test_no_samples_before_other_chunks_are_none() -> None:
+    head = wav(wave())[:40]
+    body = b"WAVE" + head[12:] + bytes(4) + b"LIST\x04\0\0\0abcd"
+    assert len(samples(b"RIFF" + struct.pack("<I", len(body)) + body)) == 0
+
+
+@pytest.mark.parametrize("before", [b"", b"LIST\x03\0\0\0abc\0"])
+@pytest.mark.parametrize("name", [b"RF64", b"BW64"])
+def test_long_files_say_their_length_elsewhere(name: bytes, before: bytes) -> None:
+    plain = wav(wave())
+    size = len(plain) - 44
+    length = struct.pack("<4sIQQQI", b"ds64", 28, 0, size, 0, 0)
+    head = name + b"\xff\xff\xff\xffWAVE" + length + plain[12:36] + before
+    data = head + b"data\xff\xff\xff\xff" + plain[44:] + b"LIST\x04\0\0\0abcd"
+    assert samples(data) == pytest.approx(wave(), abs=1e-3)
+    assert len(samples(data[: 12 + 8 + 8] + bytes(8) + data[12 + 8 + 16 :])) == len(wave()) + 6, "read to its end"
 
 
 def test_long_sounds_are_refused() -> None:
