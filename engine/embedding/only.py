@@ -85,8 +85,9 @@ class NoGeneration:
         """No sequence holds anything."""
         return -1, -1
 
-    def exchange(self, a: int, b: int) -> None:
+    def exchange(self, a: int, b: int) -> bool:
         """There are no cells."""
+        return True
 
     def abort(self) -> None:
         """Nothing runs."""

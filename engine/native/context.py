@@ -55,9 +55,18 @@ class AbortFlag:
     """
 
     def __init__(self, lib: Any, context: Any) -> None:
+        self._lib, self._context = lib, context
         self._buffer = ctypes.create_string_buffer(2)
         self._callback = ctypes.cast(ctypes.CDLL(None).strlen, lib.ggml_abort_callback)
-        lib.llama_set_abort_callback(context, self._callback, ctypes.addressof(self._buffer))
+        self.attach()
+
+    def attach(self) -> None:
+        """Have decodes look at it, as they do from the beginning."""
+        self._lib.llama_set_abort_callback(self._context, self._callback, ctypes.addressof(self._buffer))
+
+    def detach(self) -> None:
+        """Have decodes run to their end."""
+        self._lib.llama_set_abort_callback(self._context, self._lib.ggml_abort_callback(), None)
 
     def set(self) -> None:
         """Make the running decode, and those after it, stop."""
@@ -100,6 +109,7 @@ class Context:
         self.n_threads_batch = options.n_threads_batch
         self.kv_unified = options.kv_unified
         self._changes = [0] * options.n_seq_max
+        self._is_moving = False  # the next decode moves positions
         # The library's numbers of each sequence.
         self._streams = np.arange(n_numbers * self.n_seqs, dtype=np.int32).reshape(n_numbers, -1).T.copy()
         self.can_shift = bool(self._memory) and bool(lib.llama_memory_can_shift(self._memory))
@@ -138,7 +148,7 @@ class Context:
             raise ValueError(f"a token is not in the vocabulary (0 to {self._n_vocab - 1})")
         self._pools.before(len(batch))
         with native_log.collect_errors() as errors:
-            status: int = self._lib.llama_decode(handle, batch.native)
+            status = self._compute(handle, batch.native)
         if status not in (0, 1):
             self._trim_twins()
         if status not in (0, 1, 2):
@@ -171,7 +181,7 @@ class Context:
                         self._lib, self._streams[seq], rows[first : first + most], positions[:, first : first + most]
                     )
                     self._pools.before(min(most, n - first))
-                    status = self._lib.llama_decode(handle, part.native)
+                    status = self._compute(handle, part.native)
                     if status != 0:
                         break
             finally:
@@ -184,6 +194,18 @@ class Context:
                 self.remove(seq, 0, None)
         if status not in (0, 1, 2):
             raise NativeError(f"llama_decode failed with {status}: {explain(errors)}")
+        return status
+
+    def _compute(self, handle: Any, batch: Any) -> int:
+        """A decode that has positions to move first is not stopped: what was moved by then would be moved again."""
+        if not self._is_moving:
+            return int(self._lib.llama_decode(handle, batch))
+        self._abort.detach()
+        try:
+            status = int(self._lib.llama_decode(handle, batch))
+        finally:
+            self._abort.attach()
+        self._is_moving = status != 0
         return status
 
     def warmup(self, tokens: list[int]) -> None:
@@ -321,6 +343,7 @@ class Context:
         if p0 == p1 or delta == 0:
             return
         self._changes[seq] += 1
+        self._is_moving = True
         self._lib.llama_memory_seq_add(self._memory, self._stream(seq), p0, _END if p1 is None else p1, delta)
 
     def span(self, seq: int) -> tuple[int, int]:
@@ -333,12 +356,15 @@ class Context:
             self._lib.llama_memory_seq_pos_max(self._memory, stream),
         )
 
-    def exchange(self, a: int, b: int) -> None:
+    def exchange(self, a: int, b: int) -> bool:
         """Let two sequences change streams, in a cache with a stream for each; each keeps what it holds.
 
-        The library computes tokens at once whose streams follow on each other. Raises NativeError when the library
-        fails: what one of the two held is lost then.
+        The library computes tokens at once whose streams follow on each other. Returns whether it was done: not
+        between ``shift`` and the next decode, as a state would have new positions and contents for the old ones. Raises
+        NativeError when the library fails: what one of the two held is lost then.
         """
+        if self._is_moving:
+            return False
         states = [None if self.span(seq) == (-1, -1) else self.save_state(seq) for seq in (a, b)]
         self._streams[[a, b]] = self._streams[[b, a]]
         for seq, state in zip((a, b), states, strict=True):
@@ -346,6 +372,7 @@ class Context:
                 self.remove(seq, 0, None)
             else:
                 self.restore_state(seq, state)
+        return True
 
     def set_adapters(self, adapters: Sequence[tuple[LoraAdapter, float]]) -> None:
         """Compute with these adapters and scales from now on, and with no others. Raises NativeError."""

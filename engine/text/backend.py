@@ -105,8 +105,11 @@ class Memory(Protocol):
     def span(self, seq: int) -> tuple[int, int]:
         """(first, last) position held, (-1, -1) when empty."""
 
-    def exchange(self, a: int, b: int) -> None:
-        """Let two sequences change streams; each keeps what it holds. Where each has a stream of its own."""
+    def exchange(self, a: int, b: int) -> bool:
+        """Let two sequences change streams; each keeps what it holds. Where each has a stream of its own.
+
+        Returns whether it was done: not between ``shift`` and the next decode.
+        """
 
 
 class Backend(Memory, Protocol):

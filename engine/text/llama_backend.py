@@ -234,9 +234,9 @@ class LlamaBackend:
         """(first, last) position held, (-1, -1) when empty."""
         return self._context.span(seq)
 
-    def exchange(self, a: int, b: int) -> None:
+    def exchange(self, a: int, b: int) -> bool:
         """Let two sequences change streams. Raises NativeError: what one of them held is lost then."""
-        self._context.exchange(a, b)
+        return self._context.exchange(a, b)
 
     def abort(self) -> None:
         """Make a running decode return ABORTED soon. Any thread; stays set until ``clear_abort``."""

@@ -81,7 +81,8 @@ class StreamOrder:
             self._debt, self._patience = min(self._debt, self._price), PATIENCE if too_long else 0
             return False
         a, b = outside[0], inside[0]
-        self._memory.exchange(a, b)
+        if not self._memory.exchange(a, b):
+            return False  # the next step may
         self._stream[a], self._stream[b] = self._stream[b], self._stream[a]
         self._debt -= prices[0]
         return True

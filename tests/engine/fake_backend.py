@@ -123,7 +123,7 @@ class FakeKv:
             return (-1, -1)
         return (min(positions) if self.cuts else max(positions), max(positions))
 
-    def exchange(self, a: int, b: int) -> None:
+    def exchange(self, a: int, b: int) -> bool:
         raise AssertionError("a cache for all sequences has no streams")
 
     def stream(self, seq: int) -> int:
@@ -147,10 +147,11 @@ class FakeStreams(FakeKv):
     def stream(self, seq: int) -> int:
         return self._streams.get(seq, seq)
 
-    def exchange(self, a: int, b: int) -> None:
+    def exchange(self, a: int, b: int) -> bool:
         assert a != b, "a sequence changes streams with itself"
         self._streams |= {a: self.stream(b), b: self.stream(a)}
         self.n_exchanges += 1
+        return True
 
     def room(self, seq: int) -> int:
         return self.n_cells - sum(1 + cell.more for cell in self.of(seq))

@@ -24,14 +24,18 @@ class Cells:
         self.stream = list(range(len(self.cells)))
         self.exchanged: list[tuple[int, int]] = []
         self.n_looks = 0  # at a sequence
+        self.is_moving = False
 
     def span(self, seq: int) -> tuple[int, int]:
         self.n_looks += 1
         return (0, self.cells[seq] - 1) if self.cells[seq] else (-1, -1)
 
-    def exchange(self, a: int, b: int) -> None:
+    def exchange(self, a: int, b: int) -> bool:
+        if self.is_moving:
+            return False
         self.exchanged.append((a, b))
         self.stream[a], self.stream[b] = self.stream[b], self.stream[a]
+        return True
 
     @property
     def copied(self) -> int:
@@ -85,6 +89,18 @@ def test_the_row_that_is_cheapest_to_clear_is_taken() -> None:
     assert steps(order, 3, [0, 5, 6, 7]) == [0, 5, 6, 7]
     assert sorted(memory.exchanged) == [(5, 1), (6, 2), (7, 3)]
     assert memory.stream[:1] + memory.stream[5:] == [0, 1, 2, 3]
+
+
+def test_a_change_that_has_to_wait_is_made_in_the_next_step() -> None:
+    memory = Cells([500, 0, 0, 0])
+    memory.is_moving = True
+    order = StreamOrder(4, memory)
+    assert steps(order, 2, [0, 3]) == [0, 3]
+    assert steps(order, 1, [0, 1, 3]) == [0, 1, 3]
+    memory.is_moving = False
+    assert steps(order, 1, [0, 3]) == [0, 3]
+    assert memory.exchanged == [(3, 1)]
+    assert steps(order, 1, [0, 1, 3]) == [0, 3, 1]
 
 
 def test_one_exchange_a_step() -> None:

@@ -135,6 +135,25 @@ def test_abort_stays_until_it_is_cleared(backend: LlamaBackend) -> None:
     assert backend.decode([Run(0, 0, PROMPT, True)]) is DecodeStatus.OK
 
 
+@pytest.mark.parametrize("kv_unified", [True, False])
+def test_an_abort_leaves_no_position_half_moved(make_backend: MakeBackend, kv_unified: bool) -> None:
+    expected, aborted = (make_backend(kv_unified=kv_unified) for _ in range(2))
+    for backend in (expected, aborted):
+        prefill(backend, 0, PROMPT)
+        backend.remove(0, 4, 14)
+        backend.shift(0, 14, None, -10)
+    aborted.abort()
+    status = aborted.decode([Run(1, 0, PROMPT, False)])
+    aborted.clear_abort()
+    assert status is DecodeStatus.OK, "what moves positions is not stopped"
+    assert expected.decode([Run(1, 0, PROMPT, False)]) is DecodeStatus.OK
+    for backend in (expected, aborted):
+        assert backend.decode([Run(0, 30, [340], True)]) is DecodeStatus.OK
+    np.testing.assert_array_equal(logits(aborted, 0), logits(expected, 0))
+    aborted.abort()
+    assert aborted.decode([Run(1, 40, PROMPT, False)]) is DecodeStatus.ABORTED, "the next one is"
+
+
 def test_an_abort_is_no_warning(backend: LlamaBackend, caplog: pytest.LogCaptureFixture) -> None:
     backend.abort()
     assert backend.decode([Run(0, 0, PROMPT, True)]) is DecodeStatus.ABORTED

@@ -78,6 +78,20 @@ def test_two_that_change_streams_keep_what_they_hold(
         np.testing.assert_allclose(more, compute(backend, 3, 0, theirs), atol=CLOSE)
 
 
+def test_nobody_changes_streams_while_positions_are_to_be_moved(make_backend: MakeBackend) -> None:
+    expected, other = streams(make_backend), streams(make_backend)
+    for backend in (expected, other):
+        compute(backend, 0, 0, PROMPT)
+        backend.remove(0, 4, 14)
+        backend.shift(0, 14, None, -10)
+    assert not other.exchange(0, 1)
+    first = [compute(backend, 0, 30, [340]) for backend in (expected, other)]
+    assert other.exchange(0, 1)
+    second = [compute(backend, 0, 31, [341]) for backend in (expected, other)]
+    for one, same in (first, second):
+        np.testing.assert_allclose(same, one, atol=CLOSE)
+
+
 def test_copies_and_states_are_those_of_the_sequence_wherever_it_is(make_backend: MakeBackend) -> None:
     backend = streams(make_backend)
     whole = compute(backend, 0, 0, PROMPT)

@@ -89,7 +89,7 @@ class Machine:
     def span(self, seq: int) -> tuple[int, int]:
         raise AssertionError("only streams are asked for, and these cells are one cache")
 
-    def exchange(self, a: int, b: int) -> None:
+    def exchange(self, a: int, b: int) -> bool:
         raise AssertionError("one cache for all sequences has no streams")
 
     def clear_abort(self) -> None:
