@@ -31,7 +31,8 @@ TAIL: Final = 16
 LEAST: Final = 64
 # Each new prompt is compared with all of them.
 MOST: Final = 512
-_TOKEN_BYTES: Final = 8
+# Of a token that is kept with a state: its place in a list and a number, which is a large one for media.
+_TOKEN_BYTES: Final = 72
 
 
 class States(Protocol):

@@ -1,5 +1,7 @@
 """States of prompts in host memory: which are kept, found and given up."""
 
+import sys
+
 import pytest
 
 from engine.text.adapters import AdapterSet
@@ -61,6 +63,15 @@ def test_short_ones_are_not_kept_and_equal_ones_once() -> None:
     once = kept.n_bytes
     keep(kept, fake, STORY)
     assert kept.n_bytes == once > 0
+
+
+def test_the_tokens_are_counted_with_their_numbers() -> None:
+    image = chunk("x", 60)
+    fake = backend()
+    fake.kv.cells += [Cell(token, place, {0}, ()) for place, token in enumerate(image.tokens())]
+    kept, tokens = small(fake), image.tokens()
+    kept.save(0, tokens, ())
+    assert kept.n_bytes - len(fake.save_state(0)) >= sys.getsizeof(tokens) + sum(map(sys.getsizeof, tokens))
 
 
 def test_one_that_is_left_again_is_as_good_as_new() -> None:
