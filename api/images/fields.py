@@ -1,6 +1,6 @@
 """The fields of POST /v1/images/generations, /v1/images/edits and /v1/images/variations. null means absent."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable
 from typing import Annotated, Any, Final, Literal
 
 import attrs
@@ -10,6 +10,7 @@ from msgspec import Meta
 from api.decode import field_error
 from api.errors import bad_request
 from api.fields import LoraScale, Share
+from api.images.brackets import nested
 from api.images.unoffered import UnofferedFields
 
 LEAST_CHUNK: Final = 1024
@@ -96,22 +97,32 @@ class VariationFields(EditFields):
     prompt: str = ""
 
 
-def fields_of_form(form: Mapping[str, str], *, prompt: str | None = None) -> ImageFields:
+def fields_of_form(parts: Iterable[tuple[str, str]], *, prompt: str | None = None) -> ImageFields:
     """A form's fields: "null" and "" mean absent. ``prompt``: what to take where there is none; None: one is needed.
 
     Raises ApiError 400 naming the field.
     """
-    given: dict[str, Any] = {} if prompt is None else {"prompt": prompt}
+    named = {field.name for field in attrs.fields(ImageFields)}
+    given: dict[str, Any] = {}
     options: dict[str, Any] = {}
-    for name, text in form.items():
-        if text in ABSENT:
+    inside: list[tuple[str, str]] = []
+    for name, text in parts:
+        if "[" in name:
+            inside.append((name, text))
+        elif text in ABSENT:
             continue
-        if name.startswith(f"{OPTIONS}_"):
+        elif name in given and name in named:
+            raise bad_request(f"{name}: it is given twice", name)
+        elif name.startswith(f"{OPTIONS}_"):
             options[name.removeprefix(f"{OPTIONS}_")] = text
-        elif name in STRUCTURED:
-            given[name] = _structured(name, text)
         else:
-            given[name] = text
+            given[name] = _structured(name, text) if name in STRUCTURED else text
+    for name, value in nested(inside).items():
+        if name in given and name in named:
+            raise bad_request(f"{name}: it is given twice", name)
+        given[name] = value
+    if prompt is not None:
+        given.setdefault("prompt", prompt)
     if options:
         whole = given.get(OPTIONS, {})
         if not isinstance(whole, dict):

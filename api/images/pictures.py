@@ -5,13 +5,12 @@ import binascii
 from typing import Final
 
 import attrs
-from quart.datastructures import FileStorage
-from werkzeug.datastructures import MultiDict
 
 from api.decode import parse
 from api.errors import bad_request
 from api.http import ApiRequest
 from api.images.fields import ABSENT, EditFields, ImageFields, VariationFields, fields_of_form
+from api.images.forms import Form, read_form
 
 _FORM: Final = "multipart/form-data"
 _IMAGE: Final = ("image", "image[]")
@@ -49,13 +48,12 @@ async def read_edit(request: ApiRequest, *, prompt: str | None = None) -> Edit:
 
 
 async def _from_form(request: ApiRequest, prompt: str | None) -> Edit:
-    form, files = await request.form, await request.files
-    texts = {name: text for name, text in form.items() if name not in _FILES}
-    fields = fields_of_form(texts, prompt=prompt)
-    for name in files:
-        if name not in _FILES:
+    form = await read_form(request)
+    fields = fields_of_form([(name, text) for name, text in form.fields if name not in _FILES], prompt=prompt)
+    for name, content in form.files:
+        if content and name not in _FILES:
             raise bad_request(f"{name}: an edit takes the files image, mask and control", name)
-    images = [picture for name in _IMAGE for picture in _pictures(form, files, name)]
+    images = [picture for name in _IMAGE for picture in _pictures(form, name)]
     if not images:
         raise bad_request("image: a file is needed", "image")
     if len(images) != 1:
@@ -63,8 +61,8 @@ async def _from_form(request: ApiRequest, prompt: str | None) -> Edit:
     return Edit(
         fields=fields,
         image=images[0],
-        mask=_one(_pictures(form, files, "mask"), "mask"),
-        control=_one(_pictures(form, files, "control"), "control"),
+        mask=_one(_pictures(form, "mask"), "mask"),
+        control=_one(_pictures(form, "control"), "control"),
     )
 
 
@@ -74,11 +72,11 @@ def _one(pictures: list[bytes], name: str) -> bytes | None:
     return pictures[0] if pictures else None
 
 
-def _pictures(form: MultiDict[str, str], files: MultiDict[str, FileStorage], name: str) -> list[bytes]:
-    """The contents of a field's files, an empty one is as good as none, and behind its data URLs."""
-    contents = [file.read() for file in files.getlist(name)]
-    urls = [text for text in form.getlist(name) if text not in ABSENT]
-    return [content for content in contents if content] + [_from_url(text, name) for text in urls]
+def _pictures(form: Form, name: str) -> list[bytes]:
+    """The contents of a field's files, an empty one is as good as none, and behind them its data URLs."""
+    contents = [content for file, content in form.files if file == name and content]
+    urls = [text for field, text in form.fields if field == name and text not in ABSENT]
+    return contents + [_from_url(text, name) for text in urls]
 
 
 def _from_url(url: str, param: str) -> bytes:
