@@ -3,6 +3,7 @@
 import re
 import secrets
 import time
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import attrs
@@ -150,21 +151,21 @@ def _seed(fields: ImageFields, settings: ImageSettings) -> int:
 
 
 def _sampler(fields: ImageFields, default: Sampler) -> Sampler:
-    name = fields.sample_method or fields.sampler
-    if name is None:
-        return default
-    if name.lower() not in SAMPLERS:
-        raise bad_request(f"sample_method: {name!r} is none of {', '.join(SAMPLERS)}", "sample_method")
-    return SAMPLERS[name.lower()]
+    return _chosen(fields, ("sample_method", "sampler"), SAMPLERS, default)
 
 
 def _schedule(fields: ImageFields, default: Schedule) -> Schedule:
-    name = fields.schedule_method or fields.scheduler or fields.schedule
-    if name is None:
-        return default
-    if name.lower() not in SCHEDULES:
-        raise bad_request(f"schedule_method: {name!r} is none of {', '.join(SCHEDULES)}", "schedule_method")
-    return SCHEDULES[name.lower()]
+    return _chosen(fields, ("schedule_method", "scheduler", "schedule"), SCHEDULES, default)
+
+
+def _chosen[T](fields: ImageFields, names: Sequence[str], choices: Mapping[str, T], default: T) -> T:
+    """What the first of the fields that is given names. Raises ApiError 400."""
+    for name in names:
+        if wanted := getattr(fields, name):
+            if wanted.lower() not in choices:
+                raise bad_request(f"{name}: {wanted!r} is none of {', '.join(choices)}", name)
+            return choices[wanted.lower()]
+    return default
 
 
 def _loras(fields: ImageFields, info: ImageModelInfo) -> tuple[LoraUse, ...]:
