@@ -150,6 +150,16 @@ async def test_a_query_that_leaves_no_room_is_to_blame(client: Client, change: d
     assert (await client.post(PATH, fits)).status == 200
 
 
+async def test_in_a_template_a_document_may_take_no_more_than_none(client: Client) -> None:
+    engine = client.services.text
+    engine.embedding = attrs.evolve(engine.embedding, rank=attrs.evolve(FORM, template="{query}|{document}"))
+    engine.vocab.tokenize = lambda text, **_: list(text.replace("|a", "|").encode())  # they become one token
+    body = {"query": "q" * 19, "documents": ["a"]}
+    assert (await client.post(PATH, body)).status == 200
+    error = (await client.post(PATH, body | {"query": "q" * 20})).error
+    assert (error["n_prompt_tokens"], error["param"]) == (21, "query")
+
+
 @pytest.mark.parametrize(
     ("change", "lengths"),
     [
