@@ -52,7 +52,7 @@ class LlamaEmbedder:
     @property
     def holds(self) -> bool:
         """Whether a text's cells stay until they are forgotten."""
-        return self._context.has_memory
+        return self._context.memory.exists
 
     @property
     def most_tokens(self) -> int:
@@ -70,8 +70,8 @@ class LlamaEmbedder:
 
     def forget(self, seq: int, start: int) -> None:
         """Drop what the sequence holds from position ``start`` on."""
-        if self._context.has_memory:
-            self._context.remove(seq, start, None)
+        if self._context.memory.exists:
+            self._context.memory.remove(seq, start, None)
 
     def abort(self) -> None:
         """Make a running compute return None soon. Any thread."""
@@ -105,7 +105,7 @@ def open_embedder(model: Model, base: ContextOptions, options: EmbeddingOptions)
     splittable = causal and facts.architecture not in abilities.WHOLE_TEXT
     longest = longest_text(facts, base.n_ctx)
     context = Context(model, _context_options(facts, base, options, splittable=splittable, longest=longest))
-    if splittable and not (context.causal and context.has_memory):
+    if splittable and not (context.causal and context.memory.exists):
         # An architecture that sees texts as a whole without saying so in its metadata.
         context.close()
         splittable = False

@@ -19,11 +19,11 @@ class CellCopier:
 
     def save(self, seq: int, p0: int, p1: int) -> bytearray:
         """The cells of ``seq`` at positions [p0, p1), as ``restore`` takes them. Raises NativeError."""
-        self._context.copy(seq, self._scratch, p0, p1)
+        self._context.memory.copy(seq, self._scratch, p0, p1)
         try:
-            return self._context.save_state(self._scratch)
+            return self._context.memory.save_state(self._scratch)
         finally:
-            self._context.remove(self._scratch, 0, None)
+            self._context.memory.remove(self._scratch, 0, None)
 
     def restore(self, seq: int, p0: int, p1: int, state: Buffer) -> None:
         """Give ``seq``, which holds nothing there, the positions [p0, p1) of what was saved, which may hold more.
@@ -31,11 +31,11 @@ class CellCopier:
         For as long as it takes, all that was saved needs cells. Raises NativeError when there are not enough, and for a
         state that lacks a position; nothing has changed then.
         """
-        self._context.restore_state(self._scratch, state)
+        self._context.memory.restore_state(self._scratch, state)
         try:
-            first, _ = self._context.span(self._scratch)
+            first, _ = self._context.memory.span(self._scratch)
             if not 0 <= first <= p0:
                 raise NativeError(f"a saved state begins at position {first}, not at {p0}")
-            self._context.copy(self._scratch, seq, p0, p1)
+            self._context.memory.copy(self._scratch, seq, p0, p1)
         finally:
-            self._context.remove(self._scratch, 0, None)
+            self._context.memory.remove(self._scratch, 0, None)

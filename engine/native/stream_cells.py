@@ -34,7 +34,7 @@ class StreamCopier:
 
         Raises NativeError for a state that lacks a position; nothing has changed then.
         """
-        before = self._context.save_state(seq) if p0 else None
+        before = self._context.memory.save_state(seq) if p0 else None
         try:
             part = parse(state).cut(p0, p1)
             if before is not None:
@@ -42,18 +42,18 @@ class StreamCopier:
         except ValueError as error:
             raise NativeError(f"a saved state cannot be used: {error}") from error
         try:
-            self._context.restore_state(seq, part.to_bytes())
+            self._context.memory.restore_state(seq, part.to_bytes())
         except NativeError:
             if before is not None:
-                self._context.restore_state(seq, before)
+                self._context.memory.restore_state(seq, before)
             raise
 
     def _whole(self, seq: int, end: int) -> SeqState:
         """All cells of a sequence, at least up to position ``end``: those that were kept, if nothing was taken out."""
-        changes = self._context.n_changes(seq)
+        changes = self._context.memory.n_changes(seq)
         if self._kept is not None and self._kept[:2] == (seq, changes) and len(self._kept[2].meta) >= end:
             return self._kept[2]
-        state = self._context.save_state(seq)
+        state = self._context.memory.save_state(seq)
         whole = parse(state)
         self._kept = (seq, changes, whole) if len(state) <= _KEPT else None
         return whole

@@ -89,9 +89,9 @@ def _copies(model: Model, options: ContextOptions) -> bool:
         if context.decode(batch) != 0:
             return False
         copier = StreamCopier(context)
-        context.copy(1, 0, 0, 1)
+        context.memory.copy(1, 0, 0, 1)
         copier.restore(0, 1, _TRIAL_TOKENS, copier.save(1, 1, _TRIAL_TOKENS))
-        return context.span(0) == (0, _TRIAL_TOKENS - 1)
+        return context.memory.span(0) == (0, _TRIAL_TOKENS - 1)
     except NativeError:
         return False
     finally:

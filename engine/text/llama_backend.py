@@ -121,7 +121,7 @@ class LlamaBackend:
             n_batch=context.n_batch,
             n_ubatch=context.n_ubatch,
             kv_unified=context.kv_unified,
-            can_shift=context.can_shift,
+            can_shift=context.memory.can_shift,
             swa_full=self._loaded[1].swa_full,
             loras=tuple(lora.path for lora in self._loras),
             vision=self.media is not None and self.media.vision,
@@ -141,11 +141,11 @@ class LlamaBackend:
 
     def save_state(self, seq: int) -> bytearray:
         """The cells of a sequence as bytes. Raises NativeError."""
-        return self._context.save_state(seq)
+        return self._context.memory.save_state(seq)
 
     def restore_state(self, seq: int, state: Buffer) -> None:
         """Fill an empty sequence with saved cells. Raises NativeError; the sequence is empty then."""
-        self._context.restore_state(seq, state)
+        self._context.memory.restore_state(seq, state)
 
     def decode(self, runs: Sequence[Run]) -> DecodeStatus:
         """Compute one batch of at most ``info.n_batch`` tokens.
@@ -187,7 +187,7 @@ class LlamaBackend:
         try:
             return self._timed(n_rows, padded=True)
         finally:
-            self._context.remove(spare, 0, None)
+            self._context.memory.remove(spare, 0, None)
 
     def _timed(self, n_rows: int, *, padded: bool) -> DecodeStatus:
         """Decode the batch of so many rows, one of nothing not counted."""
@@ -220,23 +220,23 @@ class LlamaBackend:
 
     def copy(self, src: int, dst: int, p0: int, p1: int) -> None:
         """Let ``dst`` share the cells of ``src`` in [p0, p1), or have copies. Raises ValueError out of range."""
-        self._context.copy(src, dst, p0, p1)
+        self._context.memory.copy(src, dst, p0, p1)
 
     def remove(self, seq: int, p0: int, p1: int | None) -> None:
         """Take [p0, p1) out of the sequence. Raises NativeError when the model's memory cannot be cut there."""
-        self._context.remove(seq, p0, p1)
+        self._context.memory.remove(seq, p0, p1)
 
     def shift(self, seq: int, p0: int, p1: int | None, delta: int) -> None:
         """Move the positions [p0, p1) by ``delta``; only for cells that ``seq`` alone holds."""
-        self._context.shift(seq, p0, p1, delta)
+        self._context.memory.shift(seq, p0, p1, delta)
 
     def span(self, seq: int) -> tuple[int, int]:
         """(first, last) position held, (-1, -1) when empty."""
-        return self._context.span(seq)
+        return self._context.memory.span(seq)
 
     def exchange(self, a: int, b: int) -> bool:
         """Let two sequences change streams. Raises NativeError: what one of them held is lost then."""
-        return self._context.exchange(a, b)
+        return self._context.memory.exchange(a, b)
 
     def abort(self) -> None:
         """Make a running decode return ABORTED soon. Any thread; stays set until ``clear_abort``."""

@@ -14,7 +14,7 @@ from engine.embedding.parallel import open_embedders
 from engine.embedding.worker import EmbeddingWorker
 from engine.errors import ModelLoadError
 from engine.native import library
-from engine.native.context import most_sequences
+from engine.native.context_params import most_sequences
 from engine.native.model import Model, ModelFacts, Progress
 from engine.native.options import ContextOptions, FlashAttention
 from engine.text.backend import DecodeStatus, Run

@@ -29,10 +29,10 @@ def test_a_step_leaves_every_sequence_as_long_as_it_was(path: str, *, unified: b
     cache = kv_modes.Cache(model, unified=unified, flash=FlashAttention.ON, n_seqs=3, depth=30, threads=1)
     states = cache.prefill(list(range(10, 40)), [8, 30])
     cache.hold(states[30], 3)
-    assert [cache.context.span(seq) for seq in range(3)] == [(0, 29)] * 3
+    assert [cache.context.memory.span(seq) for seq in range(3)] == [(0, 29)] * 3
     assert cache.step(kv_modes.Case(30, 2, 3)) > 0
-    assert [cache.context.span(seq) for seq in range(3)] == [(0, 29)] * 3
+    assert [cache.context.memory.span(seq) for seq in range(3)] == [(0, 29)] * 3
     cache.hold(states[8], 1)
-    assert [cache.context.span(seq) for seq in range(3)] == [(0, 7), (-1, -1), (-1, -1)]
+    assert [cache.context.memory.span(seq) for seq in range(3)] == [(0, 7), (-1, -1), (-1, -1)]
     cache.context.close()
     model.close()

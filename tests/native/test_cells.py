@@ -30,7 +30,7 @@ def cells_of(backend: LlamaBackend) -> CellCopier:
 
 
 def assert_scratch_is_empty(backend: LlamaBackend) -> None:
-    assert backend._context.span(backend.n_seqs) == (-1, -1)
+    assert backend._context.memory.span(backend.n_seqs) == (-1, -1)
 
 
 def test_a_sequence_put_together_of_parts_goes_on_like_the_first(make_backend: MakeBackend) -> None:

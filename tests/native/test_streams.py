@@ -68,7 +68,7 @@ def test_two_that_change_streams_keep_what_they_hold(
         assert backend.span(2) == (0, 39)
         assert backend.span(0) == ((0, other - 1) if other else (-1, -1))
         assert backend.span(3) == (-1, -1)
-    assert list(backend._context._streams) == [3, 1, 2, 0]
+    assert list(backend._context.memory.numbers) == [3, 1, 2, 0]
     again = [(2, PROMPT, whole), (1, PROMPT[::-1], neighbour)]
     for seq, prompt, logits in again:
         backend.remove(seq, 39, None)
@@ -118,7 +118,7 @@ def test_batches_go_to_the_streams_that_their_sequences_have(make_backend: MakeB
         backend.remove(seq, 19 + seq, None)
     for a, b in ((0, 7), (1, 3), (7, 2)):
         backend.exchange(a, b)
-    order = sorted(range(n_rows), key=lambda seq: backend._context._streams[seq])
+    order = sorted(range(n_rows), key=lambda seq: backend._context.memory.numbers[seq])
     assert backend.decode([Run(seq, 19 + seq, [PROMPT[19 + seq]], True) for seq in order]) is DecodeStatus.OK
     for index, seq in enumerate(order):
         np.testing.assert_allclose(backend._context.logits_row(index), alone[seq], atol=CLOSE)
@@ -213,13 +213,13 @@ def test_a_part_that_does_not_fit_changes_nothing(make_backend: MakeBackend, mon
         backend.cells.restore(1, 20, 40, state)
     with pytest.raises(NativeError, match="cannot be used"):
         backend.cells.restore(1, 20, 24, state[:-1])
-    restore, broken = backend._context.restore_state, [True]
+    restore, broken = backend._context.memory.restore_state, [True]
 
     def fail_once(seq: int, what: bytearray) -> None:
         restore(seq, what[:-8] if broken.pop() else what)
 
     broken.insert(0, False)
-    monkeypatch.setattr(backend._context, "restore_state", fail_once)
+    monkeypatch.setattr(backend._context.memory, "restore_state", fail_once)
     with pytest.raises(NativeError, match="cannot be restored"):
         backend.cells.restore(1, 20, 24, state)
     monkeypatch.undo()

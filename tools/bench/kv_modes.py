@@ -49,21 +49,21 @@ class Cache:
 
     def prefill(self, tokens: Sequence[int], depths: Sequence[int]) -> dict[int, bytearray]:
         """The states of a sequence with so many of the tokens each; ``depths`` ascend. Leaves cells in use."""
-        self.context.clear_memory()
+        self.context.memory.clear()
         states, size = {}, self.context.n_ubatch
         for begin, depth in zip((0, *depths), depths, strict=False):
             for first in range(begin, depth, size):
                 self._batch.clear()
                 self._batch.add_run(0, first, tokens[first : min(first + size, depth)], logits=True)
                 self._decode()
-            states[depth] = self.context.save_state(0)
+            states[depth] = self.context.memory.save_state(0)
         return states
 
     def hold(self, state: bytearray, count: int) -> None:
         """The first ``count`` sequences, and no others, have cells of their own with this state."""
-        self.context.clear_memory()
+        self.context.memory.clear()
         for seq in range(count):
-            self.context.restore_state(seq, state)
+            self.context.memory.restore_state(seq, state)
 
     def step(self, case: Case) -> float:
         """Seconds of a decode of one token of each active sequence, which is taken out again."""
@@ -75,7 +75,7 @@ class Cache:
         self.context.logits_row(0).max()  # what is computed elsewhere has ended
         seconds = time.perf_counter() - began
         for seq in range(case.active):
-            self.context.remove(seq, case.depth, None)
+            self.context.memory.remove(seq, case.depth, None)
         return seconds
 
     def _decode(self) -> None:

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.errors import ModelLoadError, NativeError
-from engine.native.context import Context, most_sequences
+from engine.native.context import Context
+from engine.native.context_params import most_sequences
 from engine.native.metadata_check import check_metadata
 from engine.native.model import Model
 from engine.native.options import ContextOptions
@@ -87,7 +88,7 @@ class DraftModel:
         """See ``Drafter.forget``."""
         place = self._places.pop(sequence, None)
         if place is not None:
-            self._context.remove(place.seq, 0, None)
+            self._context.memory.remove(place.seq, 0, None)
             self._free.append(place.seq)
 
     def idle(self) -> None:
@@ -109,7 +110,7 @@ class DraftModel:
             # The newest token is computed again where the memory has it: its logits are needed.
             kept = min(common_prefix(place.tokens, sequence.tokens), len(sequence.tokens) - 1)
             if kept < len(place.tokens):
-                self._context.remove(place.seq, kept, None)
+                self._context.memory.remove(place.seq, kept, None)
                 del place.tokens[kept:]
             pending = sequence.tokens[kept : kept + budget]
             if pending and self._make_room(len(pending), sequence, rows):
