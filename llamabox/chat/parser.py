@@ -50,9 +50,12 @@ class OutputParser:
         self._source.push(text)
         return self._advance()
 
-    def finish(self) -> list[Delta]:
-        """What was still held back: the output has ended."""
-        self._source.close()
+    def finish(self, *, cut: bool = False, stop_string: str = "") -> list[Delta]:
+        """What was still held back: the output has ended.
+
+        ``cut``: not by itself, but at a limit or where ``stop_string`` came.
+        """
+        self._source.close(cut=cut, stop_string=stop_string)
         return self._advance()
 
     def _advance(self) -> list[Delta]:

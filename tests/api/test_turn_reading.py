@@ -1,7 +1,8 @@
 """The reader of one choice: what goes with which part, and what its end says."""
 
 import itertools
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import hypothesis
@@ -12,9 +13,13 @@ from api.turn.model import Part, TurnEnd
 from api.turn.reading import TurnReader
 from engine.text.events import Finished, FinishReason, Timings, Tokens
 from llamabox.chat.deltas import CallArguments, CallStarted, Content, Reasoning
-from llamabox.chat.formats.base import Tool
+from llamabox.chat.formats.base import Tool, ToolSyntax
+from llamabox.chat.formats.dsml import Dsml
 from llamabox.chat.parser import OutputParser
 from tests.api.fake_prompts import FORMAT
+from tests.chat.formats.reading import parser_of
+from tests.chat.formats.shapes import SYNTAXES, canonical
+from tests.chat.formats_known.cases import dsml
 
 OUTPUT = '<think>Why é?</think>\n\nSo <b>\n<tool_call>\n{"name": "f", "arguments": {"a": "<"}}\n</tool_call>'
 
@@ -140,6 +145,48 @@ def test_ending(text: str, reason: FinishReason, ending: str) -> None:
     given = reader()
     given.feed(event(text))
     assert given.finish(ended(reason=reason))[1].ending == ending
+
+
+def _dsml(call: tuple[str, Mapping[str, Any]]) -> str:
+    name, arguments = call
+    parts = [
+        f'<D:parameter name="{key}" string="{str(isinstance(value, str)).lower()}">{value}</D:parameter>\n'
+        for key, value in arguments.items()
+    ]
+    return dsml(f'<D:function_calls>\n<D:invoke name="{name}">\n{"".join(parts)}</D:invoke>\n</D:function_calls>')
+
+
+@pytest.mark.parametrize(
+    ("family", "mark"),
+    [
+        ("qwen3-coder", "</function>"),
+        ("seed-oss", "</function>"),
+        ("glm", "</tool_call>"),
+        ("minimax", "</invoke>"),
+        ("commas", ")"),
+        ("dsml", dsml("</D:invoke>")),
+    ],
+)
+@pytest.mark.parametrize("reason", [FinishReason.WORD, FinishReason.LIMIT])
+def test_a_call_that_is_cut_between_two_arguments(family: str, mark: str, reason: FinishReason) -> None:
+    """Where another argument may come it is not whole; it is once its end has begun, or was the stop string."""
+    syntax: ToolSyntax = Dsml() if family == "dsml" else SYNTAXES[family]
+    values = {"city": "Ulm", "days": 2}
+    text = _dsml(("get_weather", values)) if family == "dsml" else canonical(syntax, [("get_weather", values)])
+    closing = text.rindex(mark)
+
+    def cut(end: int, word: str = "") -> tuple[str, str]:
+        given = TurnReader(parser_of(syntax))
+        parts = [part for part in (given.feed(event(text[:end])),) if part is not None]
+        last, said = given.finish(ended(reason=reason, word=word))
+        return joined([*parts, last] if last else parts)["calls"][0][2], said.ending
+
+    for end in range(text.index("Ulm"), len(text) + 1):
+        arguments, ending = cut(end)
+        whole = arguments.endswith("}")
+        assert (json.loads(arguments) == values and end > closing) if whole else end < closing + 3, text[:end]
+        assert ending == ("length" if reason is FinishReason.LIMIT else "tool_calls" if whole else "stop")
+    assert json.loads(cut(closing, f"\n{mark}")[0]) == values
 
 
 def test_only_the_clients_stop_strings_are_told() -> None:

@@ -106,6 +106,8 @@ def _arguments(source: Reader, out: Writer, tool: Tool) -> Parsing[None]:
         raw = kind == "true" or (kind is None and all(map(is_text, variants(given.get(name), schema, follow=True))))
         yield from (_text(source, out) if raw else _json(source, out))
         yield from source.space()
+    if source.cut_within(_PARAMETER) and not source.stop_string.lstrip().startswith(_CALL_END):
+        raise Unparsable("a call that was cut off")
     if not (yield from source.at_end()) and not (yield from source.accept_end(_CALL_END)):
         raise Unparsable("a call without an end")
     out.arguments("}")

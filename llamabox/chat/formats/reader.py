@@ -26,6 +26,8 @@ class Reader:
         self._record: list[str] = []
         self._recording = False
         self.ended = False
+        self.cut = False
+        self.stop_string = ""
         self.trimmed = ""  # white space that ``until`` left out the last time
 
     def push(self, text: str) -> None:
@@ -33,9 +35,11 @@ class Reader:
         self._buffer = self._buffer[self._at :] + text
         self._at = 0
 
-    def close(self) -> None:
-        """No more text will come."""
+    def close(self, *, cut: bool = False, stop_string: str = "") -> None:
+        """No more text will come. ``cut``: the model would have written more; ``stop_string``: what it wrote next."""
         self.ended = True
+        self.cut = cut
+        self.stop_string = stop_string
 
     def rest(self) -> str:
         """Read all that has arrived."""
@@ -80,6 +84,10 @@ class Reader:
     def at_end(self) -> Parsing[bool]:
         """Whether there is no more text."""
         return not (yield from self.peek(1))
+
+    def cut_within(self, literal: str) -> bool:
+        """Whether the text was cut off where this literal may have been about to come, or within it."""
+        return self.cut and literal.startswith(self._buffer[self._at :])
 
     # --- reading ---
 

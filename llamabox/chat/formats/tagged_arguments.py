@@ -94,6 +94,8 @@ class TaggedArguments:
             yield from source.space()
             yield from source.accept(self.separator.strip())
             yield from source.space()
+        if source.cut_within(key_start) and not source.stop_string.lstrip().startswith(call_end):
+            raise Unparsable("a call that was cut off")
         if not (yield from source.at_end()) and not (yield from source.accept_end(self.call_end)) and call_end:
             yield from source.accept_end(self.key_start)  # where the end of the text has cut it off
             raise Unparsable("a call without an end")
