@@ -65,8 +65,8 @@ class TurnReader:
     def finish(self, event: Finished) -> tuple[Part | None, TurnEnd]:
         """The last part, which may have tokens alone, those of a mark; None if nothing is left."""
         deltas = self._parser.feed(event.text)
-        cut = event.reason is not FinishReason.EOS
-        deltas += self._parser.finish(cut=cut, stop_string=event.stopping_word)
+        at_limit = event.reason is FinishReason.LIMIT
+        deltas += self._parser.finish(at_limit=at_limit, stop_string=event.stopping_word)
         self._count(event, deltas)
         if self._in_content is not None:
             deltas = [*self._in_content.turned(deltas), *self._in_content.rest()]

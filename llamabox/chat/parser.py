@@ -50,12 +50,9 @@ class OutputParser:
         self._source.push(text)
         return self._advance()
 
-    def finish(self, *, cut: bool = False, stop_string: str = "") -> list[Delta]:
-        """What was still held back: the output has ended.
-
-        ``cut``: not by itself, but at a limit or where ``stop_string`` came.
-        """
-        self._source.close(cut=cut, stop_string=stop_string)
+    def finish(self, *, at_limit: bool = False, stop_string: str = "") -> list[Delta]:
+        """What was still held back: the output has ended, by itself unless at a limit or where a stop string came."""
+        self._source.close(at_limit=at_limit, stop_string=stop_string)
         return self._advance()
 
     def _advance(self) -> list[Delta]:

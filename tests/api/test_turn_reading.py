@@ -41,9 +41,11 @@ def ended(text: str = "", reason: FinishReason = FinishReason.EOS, word: str = "
     )
 
 
-def read(given: TurnReader, pieces: Sequence[str], held_back: str = "") -> tuple[list[Part], TurnEnd]:
+def read(
+    given: TurnReader, pieces: Sequence[str], held_back: str = "", reason: FinishReason = FinishReason.EOS
+) -> tuple[list[Part], TurnEnd]:
     parts = [given.feed(event(piece)) for piece in pieces]
-    last, end = given.finish(ended(held_back))
+    last, end = given.finish(ended(held_back, reason))
     return [part for part in (*parts, last) if part is not None], end
 
 
@@ -147,6 +149,15 @@ def test_ending(text: str, reason: FinishReason, ending: str) -> None:
     assert given.finish(ended(reason=reason))[1].ending == ending
 
 
+@pytest.mark.parametrize("head", ["<tool", "<tool_call>", '<tool_call>\n{"na', '<tool_call>\n{"name": "f", "arg'])
+def test_half_of_a_calls_head_is_no_content_where_a_limit_cut_it(head: str) -> None:
+    for before, content in (("So", "So"), (OUTPUT, "So <b>")):
+        text = f"{before}\n{head}"
+        parts, end = read(reader(), [text[:-2]], text[-2:], FinishReason.LIMIT)
+        assert (joined(parts)["content"], joined(parts)["tokens"], end.ending) == (content, len(text), "length")
+        assert joined(read(reader(), [text])[0])["content"].endswith(head)
+
+
 def _dsml(call: tuple[str, Mapping[str, Any]]) -> str:
     name, arguments = call
     parts = [
@@ -175,18 +186,18 @@ def test_a_call_that_is_cut_between_two_arguments(family: str, mark: str, reason
     text = _dsml(("get_weather", values)) if family == "dsml" else canonical(syntax, [("get_weather", values)])
     closing = text.rindex(mark)
 
-    def cut(end: int, word: str = "") -> tuple[str, str]:
+    def cut(end: int, word: str) -> tuple[str, str]:
         given = TurnReader(parser_of(syntax))
         parts = [part for part in (given.feed(event(text[:end])),) if part is not None]
-        last, said = given.finish(ended(reason=reason, word=word))
+        last, said = given.finish(ended(reason=reason, word=word if reason is FinishReason.WORD else ""))
         return joined([*parts, last] if last else parts)["calls"][0][2], said.ending
 
     for end in range(text.index("Ulm"), len(text) + 1):
-        arguments, ending = cut(end)
+        arguments, ending = cut(end, "END")
         whole = arguments.endswith("}")
         assert (json.loads(arguments) == values and end > closing) if whole else end < closing + 3, text[:end]
         assert ending == ("length" if reason is FinishReason.LIMIT else "tool_calls" if whole else "stop")
-    assert json.loads(cut(closing, f"\n{mark}")[0]) == values
+    assert (cut(closing, f"\n{mark}")[1] == "tool_calls") is (reason is FinishReason.WORD)
 
 
 def test_only_the_clients_stop_strings_are_told() -> None:

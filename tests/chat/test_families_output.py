@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import re
 from collections.abc import Iterable, Sequence
 
 import pytest
@@ -40,7 +41,7 @@ def described(family: Family) -> tuple[ChatFormat, Description]:
     return format_of(family.source, description), description
 
 
-def read(family: Family, pieces: Iterable[str], *, tools: bool = True) -> list[Delta]:
+def read(family: Family, pieces: Iterable[str], *, tools: bool = True, at_limit: bool = False) -> list[Delta]:
     """All deltas of a turn that arrives in pieces; neighbours of a kind joined."""
     chat_format, description = described(family)
     fresh = itertools.count()
@@ -51,7 +52,7 @@ def read(family: Family, pieces: Iterable[str], *, tools: bool = True) -> list[D
         new_id=lambda: FRESH.format(next(fresh)),
     )
     deltas = [delta for piece in pieces for delta in parser.feed(piece)]
-    deltas += parser.finish()
+    deltas += parser.finish(at_limit=at_limit)
     joined: list[Delta] = []
     for delta in deltas:
         last = joined[-1] if joined else None
@@ -98,6 +99,30 @@ def test_calls_under_every_split(family: Family, wire: Wire) -> None:
     check(family, whole, calls, content, reasoning)
     for pieces in splits(text):
         assert read(family, pieces) == whole
+
+
+@pytest.mark.parametrize(("family", "wire"), SPELLINGS)
+def test_a_limit_leaves_no_half_markup(family: Family, wire: Wire) -> None:
+    """Wherever a limit cuts the output: what is shown is a beginning of what all of it would show."""
+    calls = FULL if family.parallel else FULL[:1]
+    text = wire(calls, CONTENT if family.content_beside_calls else "", REASONING if family.reasoning else "")
+    halves = {
+        m.start() + n
+        for mark in family.special
+        for m in re.finditer(re.escape(mark), text)
+        for n in range(1, len(mark))
+    }
+    whole = read(family, [text])
+    for end in sorted({*range(len(text))} - halves):
+        part = read(family, [text[: end // 2], text[end // 2 : end]], at_limit=True)
+        shown = [delta for delta in part if isinstance(delta, CallStarted) or delta.text.strip()]
+        assert len(shown) <= len(whole), text[:end]
+        for early, late in zip(shown, whole, strict=False):
+            assert type(early) is type(late), text[:end]
+            if isinstance(early, CallStarted):
+                assert early == late
+            else:
+                assert late.text.startswith(early.text if isinstance(early, CallArguments) else early.text.rstrip())
 
 
 @pytest.mark.parametrize(("family", "wire"), SPELLINGS)

@@ -131,7 +131,7 @@ class ToolSyntax(Protocol):
         """Read one section, from one of ``starts`` (not read yet) to its end.
 
         Raises Unparsable where the text is something else, before the first call has been begun if at all possible.
-        What was read of a call that failed is given back by ``source.recorded()``: record anew at each call.
+        What was read of a call that failed is given back by ``source.given_back()``: record anew at each call.
         """
 
     def grammar(self, lark: Lark, tools: Sequence[Tool], *, parallel: bool) -> str:

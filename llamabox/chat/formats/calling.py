@@ -42,7 +42,7 @@ def calls_in_a_row(source: Reader, out: Writer, call: Callable[[], Parsing[bool]
     except Unparsable:
         if whole is None or out.calls > whole:
             raise
-        out.content(source.recorded())
+        out.content(source.given_back())
 
 
 def known_name(source: Reader, tools: Mapping[str, Tool]) -> Parsing[str]:

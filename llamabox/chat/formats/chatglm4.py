@@ -41,7 +41,8 @@ class ChatGlm4:
         try:
             yield from calls_in_a_row(source, out, call)
         except Unparsable:
-            out.content(source.recorded())
+            out.content(source.given_back())
+        source.skip_half()
         yield from source.until(to=out.content)
 
     def answer(self, lark: Lark, body: str) -> str:

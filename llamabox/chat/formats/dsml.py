@@ -115,7 +115,8 @@ def _arguments(source: Reader, out: Writer, tool: Tool) -> Parsing[None]:
 
 def _text(source: Reader, out: Writer) -> Parsing[None]:
     out.arguments('"')
-    if (yield from source.until(_PARAMETER_END, to=lambda part: out.arguments(inside_string(part)))) is None:
+    end = yield from source.until(_PARAMETER_END, to=lambda part: out.arguments(inside_string(part)), cut=True)
+    if end is None:
         raise Unparsable("the text ends inside an argument")
     yield from source.take(len(_PARAMETER_END))
     out.arguments('"')

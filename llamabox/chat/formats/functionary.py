@@ -33,8 +33,8 @@ class Functionary:
                 yield from self._message(source, out, reading.tools, heads)
             except Unparsable:
                 to = _content(out)
-                to(source.recorded())
-                yield from source.until(*heads, to=to, trim=True)
+                to(source.given_back())
+                yield from source.until(*heads, to=to, trim=True, at_limit=bool(reading.tools))
 
     def answer(self, lark: Lark, body: str) -> str:
         """See ``ChatFormat.answer``."""
@@ -58,7 +58,7 @@ class Functionary:
             if not (yield from source.at_end()):
                 yield from source.expect("\n")
             source.recorded()
-            yield from source.until(*heads, to=_content(out), trim=True)
+            yield from source.until(*heads, to=_content(out), trim=True, at_limit=bool(tools))
 
 
 def _content(out: Writer) -> Callable[[str], None]:

@@ -76,7 +76,7 @@ class GenericCalls:
             yield from source.space()
         except Unparsable:
             if out.calls == begun:
-                out.content(source.recorded())
+                out.content(source.given_back())
         source.recorded()
         yield from source.until(to=out.content)
 

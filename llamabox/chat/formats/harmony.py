@@ -49,7 +49,7 @@ class Harmony:
                 yield from _message(source, out, reading.tools)
             except Unparsable:
                 to = _content(out)
-                to(source.recorded())
+                to(source.given_back())
                 yield from _body(source, to)
 
     def answer(self, lark: Lark, body: str) -> str:

@@ -25,6 +25,8 @@ def read_arguments(source: Reader, to: Callable[[str], None], tool: Tool) -> Par
     count = 0
     yield from source.space()
     while not (yield from source.accept(")")):
+        if (yield from source.at_end()):
+            raise Unparsable("the text ends between arguments")
         if count:
             to(", ")
         yield from _argument(source, to, names[count] if count < len(names) else None)

@@ -26,8 +26,9 @@ class Reader:
         self._record: list[str] = []
         self._recording = False
         self.ended = False
-        self.cut = False
+        self.at_limit = False
         self.stop_string = ""
+        self._starved = False
         self.trimmed = ""  # white space that ``until`` left out the last time
 
     def push(self, text: str) -> None:
@@ -35,10 +36,10 @@ class Reader:
         self._buffer = self._buffer[self._at :] + text
         self._at = 0
 
-    def close(self, *, cut: bool = False, stop_string: str = "") -> None:
-        """No more text will come. ``cut``: the model would have written more; ``stop_string``: what it wrote next."""
+    def close(self, *, at_limit: bool = False, stop_string: str = "") -> None:
+        """No more text will come; the model would have gone on behind a limit, and has with a stop string."""
         self.ended = True
-        self.cut = cut
+        self.at_limit = at_limit
         self.stop_string = stop_string
 
     def rest(self) -> str:
@@ -58,6 +59,21 @@ class Reader:
         text, self._record = "".join(self._record), []
         return text
 
+    def given_back(self) -> str:
+        """What was read since ``record``, for it was mere text; ends the recording.
+
+        Nothing if a limit came before that was clear (see ``skip_half``).
+        """
+        text = self.recorded()
+        return "" if self.skip_half() else text
+
+    def skip_half(self) -> bool:
+        """Whether a limit came before it was clear what the text is. What is left of it is read, then."""
+        half = self.at_limit and self._starved
+        if half:
+            self.rest()
+        return half
+
     # --- looking ---
 
     @property
@@ -69,6 +85,7 @@ class Reader:
         """The next ``count`` characters, fewer at the end of the text. Reads nothing."""
         while self.pending < count and not self.ended:
             yield
+        self._starved = self._starved or self.pending < count
         return self._buffer[self._at : self._at + count]
 
     def at(self, *literals: str) -> Parsing[str | None]:
@@ -87,7 +104,8 @@ class Reader:
 
     def cut_within(self, literal: str) -> bool:
         """Whether the text was cut off where this literal may have been about to come, or within it."""
-        return self.cut and literal.startswith(self._buffer[self._at :])
+        cut = self.at_limit or bool(self.stop_string)
+        return cut and literal.startswith(self._buffer[self._at :])
 
     # --- reading ---
 
@@ -147,12 +165,12 @@ class Reader:
         return any_word
 
     def until(
-        self, *ends: str, to: Callable[[str], None], trim: bool = False, cut: bool = False
+        self, *ends: str, to: Callable[[str], None], trim: bool = False, cut: bool = False, at_limit: bool = False
     ) -> Parsing[str | None]:
         """Hand the text before the first of ``ends`` to ``to`` as it arrives. Returns that end, which is not read.
 
         At the end of the text: None. ``trim`` leaves out white space right before an end (see ``trimmed``);
-        ``cut`` leaves out what the end of the text may have left of one.
+        ``cut`` leaves out what the end of the text may have left of one, ``at_limit`` does where a limit is that end.
         """
         search, prefixes, longest = _ends(ends)
         spaces: list[str] = []
@@ -168,8 +186,12 @@ class Reader:
                 self.trimmed = "".join([*spaces, text[len(body) :]])
                 return found.group()
             if self.ended:
-                text = self._read(self.pending - (self._held(prefixes, longest) if cut else 0))
-                self._read(self.pending)
+                self._starved = True
+                held = self._held(prefixes, longest) if cut or (at_limit and self.at_limit) else 0
+                text = self._read(self.pending - held)
+                if self._read(held) and trim:
+                    text = text.rstrip()
+                    spaces = spaces if text else []
                 if spaces or text:
                     to("".join([*spaces, text]))
                 return None
@@ -245,6 +267,7 @@ class Reader:
                     return
                 continue
             if self.ended:
+                self._starved = True
                 raise Unparsable("the text ends inside a JSON value")
             yield
 
@@ -255,6 +278,7 @@ class Reader:
             count = self.pending if found is None else found.start() - self._at
             empty = empty and count == 0
             hand(count)
+            self._starved = self._starved or (found is None and self.ended)
             if found is not None or self.ended:
                 if empty:
                     raise Unparsable("expected a JSON value")
@@ -264,8 +288,11 @@ class Reader:
     def _comes(self, literal: str) -> Parsing[bool]:
         while True:
             here = self._buffer[self._at : self._at + len(literal)]
-            if len(here) == len(literal) or self.ended or not literal.startswith(here):
+            if len(here) == len(literal) or not literal.startswith(here):
                 return here == literal
+            if self.ended:
+                self._starved = True
+                return False
             yield
 
     def _cut(self, literal: str) -> bool:

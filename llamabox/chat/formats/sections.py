@@ -57,7 +57,7 @@ class SectionReader:
         except Unparsable:
             if self._begun is None or self._out.calls > self._begun:
                 raise
-            self._out.content(self._source.recorded())
+            self._out.content(self._source.given_back())
 
     def _follows(self, end: str) -> Parsing[bool]:
         yield from self._source.space()
@@ -66,7 +66,7 @@ class SectionReader:
         if (yield from self._source.at(self._next_start, first_word(end))) == self._next_start:
             return True
         if not (yield from self._source.accept_end(end)) and separator is not None:
-            self._out.content(self._source.recorded())
+            self._out.content(self._source.given_back())
         return False
 
 

@@ -105,7 +105,7 @@ class StandardFormat:
             if found is None:
                 out.content(spaces if out.said or not begun else "")
                 ends = (*(() if only_first else calls), *wraps)
-                found = yield from source.until(*ends, to=out.content, trim=bool(ends))
+                found = yield from source.until(*ends, to=out.content, trim=bool(ends), at_limit=bool(calls))
                 spaces = source.trimmed
             begun = True
             if found is None:
@@ -132,12 +132,12 @@ class StandardFormat:
         try:
             yield from self.tools.read(source, out, reading.tools)
         except Unparsable:
-            rest = source.recorded()
-            if out.calls > begun:
+            rest = source.given_back()
+            if out.calls > begun or (not rest and (yield from source.at_end())):
                 return ""
             to(spaces + rest)
             if not rest:  # or it would be tried again at the same place
                 to((yield from source.take(1)))
             return None
-        rest = source.recorded()
+        rest = source.given_back()
         return rest[len(rest.rstrip()) :]

@@ -137,9 +137,8 @@ def _string(source: Reader, to: Callable[[str], None], quote: str) -> Parsing[No
     escapes = quote in PYTHON_QUOTES
     to('"')
     while True:
-        end = yield from source.until(
-            *((quote, "\\") if escapes else (quote,)), to=lambda part: to(inside_string(part))
-        )
+        ends = (quote, "\\") if escapes else (quote,)
+        end = yield from source.until(*ends, to=lambda part: to(inside_string(part)), cut=True)
         if end is None:
             raise Unparsable("the text ends inside a string")
         if end != quote:
@@ -157,6 +156,8 @@ def _closes(source: Reader) -> Parsing[bool]:
     """Whether the quote that comes next ends its string. Some templates show strings with bare quotes inside."""
     for count in range(2, _LOOKAHEAD):
         text = yield from source.peek(count)
+        if len(text) < count and source.at_limit:
+            raise Unparsable("the text ends behind a quote")
         if len(text) < count or text[-1] in ",)]}:<":
             return True
         if not text[-1].isspace():

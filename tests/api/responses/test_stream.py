@@ -165,7 +165,7 @@ def test_failure(status: int, code: str) -> None:
 
 
 def test_only_the_last_item_is_incomplete() -> None:
-    output = Output(text="Well. " + MORE_CALLS[:-20], reason=FinishReason.LIMIT)
+    output = Output(text="Well. " + MORE_CALLS[:-15], reason=FinishReason.LIMIT)
     response: Any = output.streamed(ResponsesStream(make_reply()))[-1].data["response"]
     assert [item["status"] for item in response["output"]] == ["completed", "completed", "incomplete"]
     assert response["incomplete_details"] == {"reason": "max_output_tokens"}

@@ -67,6 +67,7 @@ def read(
     *,
     reasoning: Marks | None = None,
     reasoning_open: bool = False,
+    at_limit: bool = False,
 ) -> Read:
     """Feed the pieces to a new parser."""
     parser = parser_of(syntax, tools, reasoning=reasoning, reasoning_open=reasoning_open)
@@ -74,7 +75,7 @@ def read(
     for piece in pieces:
         for delta in parser.feed(piece):
             result.add(delta)
-    for delta in parser.finish():
+    for delta in parser.finish(at_limit=at_limit):
         result.add(delta)
     return result
 

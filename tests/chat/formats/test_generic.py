@@ -64,6 +64,17 @@ def test_turns(text: str, expected: Read) -> None:
     assert turn(text) == expected
 
 
+@pytest.mark.parametrize("text", [CALLS, '{"response": "Hello\\n\\"you\\""}', f"<think>hm</think>{CALLS}"])
+def test_a_limit_leaves_no_half_markup(text: str) -> None:
+    whole = read(THINKING, [text])
+    for end in range(len(text)):
+        part = read(THINKING, text[:end], at_limit=True)
+        assert part == read(THINKING, [text[:end]], at_limit=True)
+        assert whole.content.startswith(part.content)
+        assert whole.reasoning.startswith(part.reasoning.partition("<")[0])
+        assert [call[:2] for call in part.calls] == [call[:2] for call in whole.calls[: len(part.calls)]]
+
+
 def test_without_tools_answers_are_still_taken_out() -> None:
     assert turn('{"response": "Hello"}', {}) == Read("Hello")
     assert turn(CALLS, {}) == Read(CALLS)

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from llamabox.chat.deltas import CallArguments
 from llamabox.chat.formats.base import Tool, ToolSyntax
+from llamabox.chat.formats.json_calls import JsonCalls
 from llamabox.chat.formats.tagged_arguments import TaggedArguments
 from llamabox.chat.grammar.lark import Lark
 from tests.chat import guidance
@@ -260,3 +261,31 @@ def test_every_truncation_keeps_what_was_said(family: str) -> None:
             assert whole_arguments.startswith((arguments, arguments.removesuffix("}")))
         if not part.calls:
             assert part.content == text[:end]
+
+
+@ALL
+def test_a_limit_leaves_no_half_markup(family: str) -> None:
+    """Wherever a limit cuts the output: what is shown is a beginning of what all of it would show."""
+    syntax = SYNTAXES[family]
+    calls: list[Call] = [("get_weather", {"city": "Ulm", "days": 2}), ("get", {"n": 3})]
+    text = ("" if syntax.only_first else "So:\n") + canonical(syntax, calls)
+    whole = read(syntax, [text], TOOLS)
+    assert whole.content == ("" if syntax.only_first else "So:")
+    for end in range(len(text)):
+        part = read(syntax, list(text[:end]), TOOLS, at_limit=True)
+        assert part == read(syntax, [text[:end]], TOOLS, at_limit=True)
+        assert whole.content.startswith(part.content.rstrip()), text[:end]
+        assert [name for _, name, _ in part.calls] == [name for _, name, _ in whole.calls[: len(part.calls)]]
+        for (_, _, arguments), (_, _, all_of_them) in zip(part.calls, whole.calls, strict=False):
+            assert all_of_them.startswith(arguments), text[:end]
+
+
+@ALL
+def test_a_limit_leaves_what_is_no_call(family: str) -> None:
+    syntax = SYNTAXES[family]
+    text = canonical(syntax, [("get_wether", {"city": "Ulm"})])
+    named = text.index("get_wether") + len("get_weth") + isinstance(syntax, JsonCalls) * len('er": {')
+    for end in (named, len(text)):
+        part = read(syntax, [text[:end]], TOOLS, at_limit=True)
+        assert (part.content, part.calls) == (text[:end], []), family
+    assert read(syntax, [text[:4]], {}, at_limit=True).content == text[:4]

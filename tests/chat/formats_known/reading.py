@@ -65,13 +65,14 @@ def read(
     tools: Mapping[str, Tool] = TOOLS,
     reasoning_open: bool = False,
     finish: bool = True,
+    at_limit: bool = False,
 ) -> Read:
     """Feed the pieces to a parser; a mere syntax of tools is put into a format without reasoning."""
     whole = chat_format if hasattr(chat_format, "answer") else StandardFormat(tools=chat_format)
     ids = (f"id{number}" for number in itertools.count())
     parser = OutputParser(whole, tools=tools, reasoning_open=reasoning_open, new_id=lambda: next(ids))
     deltas = [delta for piece in pieces for delta in parser.feed(piece)]
-    deltas += parser.finish() if finish else []
+    deltas += parser.finish(at_limit=at_limit) if finish else []
     texts = {Content: "", Reasoning: ""}
     calls: list[Call] = []
     for delta in deltas:

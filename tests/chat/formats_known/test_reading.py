@@ -1,9 +1,12 @@
 """Each output is the same thing, whichever pieces it arrives in."""
 
+import re
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from llamabox.chat.formats.harmony import Harmony
 from tests.chat.formats_known.cases import CASES, Case
 from tests.chat.formats_known.reading import Read, read
 
@@ -55,6 +58,23 @@ def test_cut_anywhere_is_no_failure(case: Case, data: st.DataObject) -> None:
     assert part == read(case.form, case.text[:end])
     assert [call.name for call in part.calls] == [call.name for call in whole.calls[: len(part.calls)]]
     assert part.calls[:-1] == whole.calls[: max(len(part.calls) - 1, 0)]
+
+
+@by_name
+def test_a_limit_leaves_no_half_markup(case: Case) -> None:
+    """Wherever a limit cuts the output: what is shown is a beginning of what all of it would show."""
+    whole = read(case.form, [case.text])
+
+    for end in range(len(case.text)):
+        if isinstance(case.form, Harmony) and re.search(r"<[^>]*\Z", case.text[:end]):
+            continue  # its marks are control tokens, which come as a whole
+        part = read(case.form, case.text[:end], at_limit=True)
+        assert part == read(case.form, [case.text[:end]], at_limit=True)
+        assert whole.content.strip().startswith(part.content.strip()), case.text[:end]
+        assert whole.reasoning.startswith(part.reasoning.rstrip()), case.text[:end]
+        assert [call.name for call in part.calls] == [call.name for call in whole.calls[: len(part.calls)]]
+        for early, late in zip(part.calls, whole.calls, strict=False):
+            assert late.arguments.startswith(early.arguments), case.text[:end]
 
 
 @by_name
