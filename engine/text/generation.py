@@ -37,6 +37,7 @@ class Generation:
         self._detokenizer = Detokenizer(request.stop)
         self._indentation = IndentationGuard(request.n_indent)
         self._held: deque[_Held] = deque()
+        self._n_told = 0  # characters of the tokens that are in an event
         self._text = ""  # may be sent, is not yet in an event
         self._stopping_word = ""
         self._first_at: float | None = None
@@ -120,6 +121,9 @@ class Generation:
             held = list(self._held)
         else:
             held = self._pop_sent()
+            if self._stopping_word and self._held and self._n_told < self._detokenizer.n_out:
+                # The stop string begins inside this token.
+                held.append(self._held.popleft())
         return Finished(
             reason=reason,
             stopping_word=self._stopping_word,
@@ -167,6 +171,7 @@ class Generation:
         sent: list[_Held] = []
         while self._held and self._held[0].end <= self._detokenizer.n_out:
             sent.append(self._held.popleft())
+            self._n_told = sent[-1].end
         return sent
 
     def _out_of_time(self, text: str) -> bool:

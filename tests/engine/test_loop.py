@@ -157,6 +157,27 @@ def test_infos_come_with_their_tokens() -> None:
     assert all(not e.infos for e in plain.events if isinstance(e, Tokens))
 
 
+@pytest.mark.parametrize(
+    ("pieces", "shown"),
+    [
+        ([b"a", b"b<E>"], 2),
+        ([b"a", b"b<", b"E>c"], 2),
+        ([b"ab<E>c"], 1),
+        ([b"ab", b"<E>"], 1),
+        ([b"ab", b"<", b"E", b">c"], 1),
+        ([b"ab", b"\xe2", b"\x82\xac<E>"], 3),
+    ],
+)
+def test_a_token_whose_beginning_is_shown_before_a_stop_string_is_told(pieces: list[bytes], shown: int) -> None:
+    driver = Driver()
+    say(driver, pieces)
+    box = driver.ask("a", PROMPT, 50, stop=("<E>",), sampling=SamplingParams(logprobs=True))
+    driver.finish()
+    assert box.text in ("ab", "ab\u20ac")
+    assert box.tokens == [*range(shown)]
+    assert len(box.finished().infos) == len(box.finished().tokens)
+
+
 def test_a_line_with_too_little_indentation_ends_the_text_before_it() -> None:
     driver = Driver()
     say(driver, [b"a\n", b"    b\n", b"  c", b"d"])
