@@ -6,6 +6,7 @@ import attrs
 
 from api.constraint import Constraint, formatted
 from api.convert.constraint import one_constraint, to_blame
+from api.convert.variables import without_thinking
 from api.errors import bad_request
 from api.legacy_functions import modern
 from api.messages import check_messages
@@ -45,11 +46,7 @@ def _ask(fields: Templated, offer: Offer, constraint: Constraint, modalities: Mo
     messages = modern(fields.messages)
     check_messages(messages, modalities)
     generation_prompt, goes_on = _ending(fields, messages)
-    variables = dict(fields.chat_template_kwargs or {})
-    enable_thinking = variables.pop("enable_thinking", None)
-    if not isinstance(enable_thinking, bool | None):
-        where = "chat_template_kwargs.enable_thinking"
-        raise bad_request(f"{where}: expected true or false", where)
+    variables, enable_thinking = without_thinking(fields.chat_template_kwargs, None)
     effort = fields.reasoning_effort
     if effort == "none":
         effort = None

@@ -5,6 +5,7 @@ from typing import Any, Final
 import attrs
 import msgspec
 
+from api.convert.nesting import check_nesting
 from api.errors import bad_request
 from api.fields import GenerationFields
 from llamabox.settings import GenerationDefaults
@@ -15,12 +16,18 @@ _ANY_OBJECT: Final = {"type": "object"}
 
 @attrs.frozen(kw_only=True)
 class Constraint:
-    """A grammar, a JSON schema, or neither; ``param`` is the field that asks for it."""
+    """A grammar, a JSON schema, or neither; ``param`` is the field that asks for it.
+
+    Raises ApiError 400 for a schema that is nested too deeply.
+    """
 
     grammar: str | None = None
     schema: Any = None  # None: none
     strict: bool = True  # what cannot be enforced of the schema is an error
     param: str | None = None
+
+    def __attrs_post_init__(self) -> None:
+        check_nesting(self.schema, self.param)
 
     def __bool__(self) -> bool:
         return self.grammar is not None or self.schema is not None

@@ -6,6 +6,7 @@ from typing import Any, Final
 
 import attrs
 
+from api.convert.nesting import check_nesting
 from api.errors import bad_request
 from api.shapes import Templated
 from llamabox.chat.ask import ToolChoice
@@ -57,6 +58,7 @@ def function_tool(given: object, where: str, *, parameters: str = "parameters") 
         raise bad_request(f"{where}.description: expected text", f"{where}.description")
     if not isinstance(schema, dict | None):
         raise bad_request(f"{where}.{parameters}: expected a JSON schema of an object", f"{where}.{parameters}")
+    check_nesting(schema, f"{where}.{parameters}")
     if not isinstance(strict, bool | None):
         raise bad_request(f"{where}.strict: expected true or false", f"{where}.strict")
     return Tool(name=name, parameters=schema or {}, description=description or "", strict=bool(strict))

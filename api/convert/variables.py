@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from api.convert.nesting import check_nesting
 from api.errors import bad_request
 
 
@@ -11,9 +12,10 @@ def without_thinking(
 ) -> tuple[dict[str, Any], bool | None]:
     """chat_template_kwargs without ``enable_thinking``, and its value where the API's own field says nothing.
 
-    Raises ApiError 400 where that is no boolean.
+    Raises ApiError 400 where that is no boolean, and for variables that are nested too deeply.
     """
     variables = dict(given or {})
+    check_nesting(variables, "chat_template_kwargs")
     asked = variables.pop("enable_thinking", None)
     if not isinstance(asked, bool | None):
         where = "chat_template_kwargs.enable_thinking"

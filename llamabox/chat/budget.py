@@ -9,6 +9,7 @@ import attrs
 from llamabox.chat.errors import TemplateError, TemplateLimitError
 
 MAX_DEPTH: Final = 200  # of nested lists and dicts in the input
+MAX_NESTED: Final = MAX_DEPTH - 10  # of one part of a request: the input has levels of its own around it
 _CLOCK_EVERY: Final = 256  # steps
 
 
@@ -82,3 +83,14 @@ def copy_plain(value: Any, depth: int = 0) -> Any:
     if isinstance(value, (list, tuple)):
         return [item if type(item) is str else copy_plain(item, depth) for item in value]
     raise TemplateError(f"a template takes JSON values, not {type(value).__name__}")
+
+
+def is_deeper(value: Any, most: int) -> bool:
+    """Whether lists and dicts are nested in ``value`` more than ``most`` levels deep."""
+    level = [value]
+    for _ in range(most + 1):
+        containers = [item for item in level if isinstance(item, dict | list | tuple)]
+        if not containers:
+            return False
+        level = [inner for item in containers for inner in (item.values() if isinstance(item, dict) else item)]
+    return True

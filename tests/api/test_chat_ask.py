@@ -28,6 +28,13 @@ def allowed(mode: object, *tools: object) -> dict[str, Any]:
     return {"type": "allowed_tools", "allowed_tools": {"mode": mode, "tools": list(tools)}}
 
 
+def deep(levels: int) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for _ in range(levels - 1):
+        found = {"not": found}
+    return found
+
+
 LONG = "a.b-c_D" + "9" * 121  # the longest name there may be
 TOOLS = [tool("get", description="Gets.", parameters=SCHEMA, strict=True), tool(LONG)]
 READ = (Tool(name="get", description="Gets.", parameters=SCHEMA, strict=True), Tool(name=LONG))
@@ -218,6 +225,17 @@ WRONG = [
     ({"functions": [{"name": "f"}], "function_call": {"name": "g"}}, "function_call.name"),
     ({"functions": [{"name": "f"}], "function_call": {}}, "function_call.name"),
     ({"functions": [{"name": "f"}], "grammar": "g"}, "grammar"),
+    *(
+        (fields, param)
+        for levels in (191, 3000)
+        for fields, param in (
+            ({"tools": [tool("f"), tool("g", parameters=deep(levels))]}, "tools[1].function.parameters"),
+            ({"functions": [{"name": "f", "parameters": deep(levels)}]}, "functions[0].parameters"),
+            ({"response_format": {"type": "json_object", "schema": deep(levels)}}, "response_format"),
+            ({"json_schema": deep(levels)}, "json_schema"),
+            ({"chat_template_kwargs": deep(levels)}, "chat_template_kwargs"),
+        )
+    ),
     ({"tools": TOOLS, "function_call": "auto"}, "function_call"),
     ({"function_call": {"name": "f"}}, "function_call"),
     ({"reasoning_effort": "maximal"}, "reasoning_effort"),
@@ -246,6 +264,12 @@ async def test_what_is_wrong_is_named(client: Client, engine: FakeEngine, fields
         assert (reply.status, reply.error["param"]) == (400, param), reply.body
         assert param.partition("[")[0].partition(".")[0] in reply.error["message"]
     assert engine.opened == []
+
+
+async def test_what_is_nested_less_deeply_is_taken() -> None:
+    for fields in ({"tools": [tool("f", parameters=deep(190))]}, {"chat_template_kwargs": deep(190)}):
+        await asked(**fields)
+    assert (await asked(json_schema=deep(190))).schema == deep(190)
 
 
 async def test_what_the_assistant_refused_is_text() -> None:

@@ -1,3 +1,4 @@
+import json
 from typing import Any
 
 import attrs
@@ -38,6 +39,8 @@ def call(arguments: Any) -> dict[str, Any]:
             r"tool_calls\[1\].*arguments is not JSON",
         ),
         (message("assistant", None, tool_calls=[call("[" * 100_000)]), r"arguments is nested too deeply"),
+        (message("assistant", None, tool_calls=[call('{"a":' * 3000 + "1" + "}" * 3000)]), r"messages\[0\] is nested"),
+        (message("user", "x", more=json.loads("[" * 3000 + "]" * 3000)), r"messages\[0\] is nested"),
         (message("assistant", None, tool_calls=[call("[1]")]), r"arguments must be a JSON object"),
         (message("assistant", None, tool_calls=[call(5)]), r"arguments must be a JSON object"),
         (

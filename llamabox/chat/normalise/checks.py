@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any, Final, NoReturn
 
+from llamabox.chat.budget import MAX_NESTED, is_deeper
 from llamabox.chat.errors import TemplateError
 from llamabox.chat.normalise import Message
 from llamabox.media.parts import MEDIA_PARTS
@@ -38,6 +39,8 @@ def checked(index: int, message: Any, mark_media: Callable[[], str] | None = Non
     calls = _calls(where, result.pop("tool_calls", None), result.pop("function_call", None))
     if calls:
         result["tool_calls"] = calls
+    if is_deeper(result, MAX_NESTED):
+        raise TemplateError(f"{where} is nested more than {MAX_NESTED} levels deep")
     return result
 
 
