@@ -1,11 +1,13 @@
 """Schemas of tools that are more than llguidance can do: what of them is demanded, by who has to know."""
 
+import contextlib
 import json
 from typing import Any, Final
 
 import llguidance
 import pytest
 
+from engine.errors import InvalidRequest
 from llamabox.chat.ask import ChatAsk, ToolChoice
 from llamabox.chat.formats.base import ChatFormat, Tool, ToolSyntax
 from llamabox.chat.formats.standard import StandardFormat
@@ -101,6 +103,29 @@ def test_of_what_cannot_be_compiled_the_outline_is_left(name: str) -> None:
         if call.name == "look":
             assert isinstance(arguments["city"], str)
             assert isinstance(arguments["days"], list)
+
+
+@by_name
+@pytest.mark.parametrize(("levels", "linked"), [(185, False), (400, True)])
+def test_of_what_goes_too_deep_the_outline_is_left(name: str, levels: int, linked: bool) -> None:
+    """Whether by nesting, as far as a request may, or by references from one definition to the next."""
+    schema: dict[str, Any] = {"type": "string"}
+    definitions: dict[str, Any] = {}
+    for level in range(levels):
+        if linked:
+            definitions[f"at{level}"] = schema
+            schema = {"type": "object", "properties": {"a": {"$ref": f"#/$defs/at{level}"}}}
+        else:
+            schema = {"type": "array", "items": schema}
+    deep = {"type": "object", "properties": {"x": schema}, "required": ["x"], "$defs": definitions}
+    spec = turn_grammar(required(tool(deep), CLOCK), form(name), {})
+    assert spec is not None
+    assert compiles(spec.source) or (spec.instead is not None and compiles(spec.instead().source))
+    too_deep = linked and name in ("gemma 4 call", "lfm2 calls")  # whose grammars are written here, level by level
+    with pytest.raises(InvalidRequest) if too_deep else contextlib.nullcontext():
+        strict = turn_grammar(required(tool(deep, strict=True)), form(name), {})
+        assert strict is not None
+        assert strict.instead is None
 
 
 @by_name

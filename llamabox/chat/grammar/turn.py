@@ -5,6 +5,7 @@ from typing import Any, Final
 
 import attrs
 
+from engine.errors import InvalidRequest
 from engine.text.requests import GrammarSpec, Trigger
 from llamabox.chat.ask import ChatAsk, ToolChoice
 from llamabox.chat.formats.base import ChatFormat, Tool
@@ -29,22 +30,30 @@ def turn_grammar(
     ``special``: control tokens by their spellings. While the model reasons nothing is constrained: reasoning that the
     prompt has opened wakes the grammar by its end, reasoning that the model may open is a free part of the grammar.
     ``enveloped``: with tools, plain answers have a form of their own, which the grammar must demand. Where a tool's
-    schema turns out to be too much, only its outline is demanded, unless the tool is strict.
+    schema turns out to be too much, only its outline is demanded, unless the tool is strict. Raises InvalidRequest for
+    one whose references go too deep then.
     """
 
     def made(tools: tuple[Tool, ...]) -> GrammarSpec | None:
         asked = attrs.evolve(ask, tools=tools)
-        return _grammar(asked, chat_format, special, reasoning_open=reasoning_open, enveloped=enveloped)
+        try:
+            return _grammar(asked, chat_format, special, reasoning_open=reasoning_open, enveloped=enveloped)
+        except RecursionError:
+            raise InvalidRequest("the schema of a tool goes too deep", "tools") from None
 
     def instead() -> GrammarSpec:
         found = made(tuple(tool if tool.strict else outlined(tool) for tool in ask.tools))
         assert found is not None, "what a schema says does not decide whether there is a grammar"
         return found
 
-    spec = made(ask.tools)
-    if spec is None or all(tool.strict for tool in callable_tools(ask).values()):
-        return spec
-    return attrs.evolve(spec, instead=instead)
+    strict = all(tool.strict for tool in callable_tools(ask).values())
+    try:
+        spec = made(ask.tools)
+    except InvalidRequest:
+        if strict:
+            raise
+        return instead()
+    return spec if spec is None or strict else attrs.evolve(spec, instead=instead)
 
 
 def callable_tools(ask: ChatAsk) -> dict[str, Tool]:
