@@ -158,6 +158,23 @@ def test_half_of_a_calls_head_is_no_content_where_a_limit_cut_it(head: str) -> N
         assert joined(read(reader(), [text])[0])["content"].endswith(head)
 
 
+@pytest.mark.parametrize("head", ["<tool_call>", '<tool_call>\n{"na', '<tool_call>\n{"name": "f", "arg'])
+def test_nor_is_it_content_where_a_stop_string_cut_it(head: str) -> None:
+    for before, content, ending in (("So", "So", "stop"), (OUTPUT, "So <b>", "tool_calls")):
+        given = reader(stop=("END",))
+        parts = [given.feed(event(f"{before}\n{head}"))]
+        last, end = given.finish(ended(reason=FinishReason.WORD, word="END"))
+        assert joined([part for part in (*parts, last) if part])["content"] == content
+        assert (end.ending, end.stop_string) == (ending, "END")
+
+
+@pytest.mark.parametrize("text", ["So", "a <", "a <tool", "<", "<think", "<tool_cat>"])
+def test_what_stands_before_a_stop_string_is_told_to_the_letter(text: str) -> None:
+    given = reader(stop=("END",))
+    parts = [given.feed(event(text)), given.finish(ended(reason=FinishReason.WORD, word="END"))[0]]
+    assert joined([part for part in parts if part])["content"] == text
+
+
 def _dsml(call: tuple[str, Mapping[str, Any]]) -> str:
     name, arguments = call
     parts = [

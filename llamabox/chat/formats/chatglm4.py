@@ -41,8 +41,10 @@ class ChatGlm4:
         try:
             yield from calls_in_a_row(source, out, call)
         except Unparsable:
-            out.content(source.given_back())
-        source.skip_half()
+            # The name of a tool is no mark: an answer up to a stop string may be just that.
+            out.content(source.given_back() if source.at_limit else source.recorded())
+        else:
+            source.skip_half()
         yield from source.until(to=out.content)
 
     def answer(self, lark: Lark, body: str) -> str:

@@ -62,14 +62,14 @@ class Reader:
     def given_back(self) -> str:
         """What was read since ``record``, for it was mere text; ends the recording.
 
-        Nothing if a limit came before that was clear (see ``skip_half``).
+        Nothing if the text was cut off before that was clear (see ``skip_half``).
         """
         text = self.recorded()
         return "" if self.skip_half() else text
 
     def skip_half(self) -> bool:
-        """Whether a limit came before it was clear what the text is. What is left of it is read, then."""
-        half = self.at_limit and self._starved
+        """Whether the text was cut off before it was clear what it is. What is left of it is read, then."""
+        half = self._is_cut and self._starved
         if half:
             self.rest()
         return half
@@ -104,8 +104,7 @@ class Reader:
 
     def cut_within(self, literal: str) -> bool:
         """Whether the text was cut off where this literal may have been about to come, or within it."""
-        cut = self.at_limit or bool(self.stop_string)
-        return cut and literal.startswith(self._buffer[self._at :])
+        return self._is_cut and literal.startswith(self._buffer[self._at :])
 
     # --- reading ---
 
@@ -241,6 +240,11 @@ class Reader:
         return "".join(parts)
 
     # --- inside ---
+
+    @property
+    def _is_cut(self) -> bool:
+        """Whether the model would have gone on, or has."""
+        return self.at_limit or bool(self.stop_string)
 
     def _json_nested(self, hand: Callable[[int], None]) -> Parsing[None]:
         depth = 0

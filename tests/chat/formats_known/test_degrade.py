@@ -2,6 +2,7 @@
 
 import pytest
 
+from llamabox.chat.deltas import Content
 from llamabox.chat.formats.base import ChatFormat, ToolSyntax
 from llamabox.chat.formats.chatglm4 import ChatGlm4
 from llamabox.chat.formats.dsml import Dsml
@@ -10,8 +11,9 @@ from llamabox.chat.formats.gemma4 import Gemma4
 from llamabox.chat.formats.harmony import Harmony
 from llamabox.chat.formats.kimi import Kimi
 from llamabox.chat.formats.lfm2 import Lfm2
+from llamabox.chat.parser import OutputParser
 from tests.chat.formats_known.cases import CASES, Case, dsml
-from tests.chat.formats_known.reading import read
+from tests.chat.formats_known.reading import TOOLS, read
 
 SECTION = "<|tool_calls_section_begin|>"
 KIMI = "<|tool_call_begin|>functions.{}:0<|tool_call_argument_begin|>{}<|tool_call_end|>"
@@ -104,6 +106,12 @@ def test_a_header_that_was_cut_off_is_nothing(text: str) -> None:
     found = read(Harmony(), text)
 
     assert (found.content, found.reasoning, found.calls) == ("", "", ())
+
+
+def test_a_tools_name_before_a_stop_string_may_be_an_answer() -> None:
+    for text in ("get", "get_wea", "get "):
+        parser = OutputParser(ChatGlm4(), tools=TOOLS)
+        assert [*parser.feed(text), *parser.finish(stop_string="END")] == [Content(text)]
 
 
 @pytest.mark.parametrize("case", [case for case in CASES if case.canonical], ids=lambda case: case.name)
