@@ -1,7 +1,7 @@
 """What a tool's JSON schema says about its parameters: no more than formats need to read and to constrain them."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from llamabox.chat.formats.base import Tool
@@ -50,7 +50,7 @@ def fixed_values(schema: Any) -> list[Any] | None:
 
 def json_types(schema: Any) -> frozenset[str]:
     """Which JSON types a value may have."""
-    return _types(schema, schema, _DEPTH)
+    return _types(schema, schema, _DEPTH, {})
 
 
 def type_of(value: Any) -> str:
@@ -84,25 +84,34 @@ def _no_constant(name: str) -> None:
     raise ValueError(f"{name} is not JSON")
 
 
-def _types(schema: Any, root: Any, depth: int) -> frozenset[str]:
-    schema, known = _resolved(schema, root)
-    if not isinstance(schema, Mapping) or not known or not depth:
+def _types(schema: Any, root: Any, depth: int, known: dict[tuple[int, int], frozenset[str]]) -> frozenset[str]:
+    """``known``: what was found out of schemas, by their identities and the depth: references may meet in one often."""
+    schema, found = _resolved(schema, root)
+    if not isinstance(schema, Mapping) or not found or not depth:
         return ANY
+    key = id(schema), depth
+    if key not in known:
+        known[key] = _types_of(schema, lambda part: _types(part, root, depth - 1, known))
+    return known[key]
+
+
+def _types_of(schema: Mapping[str, Any], types: Callable[[Any], frozenset[str]]) -> frozenset[str]:
+    """``types``: those of a part."""
     if (values := fixed_values(schema)) is not None:
         return frozenset(map(type_of, values))
     named = schema.get("type")
     if isinstance(named, str):
         named = [named]
     if isinstance(named, Sequence):
-        types = frozenset(name for name in named if isinstance(name, str))
-        return types | {"integer"} if "number" in types else types
+        found = frozenset(name for name in named if isinstance(name, str))
+        return found | {"integer"} if "number" in found else found
     for key in ("anyOf", "oneOf"):
         options = schema.get(key)
         if isinstance(options, Sequence) and options:
-            return frozenset[str]().union(*(_types(option, root, depth - 1) for option in options))
+            return frozenset[str]().union(*map(types, options))
     options = schema.get("allOf")
     if isinstance(options, Sequence) and options:
-        return ANY.intersection(*(_types(option, root, depth - 1) for option in options))
+        return ANY.intersection(*map(types, options))
     return ANY
 
 

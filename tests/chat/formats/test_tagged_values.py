@@ -140,3 +140,20 @@ def test_types_of_schemas_without_end() -> None:
     endless["anyOf"].append(endless)
     assert "string" in json_types(endless)
     assert json.dumps(object_schema(Tool(name="f"))) == '{"type": "object"}'
+
+
+class _Counted(dict[str, Any]):
+    """A schema that must not be looked at often."""
+
+    left = 1000
+
+    def get(self, key: str, default: Any = None) -> Any:
+        self.left -= 1
+        assert self.left, "looked at again and again"
+        return super().get(key, default)
+
+
+@pytest.mark.parametrize("key", ["anyOf", "oneOf", "allOf"])
+def test_references_that_meet_are_followed_once(key: str) -> None:
+    many = _Counted({key: [{"$ref": "#/$defs/many"}] * 9})
+    json_types({"$ref": "#/$defs/many", "$defs": {"many": many}})
