@@ -10,6 +10,7 @@ import pytest
 from engine.errors import InvalidRequest
 from llamabox.chat.ask import ChatAsk, ToolChoice
 from llamabox.chat.formats.base import ChatFormat, Tool, ToolSyntax
+from llamabox.chat.formats.members import variants
 from llamabox.chat.formats.standard import StandardFormat
 from llamabox.chat.formats.tagged_arguments import TaggedArguments
 from llamabox.chat.grammar.outline import outlined
@@ -156,6 +157,13 @@ def test_the_outline_of_a_schema() -> None:
         found = outlined(tool({**referring, "additionalProperties": more})).parameters
         named = {"a": {"type": ["null"]}}
         assert found == {"type": "object", "properties": named, "additionalProperties": expected}
+
+
+def test_alternatives_that_multiply_are_anything() -> None:
+    some = [{"title": str(number)} for number in range(40)]
+    schema = {"anyOf": some, "oneOf": [{"type": "string"}, {"type": "null"}]}
+    assert len(variants(schema, {}, follow=True)) == 80
+    assert variants({**schema, "oneOf": some}, {}, follow=True) == [True]
 
 
 def test_an_outline_is_its_own_outline() -> None:

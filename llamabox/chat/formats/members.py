@@ -6,6 +6,7 @@ from typing import Any, Final
 import attrs
 
 _DEFINITIONS: Final = ("$defs", "definitions")
+_MOST_VARIANTS: Final = 1000
 
 
 @attrs.frozen
@@ -57,12 +58,14 @@ def standalone(schema: Any, root: Mapping[str, Any]) -> Any:
 def variants(schema: Any, root: Mapping[str, Any], *, follow: bool) -> list[Any]:
     """The schemas of which a value satisfies one, each of one type where it says so.
 
-    References are followed, each once, or left as they are.
+    References are followed, each once, or left as they are. True, which is anything, where there would be too many.
     """
     found: list[Any] = []
     seen: set[str] = set()
     todo = [schema]
     while todo:
+        if len(found) > _MOST_VARIANTS:
+            return [True]
         schema = todo.pop()
         if not isinstance(schema, Mapping):
             found.append(schema)
