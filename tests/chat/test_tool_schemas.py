@@ -16,6 +16,7 @@ from llamabox.chat.formats.tagged_arguments import TaggedArguments
 from llamabox.chat.grammar.outline import outlined
 from llamabox.chat.grammar.turn import json_grammar, turn_grammar
 from tests.chat import guidance
+from tests.chat.counted import Counted
 from tests.chat.formats.shapes import SYNTAXES
 from tests.chat.formats_known.cases import CASES
 from tests.chat.formats_known.reading import CLOCK, WEATHER, read
@@ -164,6 +165,15 @@ def test_alternatives_that_multiply_are_anything() -> None:
     schema = {"anyOf": some, "oneOf": [{"type": "string"}, {"type": "null"}]}
     assert len(variants(schema, {}, follow=True)) == 80
     assert variants({**schema, "oneOf": some}, {}, follow=True) == [True]
+
+
+@by_name
+def test_what_is_a_part_of_many_variants_is_written_once(name: str) -> None:
+    """Two variants on each of twelve levels would be as many as 2 to the 12th."""
+    schema: dict[str, Any] = Counted({"type": "string"})
+    for _ in range(12):
+        schema = {"type": "object", "properties": {"p": schema}, "anyOf": [{"required": ["p"]}, {"title": "t"}]}
+    assert turn_grammar(required(tool(schema)), form(name), {}) is not None
 
 
 def test_an_outline_is_its_own_outline() -> None:

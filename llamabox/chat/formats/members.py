@@ -6,7 +6,7 @@ from typing import Any, Final
 import attrs
 
 _DEFINITIONS: Final = ("$defs", "definitions")
-_MOST_VARIANTS: Final = 1000
+_MOST_VARIANTS: Final = 200
 
 
 @attrs.frozen

@@ -54,6 +54,7 @@ class ValueGrammar:
     notation: Notation
     root: Mapping[str, Any]  # the schema that references start from
     _references: dict[str, str] = attrs.field(factory=dict, init=False)  # schemas with their rules
+    _values: dict[int, tuple[Any, str]] = attrs.field(factory=dict, init=False)  # by identity: schemas, expressions
 
     def members(self, schema: Mapping[str, Any], key: Callable[[str], str], colon: str, any_key: str) -> str:
         """An expression for the members of an object, in the order of the schema, without what is around them."""
@@ -73,8 +74,12 @@ class ValueGrammar:
         return first
 
     def value(self, schema: Any) -> str:
-        """An expression for a value that the schema allows."""
-        return self.lark.choice(*[self._one(variant) for variant in variants(schema, self.root, follow=False)])
+        """An expression for a value that the schema allows. Once for each: it may be a part of many variants."""
+        known = self._values.get(id(schema))
+        if known is None:
+            found = [self._one(variant) for variant in variants(schema, self.root, follow=False)]
+            known = self._values[id(schema)] = schema, self.lark.choice(*found)
+        return known[1]
 
     def anything(self, depth: int = _ANY_DEPTH) -> str:
         """An expression for any value."""

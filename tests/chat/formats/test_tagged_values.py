@@ -7,6 +7,7 @@ import pytest
 
 from llamabox.chat.formats.base import Tool
 from llamabox.chat.formats.schemas import json_types, object_schema
+from tests.chat.counted import Counted
 from tests.chat.formats.reading import every_split, read
 from tests.chat.formats.shapes import DEVSTRAL, FUNCTIONARY, GLM, QWEN3_CODER, SEED_OSS
 
@@ -142,18 +143,7 @@ def test_types_of_schemas_without_end() -> None:
     assert json.dumps(object_schema(Tool(name="f"))) == '{"type": "object"}'
 
 
-class _Counted(dict[str, Any]):
-    """A schema that must not be looked at often."""
-
-    left = 1000
-
-    def get(self, key: str, default: Any = None) -> Any:
-        self.left -= 1
-        assert self.left, "looked at again and again"
-        return super().get(key, default)
-
-
 @pytest.mark.parametrize("key", ["anyOf", "oneOf", "allOf"])
 def test_references_that_meet_are_followed_once(key: str) -> None:
-    many = _Counted({key: [{"$ref": "#/$defs/many"}] * 9})
+    many = Counted({key: [{"$ref": "#/$defs/many"}] * 9})
     json_types({"$ref": "#/$defs/many", "$defs": {"many": many}})
