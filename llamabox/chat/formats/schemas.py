@@ -9,6 +9,7 @@ from llamabox.chat.formats.base import Tool
 ANY: Final = frozenset({"string", "number", "integer", "boolean", "null", "array", "object"})
 
 _DEFINITIONS: Final = ("$defs", "definitions")
+_FEW: Final[Mapping[str, list[Any]]] = {"null": [None], "boolean": [True, False]}  # types of few values
 _DEPTH: Final = 8  # references and unions followed
 
 
@@ -38,14 +39,29 @@ def within(tool: Tool, schema: Any) -> Any:
 
 
 def fixed_values(schema: Any) -> list[Any] | None:
-    """The values that are allowed, if the schema lists them."""
-    schema, _ = _resolved(schema, schema)
+    """The values that are allowed, if the schema lists them, or each of its alternatives does: an enum or null."""
+    root, (schema, _) = schema, _resolved(schema, schema)
     if not isinstance(schema, Mapping):
         return None
+    if (values := _listed(schema)) is not None:
+        return values
+    options = schema.get("anyOf") or schema.get("oneOf")
+    if not isinstance(options, Sequence) or isinstance(options, str):
+        return None
+    parts = {id(part): part for part, _ in (_resolved(option, root) for option in options)}  # each once
+    lists = [_listed(part, alternative=True) if isinstance(part, Mapping) else None for part in parts.values()]
+    found = [values for values in lists if values is not None]
+    return [value for values in found for value in values] if len(found) == len(lists) else None
+
+
+def _listed(schema: Mapping[str, Any], *, alternative: bool = False) -> list[Any] | None:
+    """``alternative``: it stands beside others, so that null and the two of a boolean are a list as well."""
     if "const" in schema:
         return [schema["const"]]
     values = schema.get("enum")
-    return list(values) if isinstance(values, Sequence) and not isinstance(values, str) and values else None
+    if isinstance(values, Sequence) and not isinstance(values, str) and values:
+        return list(values)
+    return _FEW.get(str(schema.get("type"))) if alternative else None
 
 
 def json_types(schema: Any) -> frozenset[str]:

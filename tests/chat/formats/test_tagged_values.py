@@ -6,10 +6,12 @@ from typing import Any
 import pytest
 
 from llamabox.chat.formats.base import Tool
-from llamabox.chat.formats.schemas import json_types, object_schema
+from llamabox.chat.formats.schemas import fixed_values, json_types, object_schema
+from llamabox.chat.grammar.lark import Lark
+from tests.chat import guidance
 from tests.chat.counted import Counted
 from tests.chat.formats.reading import every_split, read
-from tests.chat.formats.shapes import DEVSTRAL, FUNCTIONARY, GLM, QWEN3_CODER, SEED_OSS
+from tests.chat.formats.shapes import DEVSTRAL, FUNCTIONARY, GLM, QWEN3_CODER, SEED_OSS, canonical
 
 DEFINITIONS = {"word": {"type": "string"}, "loop": {"$ref": "#/$defs/loop"}, "again": {"$ref": "#/$defs/word"}}
 
@@ -141,6 +143,34 @@ def test_types_of_schemas_without_end() -> None:
     endless["anyOf"].append(endless)
     assert "string" in json_types(endless)
     assert json.dumps(object_schema(Tool(name="f"))) == '{"type": "object"}'
+
+
+@pytest.mark.parametrize(
+    ("schema", "values"),
+    [
+        ({"anyOf": [{"enum": ["a", "b"]}, {"type": "null"}]}, ["a", "b", None]),
+        ({"oneOf": [{"const": 1}, {"const": "one"}, {"type": "boolean"}]}, [1, "one", True, False]),
+        ({"anyOf": [{"$ref": "#/$defs/x"}, {"$ref": "#/$defs/x"}], "$defs": {"x": {"enum": ["a"]}}}, ["a"]),
+        ({"anyOf": [{"enum": ["a"]}, {"type": "string"}]}, None),
+        ({"anyOf": [{"enum": ["a"]}, True]}, None),
+        ({"anyOf": [{"enum": ["a"]}, {"$ref": "#/$defs/none"}]}, None),
+        ({"anyOf": []}, None),
+        ({"anyOf": "null"}, None),
+        ({"type": "null"}, None),
+    ],
+)
+def test_values_that_are_listed(schema: Any, values: Any) -> None:
+    assert fixed_values(schema) == values
+    tool = Tool(name="put", parameters={"type": "object", "properties": {"v": schema}, "required": ["v"]})
+    lark = Lark()
+    source = lark.source(QWEN3_CODER.grammar(lark, [tool], parallel=False))
+    assert guidance.accepts(source, canonical(QWEN3_CODER, [("put", {"v": "any text"})])) is (
+        values is None and schema != {"type": "null"}
+    )
+    for value in values or ():
+        text = canonical(QWEN3_CODER, [("put", {"v": value})])
+        assert guidance.accepts(source, text)
+        assert read(QWEN3_CODER, [text], {"put": tool}).values == [("put", {"v": value})]
 
 
 @pytest.mark.parametrize("key", ["anyOf", "oneOf", "allOf"])
