@@ -21,12 +21,12 @@ _FLASH_ATTENTION: Final = {FlashAttention.AUTO: -1, FlashAttention.OFF: 0, Flash
 _ROPE_SCALING: Final = {None: -1, "none": 0, "linear": 1, "yarn": 2}
 POOLING: Final = {Pooling.NONE: 0, Pooling.MEAN: 1, Pooling.CLS: 2, Pooling.LAST: 3, Pooling.RANK: 4}
 _ATTENTION: Final = {None: -1, Attention.CAUSAL: 0, Attention.NON_CAUSAL: 1}
-_MOST_SEQUENCES: Final = 256  # the library's numbers
+MOST_SEQUENCES: Final = 256  # the library's numbers
 
 
 def most_sequences(facts: ModelFacts, *, swa_full: bool) -> int:
     """How many sequences a context can have: half as many where each takes two numbers (see ContextMemory)."""
-    return _MOST_SEQUENCES // 2 if facts.n_swa and swa_full else _MOST_SEQUENCES
+    return MOST_SEQUENCES // 2 if facts.n_swa and swa_full else MOST_SEQUENCES
 
 
 def native_params(lib: Any, options: ContextOptions, path: str) -> Any:

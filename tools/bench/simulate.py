@@ -12,7 +12,7 @@ from time import process_time
 
 import numpy as np
 
-from engine.native.context import MOST_SEQUENCES
+from engine.native.context_params import MOST_SEQUENCES
 from engine.text.plan import Limits
 from engine.text.start import SPARE_SEQUENCES
 from tools.bench.simulation import growth, plot
