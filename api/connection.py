@@ -5,6 +5,7 @@ from os import write as _write
 from typing import Any, Final
 
 import h11
+import hypercorn.protocol
 import trio
 from hypercorn.config import Config
 from hypercorn.events import Closed, Event, RawData
@@ -13,9 +14,12 @@ from hypercorn.trio.tcp_server import MAX_RECV, TCPServer
 from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import AppWrapper, ConnectionState
 
+from api.http2 import Http2
 from api.idle import IdleLimit
 
 WIRE: Final = "wire"  # the connection's name in the state of its requests
+
+hypercorn.protocol.H2Protocol = Http2  # type: ignore[attr-defined]  # where Hypercorn takes it from; there is no option
 
 
 class Connection(TCPServer):
@@ -57,18 +61,16 @@ class Connection(TCPServer):
             if isinstance(event, RawData):
                 event = RawData(data + event.data)
             else:
-                await super().protocol_send(RawData(data))
+                await self.protocol_send(RawData(data))
         if isinstance(event, RawData):
             rest = self._write(event.data)
             if not rest:
                 return
             event = RawData(rest)
-        if isinstance(event, Closed):
-            # The request's task, which ends with its response, is being cancelled by now, and closing has checkpoints.
-            with trio.CancelScope(shield=True):
-                await super().protocol_send(event)
-            return
-        await super().protocol_send(event)
+        # The task may be cancelled by now: its request has ended, or was reset over HTTP/2, where bytes that are lost
+        # spoil what follows for all requests. And closing has checkpoints.
+        with trio.CancelScope(shield=True):
+            await super().protocol_send(event)
 
     async def send_chunk(self, data: bytes) -> None:
         """A part of a body in chunks, as h11 would write it: it remembers nothing of one, so it need not see it.

@@ -94,6 +94,8 @@ def _config(settings: ServerSettings) -> Config:
     config.keyfile = settings.ssl_key_file
     config.keep_alive_timeout = settings.keepalive_timeout
     config.keep_alive_max_requests = 2**31
+    # Requests read all that comes, at once. One that has failed does not, and must not stop its connection's reader.
+    config.max_app_queue_size = 2**31
     config.include_server_header = False
     config.accesslog = None
     config.errorlog = logging.getLogger("api.hypercorn")

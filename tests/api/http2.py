@@ -1,0 +1,111 @@
+"""A client of one HTTP/2 connection, by prior knowledge. It reads only while somebody waits for something."""
+
+from collections.abc import Callable
+from typing import Self
+
+import attrs
+import trio
+from h2.config import H2Configuration
+from h2.connection import H2Connection
+from h2.errors import ErrorCodes
+from h2.events import DataReceived, ResponseReceived, StreamEnded, StreamReset, TrailersReceived
+from h2.settings import SettingCodes
+
+MAX_WINDOW = 2**31 - 1
+PATIENCE = 20  # seconds: what hangs fails
+
+
+@attrs.define
+class Reply:
+    """What has come of it so far."""
+
+    headers: dict[str, str] = attrs.field(factory=dict)
+    body: bytearray = attrs.field(factory=bytearray)
+    trailers: dict[str, str] = attrs.field(factory=dict)
+    ended: bool = False
+    reset: bool = False
+
+    @property
+    def status(self) -> str | None:
+        return self.headers.get(":status")
+
+
+@attrs.define
+class Http2Client:
+    stream: trio.SocketStream
+    replies: dict[int, Reply] = attrs.field(factory=dict)
+    connection: H2Connection = attrs.field(
+        factory=lambda: H2Connection(H2Configuration(client_side=True, header_encoding="utf-8"))
+    )
+
+    @classmethod
+    async def connect(cls, url: str, *, window: int = MAX_WINDOW) -> Self:
+        """``window``: bytes that a reply may send ahead of an acknowledgement, of which there are none."""
+        host, port = url.removeprefix("http://").split(":")
+        client = cls(await trio.open_tcp_stream(host, int(port)))
+        client.connection.initiate_connection()
+        client.connection.update_settings({SettingCodes.INITIAL_WINDOW_SIZE: window})
+        client.connection.increment_flow_control_window(MAX_WINDOW - 65535)
+        await client.flush()
+        return client
+
+    async def ask(self, method: str, path: str, *, body: bytes | None = b"", **headers: str) -> int:
+        """Send a request; its stream. With None for a body it is left open."""
+        number = self.connection.get_next_available_stream_id()
+        self.replies[number] = Reply()
+        pseudo = [(":method", method), (":path", path), (":scheme", "http"), (":authority", "test")]
+        self.connection.send_headers(number, [*pseudo, *headers.items()], end_stream=body == b"")
+        await self.flush()
+        if body:
+            await self.send(number, body, end=True)
+        return number
+
+    async def send(self, number: int, data: bytes, *, end: bool = False) -> None:
+        """Send a part of a request's body as fast as the server takes it."""
+        for at in range(0, len(data), 16_384):
+            part = data[at : at + 16_384]
+            await self.until(lambda part=part: self.connection.local_flow_control_window(number) >= len(part))
+            self.connection.send_data(number, part)
+            await self.flush()
+        if end:
+            self.connection.end_stream(number)
+            await self.flush()
+
+    async def reset(self, number: int) -> None:
+        self.connection.reset_stream(number, ErrorCodes.CANCEL)
+        await self.flush()
+
+    async def reply(self, number: int) -> Reply:
+        """The whole of it."""
+        reply = self.replies[number]
+        await self.until(lambda: reply.ended or reply.reset)
+        assert not reply.reset
+        return reply
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        """Read until it is so."""
+        while not condition():
+            with trio.fail_after(PATIENCE):
+                data = await self.stream.receive_some(65_536)
+            assert data, "the server has closed the connection"
+            for event in self.connection.receive_data(data):
+                self._take(event)
+            await self.flush()
+
+    def _take(self, event: object) -> None:
+        match event:
+            case ResponseReceived(stream_id=number, headers=headers):
+                self.replies[number].headers = dict(headers)
+            case TrailersReceived(stream_id=number, headers=headers):
+                self.replies[number].trailers = dict(headers)
+            case DataReceived(stream_id=number, data=data):
+                self.replies[number].body += data
+            case StreamEnded(stream_id=number):
+                self.replies[number].ended = True
+            case StreamReset(stream_id=number):
+                self.replies[number].reset = True
+            case _:
+                pass  # settings, windows, acknowledgements
+
+    async def flush(self) -> None:
+        await self.stream.send_all(self.connection.data_to_send())
