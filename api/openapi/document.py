@@ -76,7 +76,7 @@ _HEADERS: Final[Json] = {
         "schema": {"type": "string"},
     },
     RESPONSE_HEADER: {
-        "description": "Tokens per second that the request got; with a stream a trailer, over HTTP/2",
+        "description": "Tokens per second that the request got; with a stream a trailer, over HTTP/2 with TE: trailers",
         "schema": {"type": "string"},
     },
 }

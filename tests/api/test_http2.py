@@ -87,3 +87,15 @@ async def test_a_request_that_nobody_reads_any_more_does_not_stop_the_connection
             assert (await client.reply(after)).status == "200"
             failed.set()
             assert (await client.reply(unread)).status == "500"
+
+
+async def test_a_stream_tells_its_rate_to_who_takes_trailers() -> None:
+    async with serving(make_services()) as url:
+        client = await Http2Client.connect(url)
+        async with client.stream:
+            for body in (STREAM, msgspec.json.encode(HI)):
+                for te in ({}, {"te": "trailers"}):
+                    reply = await client.reply(await client.ask("POST", CHAT, body=body, **te))
+                    rate = {"x-response-tokens-per-second": "100.000"}
+                    assert reply.trailers == (rate if te and body is STREAM else {})
+                    assert (rate.items() <= reply.headers.items()) is (body is not STREAM)
