@@ -115,7 +115,7 @@ def whole_response(reply: Reply, turn: Turn) -> dict[str, Any]:
 
 def item_status(end: TurnEnd) -> Status:
     """How the last item of a turn has ended."""
-    return "incomplete" if end.ending == "length" else "completed"
+    return "incomplete" if end.ending == "length" or end.cut_call else "completed"
 
 
 def usage(end: TurnEnd) -> dict[str, Any]:

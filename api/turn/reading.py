@@ -72,18 +72,18 @@ class TurnReader:
             deltas = [*self._in_content.turned(deltas), *self._in_content.rest()]
         self._hold(event)
         part = self._part(event, deltas) if deltas or self._tokens else None
+        cut = event.reason is FinishReason.WORD and self._parser.in_call
         return part, TurnEnd(
-            ending=self._ending(event.reason),
+            ending=self._ending(event.reason, cut),
             stop_string=event.stopping_word if event.stopping_word in self._stop else "",
+            cut_call=cut,
             timings=event.timings,
             reasoning_tokens=self._early if self._reasoned else 0,
         )
 
-    def _ending(self, reason: FinishReason) -> Ending:
+    def _ending(self, reason: FinishReason, cut: bool) -> Ending:
         if reason is FinishReason.LIMIT:
             return "length"
-        # A stop string may cut a call in two, which is none to carry out.
-        cut = reason is FinishReason.WORD and self._parser.in_call
         return "tool_calls" if self._parser.calls and not cut else "stop"
 
     def _count(self, event: Tokens | Finished, deltas: Sequence[Delta]) -> None:

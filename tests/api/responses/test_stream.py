@@ -164,6 +164,20 @@ def test_failure(status: int, code: str) -> None:
     assert response["output"][0]["status"] == "incomplete"
 
 
+async def test_a_call_that_a_stop_string_cuts_is_incomplete() -> None:
+    """The turn has ended as it was to, but the call is none to carry out."""
+    for text, statuses in (
+        ("Well. " + MORE_CALLS[:-15], ["completed", "completed", "incomplete"]),
+        ("Well. " + MORE_CALLS, ["completed"] * 3),
+        ("Well. <tool_call>", ["completed"]),
+    ):
+        output = Output(text=text, reason=FinishReason.WORD, stopping_word="END")
+        last: Any = output.streamed(ResponsesStream(make_reply()))[-1].data["response"]
+        for response in (last, whole_response(make_reply(), await output.whole())):
+            assert [item["status"] for item in response["output"]] == statuses
+            assert (response["status"], response["incomplete_details"]) == ("completed", None)
+
+
 def test_only_the_last_item_is_incomplete() -> None:
     output = Output(text="Well. " + MORE_CALLS[:-15], reason=FinishReason.LIMIT)
     response: Any = output.streamed(ResponsesStream(make_reply()))[-1].data["response"]
