@@ -174,12 +174,14 @@ def _checked(url: str) -> httpcore.URL:
     """The URL in parts. Raises InvalidRequest for one that is none of ours."""
     try:
         parts = urlsplit(url)
-        port = parts.port or _PORTS.get(parts.scheme)
+        port = _PORTS.get(parts.scheme) if parts.port is None else parts.port
         host = parts.hostname.encode("idna") if parts.hostname else b""
         target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         raw_target = target.encode("ascii")
     except (ValueError, UnicodeError):
         raise InvalidRequest(f"{_short(url)} is no URL") from None
+    if port == 0:
+        raise InvalidRequest(f"{_short(url)} is no URL: there is no port 0")
     blank = any(byte <= 32 or byte == 127 for byte in raw_target)
     if parts.scheme not in _PORTS or not host or parts.username is not None or blank:
         raise InvalidRequest(f"{_short(url)} is no http or https URL of a host, or it names a user")

@@ -2,6 +2,7 @@
 
 import base64
 import binascii
+import re
 from pathlib import Path
 from typing import Final
 from urllib.parse import unquote
@@ -12,6 +13,7 @@ import trio
 from engine.errors import InvalidRequest
 from llamabox.media.fetch import MOST_BYTES, Fetcher
 
+_LOCAL: Final = re.compile(r"^//(localhost(?=/))?", re.IGNORECASE)  # before a path: no host, or this one
 _INLINE: Final = 64 * 1024  # characters of base64 that the loop decodes itself
 
 
@@ -42,7 +44,7 @@ class Sources:
         if self.directory is None:
             raise InvalidRequest("file: URLs are not allowed (--media-path)")
         root = self.directory.resolve()
-        name = unquote(path.removeprefix("//"))
+        name = unquote(_LOCAL.sub("", path))
         try:
             whole = Path(name).resolve()
             found = whole if whole.is_relative_to(root) else (root / name.lstrip("/")).resolve()

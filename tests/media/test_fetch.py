@@ -178,7 +178,7 @@ async def test_bad_answers(answer: bytes, reason: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "url", ["http://", "http:///x", "http://u@h/", "http://h:99999/", "http://[::1/", "http://h/a b"]
+    "url", ["http://", "http:///x", "http://u@h/", "http://h:99999/", "http://h:0/", "http://[::1/", "http://h/a b"]
 )
 async def test_bad_urls(url: str) -> None:
     with pytest.raises(InvalidRequest, match="is no"):
