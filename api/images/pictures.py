@@ -13,6 +13,7 @@ from api.images.fields import ABSENT, EditFields, ImageFields, VariationFields, 
 from api.images.forms import Form, read_form
 
 _FORM: Final = "multipart/form-data"
+_OTHER_FORM: Final = "application/x-www-form-urlencoded"
 _IMAGE: Final = ("image", "image[]")
 _FILES: Final = (*_IMAGE, "mask", "control")
 
@@ -35,6 +36,8 @@ async def read_edit(request: ApiRequest, *, prompt: str | None = None) -> Edit:
     if request.mimetype == _FORM:
         return await _from_form(request, prompt)
     body = await request.get_data(cache=False, as_text=False, parse_form_data=False)
+    if request.mimetype == _OTHER_FORM and not body.lstrip().startswith(b"{"):
+        raise bad_request(f"A form with an image is {_FORM}, not {_OTHER_FORM}; or send JSON")
     fields = parse(body, EditFields if prompt is None else VariationFields)
     images = fields.image if isinstance(fields.image, list) else [fields.image]
     if len(images) != 1:

@@ -3,6 +3,7 @@
 import io
 
 import attrs
+import msgspec
 import PIL.Image
 import pytest
 
@@ -49,6 +50,19 @@ async def test_an_edit_by_json_is_the_same() -> None:
         assert (await client.post(EDITS, BODY | {"image": [url(png())]})).status == 200
     assert form_backend.made == json_backend.made
     assert json_backend.made[0].mask is None
+
+
+async def test_a_form_of_the_other_kind_is_refused_as_such() -> None:
+    """curl's --data calls JSON one too, which is read as what it is."""
+    kind = {"Content-Type": "application/x-www-form-urlencoded"}
+    async with serving() as client:
+        reply = await client.send("POST", EDITS, b"prompt=a+dog&size=256x256", kind)
+        assert reply.status == 400
+        assert "multipart/form-data" in reply.error["message"]
+        body = msgspec.json.encode(BODY | {"image": url(png())})
+        assert (await client.send("POST", EDITS, body, kind)).status == 200
+        cut = await client.send("POST", EDITS, b' {"prompt": ', kind)
+        assert "not valid JSON" in cut.error["message"]
 
 
 async def test_a_form_may_hold_data_urls_too() -> None:
