@@ -8,6 +8,7 @@ import attrs
 import msgspec
 from quart.wrappers import Request
 
+from api.convert.halves import find_half
 from api.convert.whole import is_about_a_float, whole
 from api.errors import ApiError, bad_request
 
@@ -31,6 +32,10 @@ def parse[T](body: bytes, shape: type[T]) -> T:
     except msgspec.ValidationError as error:
         raise field_error(shape, error) from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        if half := find_half(body):
+            where, written = half
+            reason = f"half of a surrogate pair ({written}) is no character"
+            raise bad_request(f"{where}: {reason}" if where else reason, where or None) from None
         raise bad_request(f"The body is not valid JSON: {error}") from None
     except RecursionError:
         raise bad_request("The body is nested too deeply") from None

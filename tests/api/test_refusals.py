@@ -185,6 +185,38 @@ async def test_malformed_bodies(client: Client, body: bytes, param: str | None) 
 
 
 @pytest.mark.parametrize(
+    ("path", "body", "param", "half"),
+    [
+        ("/tokenize", rb'{"content": "\ud800"}', "content", r"\ud800"),
+        ("/tokenize", rb'{"content": "a\uD83Db \ud83d\ude00"}', "content", r"\ud83d"),
+        ("/tokenize", rb'{"content": ["\ud83d\ude00", 7, "\udc00"]}', "content[2]", r"\udc00"),
+        ("/tokenize", b'{"content": "\xed\xa0\x80"}', "content", r"\ud800"),
+        (
+            "/v1/chat/completions",
+            rb'{"messages": [{"role": "user", "content": "x\ud800"}]}',
+            "messages[0].content",
+            r"\ud800",
+        ),
+        ("/v1/chat/completions", rb'{"messages": [], "\ud800": 1}', None, r"\ud800"),
+    ],
+)
+async def test_half_a_surrogate_pair(client: Client, path: str, body: bytes, param: str | None, half: str) -> None:
+    reply = await client.post(path, body)
+    assert (reply.status, reply.error["param"]) == (400, param)
+    assert reply.error["message"] == f"{param}: " * bool(param) + f"half of a surrogate pair ({half}) is no character"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [rb'{"content": "\ud800"', rb'{"content": "\ud83d\ude00", }', rb'{"content": "\ud800", "x": ' + b"[" * 10**5],
+)
+async def test_a_body_that_is_no_json_besides(client: Client, body: bytes) -> None:
+    reply = await client.post("/tokenize", body)
+    assert reply.status == 400
+    assert "not valid JSON" in reply.error["message"]
+
+
+@pytest.mark.parametrize(
     ("method", "path", "flag"),
     [
         ("POST", "/infill", "--infill"),
