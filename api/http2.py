@@ -1,18 +1,31 @@
-"""HTTP/2: Hypercorn's, which ends the connection when a body goes on after the reply to it."""
+"""HTTP/2: Hypercorn's, which ends the whole connection for what is wrong with one request."""
 
-from h2.events import DataReceived, Event
+from contextlib import suppress
+
+from h2.events import DataReceived, Event, RequestReceived
+from h2.exceptions import ProtocolError
 from hypercorn.protocol.h2 import H2Protocol
 
 
 class Http2(H2Protocol):
-    """Many requests over one connection; what comes of one leaves the others alone."""
+    """Many requests over one connection; what becomes of one leaves the others alone."""
 
     async def _handle_events(self, events: list[Event]) -> None:
         """One by one: a stream may go while the event before is handled."""
         for event in events:
-            if isinstance(event, DataReceived) and event.stream_id not in self.streams:
-                # Dropped, and acknowledged: the client may finish, and the window of the others is not used up.
-                self.connection.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
-            else:
-                await super()._handle_events([event])
+            match event:
+                case RequestReceived() if not _is_readable(event):
+                    with suppress(ProtocolError):  # reset by now
+                        self.connection.send_headers(event.stream_id, [(b":status", b"400")], end_stream=True)
+                case DataReceived() if event.stream_id not in self.streams:
+                    # Behind the reply. The client may finish, and the window of the others is not used up.
+                    self.connection.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
+                case _:
+                    await super()._handle_events([event])
         await self._flush()
+
+
+def _is_readable(request: RequestReceived) -> bool:
+    """Whether Hypercorn finds in the head what it takes for granted: a path, which a tunnel has not, in ASCII."""
+    head = dict(request.headers)
+    return b":path" in head and head[b":path"].isascii() and head[b":method"].isascii()

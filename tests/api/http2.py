@@ -51,10 +51,14 @@ class Http2Client:
 
     async def ask(self, method: str, path: str, *, body: bytes | None = b"", **headers: str) -> int:
         """Send a request; its stream. With None for a body it is left open."""
+        pseudo = [(":method", method), (":path", path), (":scheme", "http"), (":authority", "test")]
+        return await self.ask_with([*pseudo, *headers.items()], body=body)
+
+    async def ask_with(self, head: list[tuple[str, str]], *, body: bytes | None) -> int:
+        """The same, whatever the head."""
         number = self.connection.get_next_available_stream_id()
         self.replies[number] = Reply()
-        pseudo = [(":method", method), (":path", path), (":scheme", "http"), (":authority", "test")]
-        self.connection.send_headers(number, [*pseudo, *headers.items()], end_stream=body == b"")
+        self.connection.send_headers(number, head, end_stream=body == b"")
         await self.flush()
         if body:
             await self.send(number, body, end=True)

@@ -99,3 +99,26 @@ async def test_a_stream_tells_its_rate_to_who_takes_trailers() -> None:
                     rate = {"x-response-tokens-per-second": "100.000"}
                     assert reply.trailers == (rate if te and body is STREAM else {})
                     assert (rate.items() <= reply.headers.items()) is (body is not STREAM)
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        [(":method", "GET"), (":path", "/é"), (":scheme", "http"), (":authority", "test")],
+        [(":method", "CONNECT"), (":authority", "test")],
+    ],
+    ids=["path", "tunnel"],
+)
+async def test_a_head_that_hypercorn_cannot_read_is_one_requests_fault(head: list[tuple[str, str]]) -> None:
+    async with serving(make_services()) as url:
+        client = await Http2Client.connect(url)
+        async with client.stream:
+            wrong = await client.ask_with(head, body=b"")
+            assert (await client.reply(wrong)).status == "400"
+            wrong = await client.ask_with(head, body=bytes(MIB))
+            assert (await client.reply(wrong)).status == "400"
+            left = client.connection.get_next_available_stream_id()
+            client.connection.send_headers(left, head)
+            await client.reset(left)  # in the same bytes
+            after = await client.ask("GET", "/health")
+            assert (await client.reply(after)).status == "200"
