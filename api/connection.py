@@ -5,7 +5,7 @@ from os import write as _write
 from typing import Any, Final
 
 import h11
-import hypercorn.protocol
+import hypercorn.protocol.h2
 import trio
 from hypercorn.config import Config
 from hypercorn.events import Closed, Event, RawData
@@ -14,12 +14,14 @@ from hypercorn.trio.tcp_server import MAX_RECV, TCPServer
 from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import AppWrapper, ConnectionState
 
-from api.http2 import Http2
+from api.http2 import Http2, Http2Buffer
 from api.idle import IdleLimit
 
 WIRE: Final = "wire"  # the connection's name in the state of its requests
 
-hypercorn.protocol.H2Protocol = Http2  # type: ignore[attr-defined]  # where Hypercorn takes it from; there is no option
+# Where Hypercorn takes them from; there is no option.
+hypercorn.protocol.H2Protocol = Http2  # type: ignore[attr-defined]
+hypercorn.protocol.h2.StreamBuffer = Http2Buffer  # type: ignore[misc]
 
 
 class Connection(TCPServer):

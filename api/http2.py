@@ -4,7 +4,23 @@ from contextlib import suppress
 
 from h2.events import DataReceived, Event, RequestReceived
 from h2.exceptions import ProtocolError
-from hypercorn.protocol.h2 import H2Protocol
+from hypercorn.protocol.h2 import BUFFER_LOW_WATER, H2Protocol, StreamBuffer
+
+
+class Http2Buffer(StreamBuffer):
+    """What a reply has not sent yet. Its writer waits while that is much: Hypercorn wakes it as often as it looks for
+    something to send, also where the client takes nothing.
+    """
+
+    async def pop(self, max_length: int) -> bytes:
+        """Take what is to be sent next, so many bytes at most."""
+        data = bytes(self.buffer[:max_length])
+        del self.buffer[:max_length]
+        if len(self.buffer) < BUFFER_LOW_WATER:
+            await self._paused.set()
+        if not self.buffer:
+            await self._is_empty.set()
+        return data
 
 
 class Http2(H2Protocol):

@@ -4,9 +4,10 @@ import msgspec
 import pytest
 import trio
 
+from api.http2 import Http2Buffer
 from tests.api.conftest import make_services
 from tests.api.fake_engine import FakeEngine, say
-from tests.api.http2 import Http2Client
+from tests.api.http2 import MAX_WINDOW, Http2Client
 from tests.api.test_loopback import CHAT, HI, TEXT, serving
 
 STREAM = msgspec.json.encode({**HI, "stream": True})
@@ -87,6 +88,30 @@ async def test_a_request_that_nobody_reads_any_more_does_not_stop_the_connection
             assert (await client.reply(after)).status == "200"
             failed.set()
             assert (await client.reply(unread)).status == "500"
+
+
+async def test_a_client_that_takes_no_more_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    buffers: list[Http2Buffer] = []
+    begin = Http2Buffer.__init__
+
+    def recorded(self: Http2Buffer, event_class: type) -> None:
+        buffers.append(self)
+        begin(self, event_class)
+
+    monkeypatch.setattr(Http2Buffer, "__init__", recorded)
+    text, window = "x" * 1000, 50_000
+    async with serving(make_services(FakeEngine(say(*[text] * 1000)))) as url:
+        client = await Http2Client.connect(url, window=window)
+        async with client.stream:
+            slow = await client.ask("POST", CHAT, body=STREAM)
+            await client.until(lambda: len(client.replies[slow].body) == window)
+            after = await client.ask("GET", "/health")
+            assert (await client.reply(after)).status == "200"
+            await trio.testing.wait_all_tasks_blocked(0.01)
+            assert len(buffers[0].buffer) < 100_000, "much waits that nobody takes"
+            client.connection.increment_flow_control_window(MAX_WINDOW - window, slow)
+            await client.flush()
+            assert (await client.reply(slow)).body.count(text.encode()) == 1000
 
 
 async def test_a_stream_tells_its_rate_to_who_takes_trailers() -> None:
