@@ -12,14 +12,14 @@ room and context shift keep one set of books (``engine.text.books``).
 from collections import deque
 from collections.abc import Collection, Iterable
 
-from engine.errors import ContextExceeded, InvalidRequest
+from engine.errors import InvalidRequest
 from engine.text.adapters import AdapterSet
 from engine.text.admission import admit
 from engine.text.books import Books
 from engine.text.filling import add_decodes, add_forced, add_prefills
-from engine.text.media import spans_fit
 from engine.text.plan import Batch, HostPrompts, KeptStates, Limits, PlannedMedia, PlannedRun, SchedulerMemory, StepPlan
 from engine.text.prefix_cache import PrefixCache
+from engine.text.request_checks import check_limits, check_request
 from engine.text.requests import GenerationRequest
 from engine.text.sequence import Sequence, Status
 
@@ -56,31 +56,14 @@ class Scheduler:
 
     def validate(self, request: GenerationRequest) -> None:
         """Raise ContextExceeded or InvalidRequest for what can never run. Any thread."""
-        if not request.prompt:
-            raise InvalidRequest("the prompt has no tokens", "prompt")
-        if request.media and not spans_fit(request.prompt, request.media):
-            raise InvalidRequest("text must follow behind the last image or sound of a prompt", "prompt")
-        if (not request.media and min(request.prompt) < 0) or max(request.prompt) >= self.limits.n_vocab:
-            raise InvalidRequest(f"a token is not in the vocabulary (0 to {self.limits.n_vocab - 1})", "prompt")
-        self._check_limits(request)
-
-    def _check_limits(self, request: GenerationRequest) -> None:
-        n_prompt = len(request.prompt) + sum(span.extra for span in request.media)
-        if n_prompt >= self.limits.n_ctx_slot:
-            raise ContextExceeded(n_prompt, self.limits.n_ctx_slot)
-        if request.score_prompt and request.media:
-            raise InvalidRequest("the probabilities of a prompt with images or sound are not available", "prompt")
-        if request.slot is not None and not 0 <= request.slot < self.limits.n_slots:
-            raise InvalidRequest(f"there are slots 0 to {self.limits.n_slots - 1}", "id_slot")
-        if any(not 0 <= adapter < self.limits.n_adapters for adapter, _ in request.adapters):
-            raise InvalidRequest(f"there are {self.limits.n_adapters} adapters", "lora")
+        check_request(request, self.limits)
 
     def submit(self, request: GenerationRequest, now: float) -> Sequence:
         """Queue a request whose prompt ``validate`` has let pass: to look at each token again is not for each step.
 
         Raises ContextExceeded, InvalidRequest for other limits and for an id that is in use.
         """
-        self._check_limits(request)
+        check_limits(request, self.limits)
         if request.id in self._by_id:
             raise InvalidRequest(f"a request with the id {request.id} is running")
         self._arrivals += 1
