@@ -1,7 +1,5 @@
 """The pictures of an edit: from a form's files, or from data URLs in JSON or in a form's fields."""
 
-import base64
-import binascii
 from typing import Final
 
 import attrs
@@ -11,6 +9,7 @@ from api.errors import bad_request
 from api.http import ApiRequest
 from api.images.fields import ABSENT, EditFields, ImageFields, VariationFields, fields_of_form
 from api.images.forms import Form, read_form
+from llamabox.media.inline import from_base64
 
 _FORM: Final = "multipart/form-data"
 _OTHER_FORM: Final = "application/x-www-form-urlencoded"
@@ -44,9 +43,9 @@ async def read_edit(request: ApiRequest, *, prompt: str | None = None) -> Edit:
         raise bad_request(f"image: one image can be edited, not {len(images)}", "image")
     return Edit(
         fields=fields,
-        image=_from_url(images[0], "image"),
-        mask=_from_url(fields.mask, "mask") if fields.mask else None,
-        control=_from_url(fields.control, "control") if fields.control else None,
+        image=await _from_url(images[0], "image"),
+        mask=await _from_url(fields.mask, "mask") if fields.mask else None,
+        control=await _from_url(fields.control, "control") if fields.control else None,
     )
 
 
@@ -56,7 +55,7 @@ async def _from_form(request: ApiRequest, prompt: str | None) -> Edit:
     for name, content in form.files:
         if content and name not in _FILES:
             raise bad_request(f"{name}: an edit takes the files image, mask and control", name)
-    images = [picture for name in _IMAGE for picture in _pictures(form, name)]
+    images = [picture for name in _IMAGE for picture in await _pictures(form, name)]
     if not images:
         raise bad_request("image: a file is needed", "image")
     if len(images) != 1:
@@ -64,8 +63,8 @@ async def _from_form(request: ApiRequest, prompt: str | None) -> Edit:
     return Edit(
         fields=fields,
         image=images[0],
-        mask=_one(_pictures(form, "mask"), "mask"),
-        control=_one(_pictures(form, "control"), "control"),
+        mask=_one(await _pictures(form, "mask"), "mask"),
+        control=_one(await _pictures(form, "control"), "control"),
     )
 
 
@@ -75,18 +74,18 @@ def _one(pictures: list[bytes], name: str) -> bytes | None:
     return pictures[0] if pictures else None
 
 
-def _pictures(form: Form, name: str) -> list[bytes]:
+async def _pictures(form: Form, name: str) -> list[bytes]:
     """The contents of a field's files, an empty one is as good as none, and behind them its data URLs."""
     contents = [content for file, content in form.files if file == name and content]
     urls = [text for field, text in form.fields if field == name and text not in ABSENT]
-    return contents + [_from_url(text, name) for text in urls]
+    return contents + [await _from_url(text, name) for text in urls]
 
 
-def _from_url(url: str, param: str) -> bytes:
+async def _from_url(url: str, param: str) -> bytes:
     head, comma, data = url.partition(",")
     if not comma or not head.startswith("data:") or not head.endswith(";base64"):
         raise bad_request(f"{param}: expected a URL like data:image/png;base64,…", param)
     try:
-        return base64.b64decode(data, validate=True)
-    except (binascii.Error, ValueError):
+        return await from_base64(data)
+    except ValueError:
         raise bad_request(f"{param}: the URL's data is no base64", param) from None

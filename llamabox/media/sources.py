@@ -1,7 +1,5 @@
 """Where a medium is: in the request itself, on the network, or in a directory that the operator has opened."""
 
-import base64
-import binascii
 import re
 from pathlib import Path
 from typing import Final
@@ -12,9 +10,9 @@ import trio
 
 from engine.errors import InvalidRequest
 from llamabox.media.fetch import MOST_BYTES, Fetcher
+from llamabox.media.inline import from_base64
 
 _LOCAL: Final = re.compile(r"^//(localhost(?=/))?", re.IGNORECASE)  # before a path: no host, or this one
-_INLINE: Final = 64 * 1024  # characters of base64 that the loop decodes itself
 
 
 @attrs.frozen(kw_only=True)
@@ -60,16 +58,10 @@ class Sources:
 
 
 async def _decoded(text: str) -> bytes:
-    data = _decode(text) if len(text) <= _INLINE else await trio.to_thread.run_sync(_decode, text)
+    try:
+        data = await from_base64(text)
+    except ValueError:
+        raise InvalidRequest("the data is no base64, nor a data:, http: or https: URL") from None
     if not data:
         raise InvalidRequest("there is no data")
     return data
-
-
-def _decode(text: str) -> bytes:
-    """Base64, its padding or not, line ends or not."""
-    joined = "".join(text.split())
-    try:
-        return base64.b64decode(joined + "=" * (-len(joined) % 4), validate=True)
-    except (binascii.Error, ValueError):
-        raise InvalidRequest("the data is no base64, nor a data:, http: or https: URL") from None
