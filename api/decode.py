@@ -41,6 +41,16 @@ def parse[T](body: bytes, shape: type[T]) -> T:
         raise bad_request("The body is nested too deeply") from None
 
 
+def read_query[T](request: Request, shape: type[T]) -> T:
+    """The request's query as ``shape``. Raises ApiError 400."""
+    key: Any = shape
+    try:
+        result: T = msgspec.convert(request.args.to_dict(), key, strict=False)
+    except msgspec.ValidationError as error:
+        raise field_error(shape, error) from None
+    return result
+
+
 def _decode[T](body: bytes, shape: type[T]) -> T:
     key: Any = shape
     try:

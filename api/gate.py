@@ -19,7 +19,7 @@ _REFUSALS: Final = {
 }
 _MESSAGES: Final = "/v1/messages"
 _KEY_HEADER: Final = "X-Api-Key"
-_METHODS: Final = "GET, POST, OPTIONS"
+_METHODS: Final = "GET, POST, DELETE, OPTIONS"
 _EXPOSED: Final = "X-Request-ID, X-Response-Tokens-Per-Second"
 
 

@@ -17,6 +17,7 @@ from llamabox.chat.ask import ChatAsk, ChatPlan
 from llamabox.chat.placing import Placed
 from llamabox.images.codec import ImageCodec
 from llamabox.metrics import Metrics
+from llamabox.response_store import ResponseStore
 from llamabox.settings import Settings
 
 
@@ -131,6 +132,7 @@ class Services:
     image_codec: ImageCodec = attrs.field(factory=ImageCodec, init=False)
     created: int = attrs.field(factory=lambda: int(time.time()))  # Unix time of the start
     running: Running = attrs.field(factory=Running, init=False)
+    responses: ResponseStore = attrs.field(factory=ResponseStore, init=False)
     compiling: trio.CapacityLimiter = attrs.field(factory=lambda: trio.CapacityLimiter(_COMPILERS), init=False)
     adapters: AdapterSet = attrs.field(init=False)  # of requests that do not choose; may be replaced at any time
     tokenizing: trio.CapacityLimiter = attrs.field(factory=lambda: trio.CapacityLimiter(_TOKENIZERS), init=False)

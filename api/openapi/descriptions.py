@@ -122,8 +122,9 @@ DESCRIPTIONS: Final = {
     "reasoning": "effort: how much the model is to think",
     "max_output_tokens": "Most tokens to generate, reasoning included",
     "include": "What to add to the reply",
-    "previous_response_id": "Refused: nothing is kept",
-    "conversation": "Refused: nothing is kept",
+    "ResponsesFields.store": "Whether the response is kept in memory; false: it is not",
+    "previous_response_id": "The kept response whose conversation goes on; its instructions do not",
+    "conversation": "Refused",
     "background": "Refused where true",
     "truncation": "Accepted: disabled",
     # The Messages API

@@ -19,6 +19,7 @@ type Json = dict[str, Any]
 type SchemaOf = Callable[[Sequence[Any]], Json]
 
 _VARIABLE: Final = re.compile(r"<(?:[^:>]*:)?([^>]+)>")
+_NUMBERS: Final = frozenset({"id_slot"})  # variables of paths; the others are text
 _SCHEMAS: Final = "#/components/schemas/{name}"
 _ABOUT: Final = """\
 Language models from local files, over the APIs of OpenAI, Anthropic and llama-server. Fields that a request's schema \
@@ -148,7 +149,8 @@ def _operation(route: Described, path: str, operation: Operation, schema_of: Sch
 
 def _parameters(path: str, operation: Operation) -> Iterator[Json]:
     for name in re.findall(r"{(\w+)}", path):
-        yield {"name": name, "in": "path", "required": True, "schema": {"type": "integer", "minimum": 0}}
+        schema: Json = {"type": "integer", "minimum": 0} if name in _NUMBERS else {"type": "string"}
+        yield {"name": name, "in": "path", "required": True, "schema": schema}
     for query in operation.query:
         yield {
             "name": query.name,

@@ -26,7 +26,9 @@ from api.openapi.replies.others import (
     MessageError,
     MessageEvent,
     MessageObject,
+    ResponseDeleted,
     ResponseEvent,
+    ResponseItemList,
     ResponseObject,
 )
 from api.openapi.replies.state import Health, Model, ModelList, Props, Slot
@@ -55,6 +57,20 @@ _ACTION: Final = Query(
     text="What to do with the slot.",
     schema={"type": "string", "enum": ["save", "restore", "erase"]},
     required=True,
+)
+_NO_STREAM: Final = Query(name="stream", text="Refused where true.", schema={"type": "boolean", "default": False})
+_PAGE: Final = (
+    Query(
+        name="limit",
+        text="Most items to tell.",
+        schema={"type": "integer", "minimum": 1, "maximum": 100, "default": 20},
+    ),
+    Query(
+        name="order",
+        text="asc: the first item first.",
+        schema={"type": "string", "enum": ["asc", "desc"], "default": "desc"},
+    ),
+    Query(name="after", text="Begin behind the item with this id.", schema={"type": "string"}),
 )
 _OBJECT: Final[Any] = dict[str, Any]
 
@@ -107,12 +123,20 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
         "Answer a conversation", Tag.OPENAI, request=ChatFields, reply=ChatCompletion, event=ChatCompletionChunk
     ),
     "POST /v1/responses": _text(
-        "Answer a conversation: the Responses API, stateless",
+        "Answer a conversation: the Responses API",
         Tag.OPENAI,
         request=ResponsesFields,
         reply=ResponseObject,
         event=ResponseEvent,
     ),
+    "GET /v1/responses/<response_id>": Operation(
+        "A response that is kept in memory", Tag.OPENAI, reply=ResponseObject, query=(_NO_STREAM,)
+    ),
+    "DELETE /v1/responses/<response_id>": Operation("Forget a response", Tag.OPENAI, reply=ResponseDeleted),
+    "GET /v1/responses/<response_id>/input_items": Operation(
+        "The conversation that a response answers", Tag.OPENAI, reply=ResponseItemList, query=_PAGE
+    ),
+    "POST /v1/responses/<response_id>/cancel": Operation("Refused: no response is made in the background", Tag.OPENAI),
     "POST /v1/messages": _anthropic(
         "Answer a conversation: the Messages API",
         request=MessagesFields,

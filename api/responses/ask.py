@@ -1,6 +1,7 @@
 """A Responses request to what is asked of the model."""
 
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
 
 import attrs
 
@@ -25,15 +26,27 @@ class _SchemaFormat:
     strict: bool | None = None
 
 
-def responses_ask(fields: ResponsesFields, defaults: GenerationDefaults, modalities: Modalities = TEXT_ONLY) -> Asked:
-    """The conversation and what is wanted next. Raises ApiError 400.
+_REFUSED: Final[Mapping[str, str]] = {
+    "conversation": "there are no conversations here, go on from a response by previous_response_id",
+    "prompt": "there are no stored prompts here, send the text as input",
+}
+
+
+def responses_ask(
+    fields: ResponsesFields,
+    defaults: GenerationDefaults,
+    modalities: Modalities = TEXT_ONLY,
+    earlier: Sequence[dict[str, Any]] = (),
+) -> Asked:
+    """The conversation, which begins with the items ``earlier``, and what is wanted next. Raises ApiError 400.
 
     An assistant's message at the end is continued.
     """
-    _refuse_state(fields)
+    _refuse(fields)
     transcript = Transcript()
     if fields.instructions:
         transcript.add("system", fields.instructions)
+    add_input(list(earlier), transcript, modalities, field="previous_response_id")
     add_input(fields.input, transcript, modalities)
     if not transcript.messages:
         raise bad_request("input: there is none", "input")
@@ -60,12 +73,12 @@ def responses_ask(fields: ResponsesFields, defaults: GenerationDefaults, modalit
     return Asked(ask=ask, param=to_blame(constraint, offer), legacy=False)
 
 
-def _refuse_state(fields: ResponsesFields) -> None:
-    for name in ("previous_response_id", "conversation", "prompt"):
+def _refuse(fields: ResponsesFields) -> None:
+    for name, reason in _REFUSED.items():
         if getattr(fields, name) is not None:
-            raise bad_request(f"{name}: this server stores nothing, send the whole conversation as input", name)
+            raise bad_request(f"{name}: {reason}", name)
     if fields.background:
-        raise bad_request("background: this server stores no responses to be fetched later", "background")
+        raise bad_request("background: responses are made at once here, none in the background", "background")
     if fields.truncation == "auto":
         raise bad_request("truncation: this server leaves nothing out of a conversation", "truncation")
 

@@ -55,13 +55,15 @@ class _Refusal:
     refusal: str
 
 
-def add_input(given: Parts, transcript: Transcript, modalities: Modalities = TEXT_ONLY) -> None:
-    """Add what ``input`` says. Raises ApiError 400 naming the item at fault."""
+def add_input(
+    given: Parts, transcript: Transcript, modalities: Modalities = TEXT_ONLY, *, field: str = "input"
+) -> None:
+    """Add what ``field`` says. Raises ApiError 400 naming the item at fault."""
     if isinstance(given, str):
         transcript.add("user", given)
         return
     for index, item in enumerate(given):
-        _add_item(item, transcript, f"input[{index}]", modalities)
+        _add_item(item, transcript, f"{field}[{index}]", modalities)
 
 
 def _add_item(item: dict[str, Any], transcript: Transcript, where: str, modalities: Modalities) -> None:
@@ -84,7 +86,7 @@ def _add_item(item: dict[str, Any], transcript: Transcript, where: str, modaliti
             if text := _reasoning(typed(item, _Reasoning, where), where):
                 transcript.reason(text)
         case "item_reference":
-            raise bad_request(f"{where}: nothing is stored here, send the item itself", where)
+            raise bad_request(f"{where}: references to items are not followed, send the item itself", where)
         case kind:
             raise bad_request(f"{where}.type: {kind!r} is no item that this server knows", f"{where}.type")
 
@@ -109,7 +111,7 @@ def _medium(part: dict[str, Any], where: str, modalities: Modalities) -> str | d
     if kind == "input_audio":
         return media_part("input_audio", source_of({**part, "type": "input_audio"}, where), where)
     if part.get("file_id") is not None:
-        raise bad_request(f"{where}.file_id: nothing is stored here, send the image itself", f"{where}.file_id")
+        raise bad_request(f"{where}.file_id: no files are kept here, send the image itself", f"{where}.file_id")
     return media_part("image_url", source_of({**part, "type": "image_url"}, where), where)
 
 

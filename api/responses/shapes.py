@@ -52,12 +52,17 @@ class ResponsesFields(GenerationFields):
     include: list[Include] | None = None
     metadata: dict[str, Any] | None = None
     chat_template_kwargs: dict[str, Any] | None = None
-    # What a server without memory cannot do
+    store: bool | None = None
     previous_response_id: str | None = None
+    # What this server cannot do
     conversation: str | dict[str, Any] | None = None
     prompt: dict[str, Any] | None = None
     background: bool | None = None
     truncation: Literal["auto", "disabled"] | None = None
+
+    @property
+    def is_kept(self) -> bool:
+        return self.store is not False
 
     @property
     def token_limit(self) -> int | None:

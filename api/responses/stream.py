@@ -6,6 +6,7 @@ from typing import Any, Final
 import msgspec
 
 from api.errors import ApiError
+from api.responses.keep import Keep, as_it_is
 from api.responses.output import CallItem, Event, Item, MessageItem, ReasoningItem, Status
 from api.responses.reply import Reply, item_status
 from api.sse import PING
@@ -19,8 +20,9 @@ class ResponsesStream:
 
     ping: Final = PING
 
-    def __init__(self, reply: Reply) -> None:
+    def __init__(self, reply: Reply, keep: Keep = as_it_is) -> None:
         self._reply = reply
+        self._keep = keep
         self._number = 0  # of the next event
         self._done: list[dict[str, Any]] = []  # items
         self._open: Item | None = None
@@ -45,7 +47,7 @@ class ResponsesStream:
         if self._open is None and not self._done:
             events.append(self._enter(self._reply.message_item(0)))
         events.append(self._leave(item_status(end)))
-        body = self._reply.ended(self._done, end)
+        body = self._keep(self._reply.ended(self._done, end))
         events.append(self._event(f"response.{body['status']}", {"response": body}))
         return b"".join(events)
 

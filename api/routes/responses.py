@@ -1,5 +1,7 @@
 """POST /v1/responses."""
 
+import secrets
+
 from api.decode import read
 from api.gate import text_side
 from api.guidance import Guidance, blaming
@@ -8,6 +10,7 @@ from api.job import build_job
 from api.modalities import Modalities
 from api.prompt_forms import TokenizedPrompt
 from api.responses.ask import responses_ask
+from api.responses.keep import items_of, keeping, last_turn
 from api.responses.namespaces import parts_of
 from api.responses.reply import Reply, settings, whole_response
 from api.responses.shapes import ResponsesFields
@@ -17,10 +20,12 @@ from llamabox.services import Services
 
 
 async def create(services: Services, request: ApiRequest) -> Response:
-    """One answer to a conversation. Nothing is stored."""
+    """One answer to a conversation, which may go on from a kept one."""
     engine, prompts = text_side(services)
     fields = await read(request, ResponsesFields)
-    asked = responses_ask(fields, services.settings.defaults, Modalities.of(engine.info))
+    before = last_turn(services.responses, fields.previous_response_id)
+    asked = responses_ask(fields, services.settings.defaults, Modalities.of(engine.info), items_of(before))
+    keep = keeping(services.responses, fields, before)
     with blaming(asked.param):
         plan = await prompts.plan(asked.ask)
     job = await build_job(
@@ -34,7 +39,7 @@ async def create(services: Services, request: ApiRequest) -> Response:
         guidance=Guidance.of_plan(plan, asked.param),
     )
     reply = Reply(
-        uid=request.uid,
+        uid=secrets.token_hex(16),  # not the request's, which /slots shows: who knows it may read what is kept
         created=job.created,
         model=job.model,
         settings=settings(fields, asked.ask, job.requests[0].sampling),
@@ -47,6 +52,6 @@ async def create(services: Services, request: ApiRequest) -> Response:
         request,
         job,
         plan,
-        lambda: ResponsesStream(reply),
-        lambda turns: whole_response(reply, turns[0]),
+        lambda: ResponsesStream(reply, keep),
+        lambda turns: keep(whole_response(reply, turns[0])),
     )

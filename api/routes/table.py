@@ -12,6 +12,7 @@ from api.routes import (
     completions,
     embeddings,
     images,
+    kept_responses,
     lora,
     messages,
     page,
@@ -36,6 +37,8 @@ class Route:
     handler: Handler
 
 
+_RESPONSE: Final = ("/v1/responses/<response_id>", "/responses/<response_id>")
+
 ROUTES: Final[tuple[Route, ...]] = (
     Route("GET", ("/openapi.json",), openapi(lambda: ROUTES)),
     Route("GET", ("/health", "/v1/health"), state.health),
@@ -54,6 +57,10 @@ ROUTES: Final[tuple[Route, ...]] = (
     Route("POST", ("/v1/completions",), completions.completions),
     Route("POST", ("/v1/chat/completions", "/chat/completions"), chat.chat),
     Route("POST", ("/v1/responses", "/responses"), responses.create),
+    Route("GET", _RESPONSE, kept_responses.retrieve),
+    Route("DELETE", _RESPONSE, kept_responses.delete),
+    Route("GET", tuple(f"{path}/input_items" for path in _RESPONSE), kept_responses.input_items),
+    Route("POST", tuple(f"{path}/cancel" for path in _RESPONSE), kept_responses.cancel),
     Route("POST", ("/v1/messages",), messages.create),
     Route("POST", ("/v1/messages/count_tokens",), messages.count_tokens),
     Route("POST", ("/infill",), completions.infill),

@@ -80,6 +80,19 @@ def test_operation_ids_are_unique() -> None:
     assert all(re.fullmatch(r"[a-z0-9_]+", found) for found in ids)
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "kind"),
+    [
+        ("GET", "/v1/models/{model}", "string"),
+        ("DELETE", "/v1/responses/{response_id}", "string"),
+        ("POST", "/slots/{id_slot}", "integer"),
+    ],
+)
+def test_variables_of_paths(method: str, path: str, kind: str) -> None:
+    first, *_ = operation(method, path)["parameters"]
+    assert (first["in"], first["schema"]["type"]) == ("path", kind)
+
+
 def test_every_field_of_a_request_is_described_and_nothing_else() -> None:
     shapes = {shape for row in OPERATIONS.values() for shape in row.request if attrs.has(shape)}
     fields = {(shape.__name__, field.name) for shape in shapes for field in attrs.fields(shape)}

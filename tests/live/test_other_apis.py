@@ -31,6 +31,32 @@ def test_responses(real_server: str) -> None:
     assert "Paris" in json.loads(call.arguments)["city"]
 
 
+def test_responses_go_on_by_id(real_server: str) -> None:
+    tool = {"type": "function", "name": "get_weather", "description": "Current weather.", "parameters": PARAMETERS}
+    asked = {"model": "qwen", "temperature": 0, "max_output_tokens": 64}
+    with openai.OpenAI(base_url=f"{real_server}/v1", api_key="none", max_retries=0) as client:
+        first = client.responses.create(input="My name is Ada. Say hello.", **asked)
+        with client.responses.create(
+            input="What is my name? One word.", previous_response_id=first.id, stream=True, **asked
+        ) as stream:
+            *_, last = stream
+        second = last.response
+        assert client.responses.retrieve(second.id) == second
+        client.responses.delete(first.id)
+        listed = [item.role for item in client.responses.input_items.list(second.id, order="asc", limit=1)]
+        forced = {"tools": [tool], "tool_choice": "required", "parallel_tool_calls": False}
+        calling = client.responses.create(input=QUESTION, **forced, **asked)
+        (call,) = calling.output
+        result = {"type": "function_call_output", "call_id": call.call_id, "output": '{"celsius": 31, "sky": "clear"}'}
+        told = client.responses.create(input=[result], previous_response_id=calling.id, tools=[tool], **asked)
+    assert "Ada" in second.output_text
+    assert listed == ["user", "assistant", "user"]
+    cached = second.usage.input_tokens_details.cached_tokens
+    assert cached >= first.usage.input_tokens + first.usage.output_tokens - 2
+    assert "31" in told.output_text
+    assert told.usage.input_tokens_details.cached_tokens >= calling.usage.input_tokens
+
+
 def test_messages(real_server: str) -> None:
     tool = {"name": "get_weather", "description": "Current weather.", "input_schema": PARAMETERS}
     asked = {"model": "qwen", "max_tokens": 64, "messages": [{"role": "user", "content": QUESTION}]}

@@ -22,6 +22,26 @@ class ResponseObject:
 
 
 @attrs.frozen(kw_only=True)
+class ResponseDeleted:
+    """DELETE /v1/responses/ID."""
+
+    id: str
+    object: Literal["response"]
+    deleted: Literal[True]
+
+
+@attrs.frozen(kw_only=True)
+class ResponseItemList:
+    """A page of input items. The ids are null where ``data`` is empty."""
+
+    object: Literal["list"]
+    data: list[dict[str, Any]]
+    first_id: str | None
+    last_id: str | None
+    has_more: bool
+
+
+@attrs.frozen(kw_only=True)
 class ResponseEvent:
     """One event of a streamed response; ``type`` says which fields it has beside these."""
 

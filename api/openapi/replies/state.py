@@ -10,7 +10,7 @@ from msgspec import UNSET, UnsetType
 class ErrorObject:
     """``param`` is the field to blame. The two numbers come with type exceed_context_size_error."""
 
-    code: int
+    code: int | str
     message: str
     type: str
     param: str | None
@@ -20,7 +20,7 @@ class ErrorObject:
 
 @attrs.frozen(kw_only=True)
 class Error:
-    """Every failure; ``code`` is the HTTP status."""
+    """Every failure; ``code`` is the HTTP status, or previous_response_not_found."""
 
     error: ErrorObject
 

@@ -183,7 +183,6 @@ def test_limits() -> None:
         ({"input": [USER, {**CALL, "arguments": {}}]}, "input[1].arguments"),
         ({"input": [{"type": "function_call_output", "call_id": "c"}]}, "input[0]"),
         ({"instructions": 3}, "instructions"),
-        ({"previous_response_id": "resp_1"}, "previous_response_id"),
         ({"conversation": "conv_1"}, "conversation"),
         ({"prompt": {"id": "p"}}, "prompt"),
         ({"background": True}, "background"),

@@ -156,9 +156,9 @@ async def test_a_schema_reaches_the_engine(client: Client, engine: FakeEngine) -
 
 async def test_errors_are_openais(sdk: AsyncOpenAI) -> None:
     with pytest.raises(BadRequestError) as caught:
-        await sdk.responses.create(model="tiny", input="hi", previous_response_id="resp_1")
-    assert caught.value.param == "previous_response_id"
-    assert "stores nothing" in caught.value.message
+        await sdk.responses.create(model="tiny", input="hi", conversation="conv_1")
+    assert caught.value.param == "conversation"
+    assert "previous_response_id" in caught.value.message
 
 
 async def test_template_error(client: Client) -> None:
