@@ -14,12 +14,13 @@ _MAX_RESPONSES: Final = 10_000
 class Turn:
     """What one request added to a conversation: JSON texts of its input items and of its output items.
 
-    The turns before are shared by all that go on from them.
+    ``ids``: those of the output items. The turns before are shared by all that go on from them.
     """
 
     before: "Turn | None"
     given: Sequence[bytes]
     answer: Sequence[bytes]
+    ids: Sequence[str] = ()
     size: int = attrs.field(init=False)
     total: int = attrs.field(init=False)  # with the turns before
     holders: int = attrs.field(
@@ -60,6 +61,7 @@ class ResponseStore:
         self._max_bytes = max_bytes
         self._max_responses = max_responses
         self._kept: OrderedDict[str, Kept] = OrderedDict()  # the least recently used first
+        self._items: dict[str, bytes] = {}  # what was answered, as long as its turn counts
         self._bytes = 0
 
     def __len__(self) -> int:
@@ -75,6 +77,10 @@ class ResponseStore:
         if response_id in self._kept:
             self._kept.move_to_end(response_id)
         return self._kept.get(response_id)
+
+    def item(self, item_id: str) -> bytes | None:
+        """An output item of a turn that is still needed."""
+        return self._items.get(item_id)
 
     def keep(self, response_id: str, kept: Kept) -> None:
         """Keep a response under an id of its own; others may have to go."""
@@ -102,6 +108,7 @@ class ResponseStore:
             if turn.holders > 1:
                 return  # it and those before it count already
             self._bytes += turn.size
+            self._items.update(zip(turn.ids, turn.answer, strict=False))
 
     def _release(self, last: Turn) -> None:
         for turn in _back_from(last):
@@ -109,6 +116,8 @@ class ResponseStore:
             if turn.holders:
                 return
             self._bytes -= turn.size
+            for item_id in turn.ids:
+                self._items.pop(item_id, None)
 
 
 def _back_from(last: Turn) -> Iterator[Turn]:

@@ -85,8 +85,6 @@ def _add_item(item: dict[str, Any], transcript: Transcript, where: str, modaliti
         case "reasoning":
             if text := _reasoning(typed(item, _Reasoning, where), where):
                 transcript.reason(text)
-        case "item_reference":
-            raise bad_request(f"{where}: references to items are not followed, send the item itself", where)
         case kind:
             raise bad_request(f"{where}.type: {kind!r} is no item that this server knows", f"{where}.type")
 

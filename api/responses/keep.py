@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 
-from api.errors import ApiError
+from api.errors import ApiError, bad_request
 from api.responses.listed import listed
 from api.responses.shapes import ResponsesFields
 from llamabox.response_store import Kept, ResponseStore, Turn
@@ -26,6 +26,29 @@ def last_turn(store: ResponseStore, response_id: str | None) -> Turn | None:
     return kept.turn
 
 
+def resolved(store: ResponseStore, given: str | list[dict[str, Any]]) -> str | list[dict[str, Any]]:
+    """An ``input`` with what was answered in place of references to it. Raises ApiError for what is not kept."""
+    if isinstance(given, str):
+        return given
+    return [_referred(store, item, f"input[{index}]") if _refers(item) else item for index, item in enumerate(given)]
+
+
+def _refers(item: dict[str, Any]) -> bool:
+    return item.get("type") == "item_reference" or item.keys() == {"id"}
+
+
+def _referred(store: ResponseStore, item: dict[str, Any], where: str) -> dict[str, Any]:
+    item_id = item.get("id")
+    if not isinstance(item_id, str):
+        raise bad_request(f"{where}.id: expected text", f"{where}.id")
+    found = store.item(item_id)
+    if found is None:
+        message = f"{where}: Item with id {item_id!r} not found. Items of responses with store: false are not kept."
+        raise ApiError(404, message, where, type="invalid_request_error")
+    result: dict[str, Any] = msgspec.json.decode(found)
+    return result
+
+
 def items_of(turn: Turn | None) -> list[dict[str, Any]]:
     """The conversation up to ``turn``, as input items."""
     return decoded(() if turn is None else turn.items)
@@ -40,7 +63,8 @@ def keeping(store: ResponseStore, fields: ResponsesFields, before: Turn | None) 
     def keep(response: Response) -> Response:
         answer = [msgspec.json.encode(item) for item in response["output"]]
         head = msgspec.json.encode({**response, "output": []})
-        store.keep(response["id"], Kept(head, Turn(before, given, answer)))
+        ids = [item["id"] for item in response["output"]]
+        store.keep(response["id"], Kept(head, Turn(before, given, answer, ids)))
         return response
 
     return keep

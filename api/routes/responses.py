@@ -2,6 +2,8 @@
 
 import secrets
 
+import attrs
+
 from api.decode import read
 from api.gate import text_side
 from api.guidance import Guidance, blaming
@@ -10,7 +12,7 @@ from api.job import build_job
 from api.modalities import Modalities
 from api.prompt_forms import TokenizedPrompt
 from api.responses.ask import responses_ask
-from api.responses.keep import items_of, keeping, last_turn
+from api.responses.keep import items_of, keeping, last_turn, resolved
 from api.responses.namespaces import parts_of
 from api.responses.reply import Reply, settings, whole_response
 from api.responses.shapes import ResponsesFields
@@ -23,6 +25,7 @@ async def create(services: Services, request: ApiRequest) -> Response:
     """One answer to a conversation, which may go on from a kept one."""
     engine, prompts = text_side(services)
     fields = await read(request, ResponsesFields)
+    fields = attrs.evolve(fields, input=resolved(services.responses, fields.input))
     before = last_turn(services.responses, fields.previous_response_id)
     asked = responses_ask(fields, services.settings.defaults, Modalities.of(engine.info), items_of(before))
     keep = keeping(services.responses, fields, before)

@@ -74,8 +74,31 @@ async def test_by_id_is_as_by_sending_all(client: Client, engine: FakeEngine, na
     first = await create(client, input=given, **tools)
     await create(client, input="go on", previous_response_id=first["id"], **tools)
     await create(client, input=[*given, *first["output"], {"role": "user", "content": "go on"}], **tools)
-    by_id, by_sending = client.services.prompts.asks[1:]
-    assert by_id == by_sending
+    references = [{"type": "item_reference", "id": item["id"]} for item in first["output"]]
+    last = await create(client, input=[*given, *references, {"role": "user", "content": "go on"}], **tools)
+    by_id, by_sending, by_references = client.services.prompts.asks[1:]
+    assert by_id == by_sending == by_references
+    await client.send("DELETE", f"{PATH}/{first['id']}")
+    await create(client, input="and on", previous_response_id=last["id"], **tools)
+    assert client.services.prompts.asks[-1].messages[: len(by_id.messages)] == by_id.messages
+
+
+@pytest.mark.parametrize("reference", [{"type": "item_reference", "id": "msg_1"}, {"id": "msg_1"}])
+async def test_what_is_not_kept_cannot_be_referred_to(client: Client, reference: dict[str, str]) -> None:
+    reply = await client.post(PATH, {"input": [HI, reference]})
+    assert (reply.status, reply.error["param"]) == (404, "input[1]")
+    assert "Item with id 'msg_1' not found" in reply.error["message"]
+    for fields in ({"store": False}, {}):
+        made = await create(client, **fields)
+        if not fields:
+            await client.send("DELETE", f"{PATH}/{made['id']}")
+        again = {**reference, "id": made["output"][0]["id"]}
+        assert (await client.post(PATH, {"input": [again]})).status == 404
+
+
+async def test_a_reference_has_an_id(client: Client) -> None:
+    reply = await client.post(PATH, {"input": [{"type": "item_reference", "id": 1}]})
+    assert (reply.status, reply.error["param"]) == (400, "input[0].id")
 
 
 async def test_the_results_of_calls_go_on_by_id(sdk: AsyncOpenAI, client: Client, engine: FakeEngine) -> None:

@@ -39,7 +39,7 @@ class Books(RuleBasedStateMachine):
     @rule(data=st.data(), head=SIZES, given=SIZES, answer=SIZES)
     def keep(self, data: st.DataObject, head: int, given: int, answer: int) -> None:
         before = data.draw(st.sampled_from([None, *self.turns]))
-        new = Kept(bytes(head), turn(before, bytes(given), answer=[bytes(answer)]))
+        new = Kept(bytes(head), Turn(before, [bytes(given)], [bytes(answer)], [f"msg_{len(self.turns)}"]))
         name = f"resp_{len(self.turns)}"
         self.turns.append(new.turn)
         self.store.keep(name, new)
@@ -66,6 +66,9 @@ class Books(RuleBasedStateMachine):
     def counts(self) -> None:
         assert self.store.size == self.size(list(self.kept.values())) <= MAX_BYTES
         assert len(self.store) == len(self.kept) <= MAX_RESPONSES
+        there = needed([one.turn for one in self.kept.values()])
+        for each in self.turns:
+            assert self.store.item(each.ids[0]) is (each.answer[0] if each in there else None)
 
     def name(self, data: st.DataObject) -> str:
         return f"resp_{data.draw(st.integers(0, len(self.turns) - 1))}"
