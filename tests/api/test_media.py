@@ -140,7 +140,7 @@ def test_sources_that_are_none(source: dict[str, Any], field: str) -> None:
 
 
 def test_stored_files_are_unknown() -> None:
-    with pytest.raises(ApiError, match="nothing is stored"):
+    with pytest.raises(ApiError, match="no files are kept"):
         responses([{"type": "input_image", "file_id": "x"}])
 
 

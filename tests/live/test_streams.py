@@ -83,7 +83,7 @@ async def test_what_cannot_be_is_refused(tiny_model: Path, monkeypatch: pytest.M
 
     with pytest.raises(ModelLoadError, match="--no-kv-unified is of no use here: --cache-reuse"):
         start_text_engine(in_streams(tiny_model, cache_reuse=16), lambda batch: None)
-    monkeypatch.setattr("engine.native.context.parse", refuse)
+    monkeypatch.setattr("engine.native.memory.parse", refuse)
     with pytest.raises(ModelLoadError, match="--no-kv-unified is of no use here: the model's cells"):
         start_text_engine(in_streams(tiny_model), lambda batch: None)
 

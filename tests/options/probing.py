@@ -17,7 +17,7 @@ from api.connection import Connection
 from api.http import ApiApp
 from api.server import HttpServer
 from cli.serve import _model_ids
-from engine.native import context, model
+from engine.native import context_params, model
 from engine.native.library import start
 from engine.native.preflight import Verdict
 from engine.text import load as loading
@@ -49,7 +49,7 @@ class Shown:
 
 def in_context(field: str) -> Probe:
     """A field of llama_context_params."""
-    return lambda settings: getattr(context._params(start(), settings.engine.context, "model"), field)
+    return lambda settings: getattr(context_params.native_params(start(), settings.engine.context, "model"), field)
 
 
 def in_model(read: Callable[[Any], Any]) -> Probe:
@@ -174,7 +174,7 @@ def in_embedder(field: str) -> Probe:
         try:
             base, options = settings.engine.context, settings.engine.embedding
             made = embedder._context_options(loaded.facts(), base, options, splittable=True, longest=1)
-            return getattr(context._params(start(), made, "model"), field)
+            return getattr(context_params.native_params(start(), made, "model"), field)
         finally:
             loaded.close()
 

@@ -29,6 +29,17 @@ class FakeBatch:
         return sum(len(run) for _, _, run in self.runs) - 1
 
 
+class FakeMemory:
+    """Tokens by sequence."""
+
+    def __init__(self) -> None:
+        self.held: dict[int, list[int]] = {}
+
+    def remove(self, seq: int, begin: int, end: int | None) -> None:
+        assert end is None
+        del self.held.get(seq, [])[begin:]
+
+
 class FakeContext:
     """What a draft model needs of one; ``guess`` gives the logits behind a token."""
 
@@ -36,20 +47,16 @@ class FakeContext:
 
     def __init__(self, guess: Callable[[int], np.ndarray]) -> None:
         self._guess = guess
-        self._memory: dict[int, list[int]] = {}
+        self.memory = FakeMemory()
         self._tokens: list[int] = []
 
     def new_batch(self) -> FakeBatch:
         return FakeBatch()
 
-    def remove(self, seq: int, begin: int, end: int | None) -> None:
-        assert end is None
-        del self._memory.get(seq, [])[begin:]
-
     def decode(self, batch: FakeBatch) -> int:
         self._tokens = []
         for seq, start, tokens in batch.runs:
-            held = self._memory.setdefault(seq, [])
+            held = self.memory.held.setdefault(seq, [])
             assert len(held) == start, "a run does not begin where the memory ends"
             held += tokens
             self._tokens += tokens
