@@ -184,7 +184,9 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--model", required=True, help="GGUF file for both servers")
     parser.add_argument("--rounds", type=int, default=3, help="default 3")
     parser.add_argument(
-        "--scenarios", default="abcdefgh", help="letters, default abcdefgh; i needs a small --context, j takes long"
+        "--scenarios",
+        default="abcdefgh",
+        help="letters, default abcdefgh; i needs a small --context, j and k take long",
     )
     parser.add_argument("--quick", action="store_true", help="small sizes: checks that it works, measures little")
     parser.add_argument("--seed", type=int, default=1, help="of the prompts, default 1")

@@ -62,6 +62,8 @@ SHAPES: Final = {
     "qwen2.5-7b": Shape(28, 3584, 18944, 28, 4, tied=False),
     "qwen2.5-14b": Shape(48, 5120, 13824, 40, 8, tied=False),
     "gemma3-1b": Shape(26, 1152, 6912, 4, 1, tied=True, head_width=256, window=512),
+    # 24 KB a token in the layers that see all, as gpt-oss 20B has them, and small matrices.
+    "gpt-oss-kv": Shape(18, 256, 512, 8, 8, tied=True, head_width=256, window=128),
     "qwen3-30b-a3b": Shape(48, 2048, 6144, 32, 4, tied=False, experts=Experts(128, 8, 768), head_width=128),
 }
 

@@ -23,6 +23,7 @@ class Sizes:
     turns: int = 10
     turn: int = 32
     long_prompt: int = 3000
+    long_turns: int = 4
     idle: int = 64  # connections
     others: int = 20  # conversations
     visit: int = 400
@@ -37,6 +38,7 @@ QUICK = Sizes(
     turns=3,
     turn=8,
     long_prompt=800,
+    long_turns=2,
     idle=16,
     others=4,
     visit=400,
@@ -123,6 +125,19 @@ async def conversation(subject: Subject) -> float:
         recording = await chat(subject.address, messages, subject.sizes.turn, Recording())
         total += recording.time_to_first
         messages.append({"role": "assistant", "content": recording.text})
+    return total
+
+
+async def about_a_text(subject: Subject) -> float:
+    """Time to first token, summed over the later turns of a conversation that begins with a long text. Seconds."""
+    sizes, total = subject.sizes, 0.0
+    messages = subject.prompts.visitor(0, sizes.long_prompt)
+    recording = await chat(subject.address, messages, sizes.turn, Recording())
+    for number in range(sizes.long_turns):
+        answer = {"role": "assistant", "content": recording.text}
+        messages = [*messages, answer, subject.prompts.turn(number)]
+        recording = await chat(subject.address, messages, sizes.turn, Recording())
+        total += recording.time_to_first
     return total
 
 
@@ -250,4 +265,5 @@ SCENARIOS = (
     _scenario("h", "memory above the model", "MB", ABOVE, Target(150.0, at_least=False), memory_above_model),
     _scenario("i", "returning after 20 others, TTFT", "s", SHORTER, Target(1.0, at_least=True), returning),
     _scenario("j", "8 long conversations, decode", "tokens/s", FASTER, Target(1.0, at_least=True), long_conversations),
+    _scenario("k", "talk about a long text, summed TTFT", "s", SHORTER, Target(1.0, at_least=True), about_a_text),
 )
