@@ -36,7 +36,11 @@ def kept(books: Books, slot: int) -> tuple[Remembered, Buffer]:
     if left is not None and books.checkpoints is not None:
         found = books.checkpoints.find(left.tokens, left.adapters)
     if left is None or found is None:
-        raise InvalidRequest(f"slot {slot} has nothing that is kept (--cache-ram)", "id_slot")
+        kept = books.checkpoints
+        which = "none are with --cache-ram 0" if kept is None else f"those of {kept.least} tokens and more are"
+        raise InvalidRequest(
+            f"slot {slot} has nothing that is kept in memory: of this model's prompts {which}", "id_slot"
+        )
     tokens, state = found
     return Remembered(tokens, left.adapters), state
 

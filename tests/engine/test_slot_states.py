@@ -79,6 +79,7 @@ def test_where_nothing_is_kept_nothing_is_saved(cuts: bool, why: str) -> None:
     error = refused(work(driver, save(driver)))
     assert isinstance(error, InvalidRequest)
     assert "nothing that is kept" in str(error)
+    assert ("--cache-ram 0" if why == "no memory" else "of 8 tokens and more") in str(error)
 
 
 def test_a_state_larger_than_all_that_may_be_kept_is_refused(cuts: bool) -> None:
