@@ -14,6 +14,8 @@ tree of its own; ids and the order of eviction are common to all trees. An id be
 
 Tokens that a running request generates are its own ("private") and no part of the tree until it gives them away with
 ``extend``. Pure bookkeeping: the ``Memory`` is told what to do, never asked.
+
+One file, though a long one: each operation has to leave trees, ids and the counts of cells right together.
 """
 
 from collections.abc import Hashable, Iterator, Sequence
