@@ -17,17 +17,13 @@ from engine.native.kernels import load
 from engine.native.model import Model
 from engine.native.options import ContextOptions, ModelOptions
 from tests.native.attention import Attention
-from tests.native.test_kernels import needs_avx2
+from tests.native.variants import each_variant, needs_avx2
 
 pytestmark = needs_avx2
 KINDS = [Kind.F16, Kind.F32, Kind.BF16, Kind.Q8_0, Kind.Q4_0]
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _attached() -> None:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv(load.VARIABLE, "on")
-        load.attach(library.start()._lib)
+_attached = each_variant(lambda: load.attach(library.start()._lib))
 
 
 def attentions() -> int:

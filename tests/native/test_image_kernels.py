@@ -13,21 +13,14 @@ from gguf import GGMLQuantizationType as Kind
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from engine.native.kernels import build, load
+from engine.native.kernels import load
 from tests.native.products import exact_tokens, expected, images, multiply, random_weights, unfold
+from tests.native.variants import each_variant, needs_avx2
 
 FLOATS = [Kind.F32, Kind.F16, Kind.BF16]
 QUANTISED = [Kind.Q4_0, Kind.Q5_0, Kind.Q8_0, Kind.Q4_K, Kind.Q5_K, Kind.Q6_K]
-_HAS_AVX2 = build.supported() and " avx2 " in Path("/proc/cpuinfo").read_text(errors="replace")
-
-pytestmark = pytest.mark.skipif(not _HAS_AVX2, reason="these products are for x86 processors with AVX2, on Linux")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _attached() -> None:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv(load.VARIABLE, "on")
-        assert load.attach_images(images()).library is not None
+pytestmark = needs_avx2
+_attached = each_variant(lambda: load.attach_images(images()))
 
 
 def products() -> int:

@@ -15,23 +15,13 @@ from engine.native import library
 from engine.native.gguf_file import Tensor
 from engine.native.kernels import build, load
 from tests.native.products import exact_tokens, expected, multiply, multiply_experts, random_weights, with_scales
+from tests.native.variants import HAS_AVX2, HERE, PROCESSOR, each_variant, needs_avx2
 
 OURS = [
     *(Kind.Q4_0, Kind.Q5_0, Kind.Q8_0, Kind.IQ4_NL, Kind.MXFP4),
     *(Kind.Q2_K, Kind.Q3_K, Kind.Q4_K, Kind.Q5_K, Kind.Q6_K, Kind.IQ4_XS),
 ]
-_CPUINFO = Path("/proc/cpuinfo")
-_HAS_AVX2 = build.supported() and " avx2 " in _CPUINFO.read_text(errors="replace")
-
-needs_avx2 = pytest.mark.skipif(not _HAS_AVX2, reason="these products are for x86 processors with AVX2, on Linux")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _attached() -> None:
-    """Ours on every processor that can, also where llama.cpp's own are used by default."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv(load.VARIABLE, "on")
-        load.attach(library.start()._lib)
+_attached = each_variant(lambda: load.attach(library.start()._lib))
 
 
 def products() -> int:
@@ -180,17 +170,55 @@ def test_what_is_not_ours_goes_to_llama_cpp(kind: Kind, n: int, k: int) -> None:
 
 def test_this_machine_uses_them_where_they_win() -> None:
     """An installation without them would only be slow: nobody would notice."""
-    flags = _CPUINFO.read_text(errors="replace") if build.supported() else ""
-    assert (library.kernels().library is not None) == (_HAS_AVX2 and " avx512f " not in flags)
+    without_ours = "amx_int8" in PROCESSOR or ("avx512f" in PROCESSOR and HERE == ["avx2"])
+    assert library.kernels().variant == (HERE[-1] if HAS_AVX2 and not without_ours else None)
+
+
+@pytest.mark.parametrize(
+    ("wish", "flags", "variant"),
+    [
+        ("", "avx2 fma", "avx2"),
+        ("", "avx2 avx512f avx512bw avx512dq avx512vl avx512_vnni", "avx512"),
+        ("avx2", "avx2 avx512f avx512bw avx512dq avx512vl avx512_vnni", "avx2"),
+        ("on", "avx2 avx512f avx512bw avx512dq avx512vl avx512_vnni amx_int8", "avx512"),
+        ("on", "avx2 avx512f avx512bw", "avx2"),
+        ("avx512", "avx2", "avx512"),
+    ],
+)
+def test_which_kind_a_processor_gets(
+    wish: str, flags: str, variant: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "cpuinfo").write_text(f"flags\t\t: fpu {flags} xsave\n")
+    monkeypatch.setenv(load.VARIABLE, wish)
+    asked: list[str] = []
+
+    def library_of(variant: str) -> Path:
+        asked.append(variant)
+        return tmp_path / "none.so"
+
+    monkeypatch.setattr(build, "supported", lambda: True)
+    monkeypatch.setattr(build, "library", library_of)
+    assert load.attach(object(), tmp_path / "cpuinfo").reason == "they are not compiled: run tools/install.py"
+    assert asked == [variant]
 
 
 @pytest.mark.parametrize(
     ("variable", "flags", "reason"),
     [
         ("off", "avx2", "LLAMA_BOX_KERNELS is off"),
-        ("", "avx2 avx512f fma", "this processor has AVX-512, which they do not use (LLAMA_BOX_KERNELS=on tries them)"),
+        (
+            "",
+            "avx2 avx512f fma",
+            "this processor has AVX-512 without VNNI, for which they are not made (LLAMA_BOX_KERNELS=on tries them)",
+        ),
+        (
+            "",
+            "avx2 avx512f avx512bw avx512dq avx512vl avx512_vnni amx_int8",
+            "this processor has AMX, which they do not use (LLAMA_BOX_KERNELS=on tries them)",
+        ),
         ("", "avx2 fma", "they are not compiled: run tools/install.py"),
         ("on", "avx2 avx512f fma", "they are not compiled: run tools/install.py"),
+        ("fast", "avx2 fma", "LLAMA_BOX_KERNELS is none of off, on, avx2, avx512"),
     ],
 )
 def test_why_they_are_not_used(
@@ -200,7 +228,7 @@ def test_why_they_are_not_used(
     cpuinfo.write_text(f"flags\t\t: fpu {flags} xsave\n")
     monkeypatch.setenv(load.VARIABLE, variable)
     monkeypatch.setattr(build, "supported", lambda: True)
-    monkeypatch.setattr(build, "library", lambda: tmp_path / "none.so")
+    monkeypatch.setattr(build, "library", lambda variant: tmp_path / "none.so")
     kernels = load.attach(object(), cpuinfo)
     assert (kernels.library, kernels.reason, kernels.products) == (None, reason, 0)
 
@@ -212,7 +240,7 @@ def test_other_systems_and_builds(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(build, "supported", lambda: True)
     broken = tmp_path / "broken.so"
     broken.write_bytes(b"no library")
-    monkeypatch.setattr(build, "library", lambda: broken)
+    monkeypatch.setattr(build, "library", lambda variant: broken)
     (tmp_path / "cpuinfo").write_text("flags : avx2\n")
     assert (
         load.attach(object(), tmp_path / "cpuinfo").reason == "this build of the library has no llamafile_sgemm to find"
@@ -241,8 +269,8 @@ def test_the_build_replaces_older_ones(tmp_path: Path, monkeypatch: pytest.Monke
     assert build.main() == 1
     assert [path.name for path in tmp_path.glob("*.so*")] == ["llamabox-kernels-old.so"]
     (tmp_path / "slots.h").write_bytes((Path(load.__file__).parent / "slots.h").read_bytes())
-    assert build.build() == build.library()
-    assert [path.name for path in tmp_path.iterdir() if path.suffix == ".so"] == [build.library().name]
+    assert build.build() == [build.library(variant) for variant in build.VARIANTS]
+    assert {path for path in tmp_path.iterdir() if path.suffix == ".so"} == set(build.build())
 
 
 def test_no_compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -142,7 +142,7 @@ def test_an_abort_takes_all_of_a_recurrent_sequence(make: Make) -> None:
     assert backend.decode_media(0, 2, chunk) is DecodeStatus.ABORTED
     backend.clear_abort()
     assert backend.span(0) == (-1, -1)
-    assert np.array_equal(logits_behind(backend, 0, chunk), wanted)
+    assert np.allclose(logits_behind(backend, 0, chunk), wanted, atol=1e-4)  # cells elsewhere: summed in another order
 
 
 def test_an_image_with_m_rope_takes_fewer_positions_than_cells(make: Make) -> None:

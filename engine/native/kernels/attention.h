@@ -69,7 +69,7 @@ template <class Number> static void pack_keys(const char *rows, size_t stride, i
 template <class Number> static void pack_values(const char *rows, size_t stride, int64_t n, int64_t width, Panel16 *to) {
     for (int64_t c = 0; c < n; c++) {
         const auto *row = (const typename Number::number *) (rows + c * stride);
-        for (int64_t j = 0; j < width / 16; j++) to[j * CELLS + c] = {{Number::load(row + 16 * j), Number::load(row + 16 * j + 8)}};
+        for (int64_t j = 0; j < 2 * (width / 16); j++) _mm256_store_ps((float *) to[j / 2 * CELLS + c].w + j % 2 * 8, Number::load(row + 8 * j));
     }
 }
 
@@ -189,10 +189,10 @@ template <class Put> static inline void times(const Panel16 *panels, int64_t n_p
     typedef Floats<Single> F;
     for (int64_t p = 0; p < n_panels; p++) {
         for (int64_t r = 0; r < count; r += F::tokens) {
-            __m256 out[2 * F::tokens];
+            Reals out[F::parts * F::tokens];
             const int together = (int) least(F::tokens, count - r);
             Tile<F, F::tokens>::multiply(together, panels + p * apart, k, w.rows + r, nullptr, out);
-            for (int t = 0; t < together; t++) put(r + t, p, out + 2 * t);
+            for (int t = 0; t < together; t++) put(r + t, p, (const float *) (out + F::parts * t));
         }
     }
 }
@@ -216,9 +216,8 @@ static void attend(const Attention &a, const Group &g, int64_t from, int64_t to,
         if (!count) continue;
         keys_of_tile(a, k + first * a.k->nb[1], n, w, keys);
         for (int64_t i = 0; i < count; i++) w.rows[i] = queries + w.active[i] * a.k_width;
-        times(keys, (n + 15) / 16, a.k_width, a.k_width, count, w, [=](int64_t row, int64_t panel, const __m256 *x) {
-            _mm256_storeu_ps(scores + row * CELLS + 16 * panel, x[0]);
-            _mm256_storeu_ps(scores + row * CELLS + 16 * panel + 8, x[1]);
+        times(keys, (n + 15) / 16, a.k_width, a.k_width, count, w, [=](int64_t row, int64_t panel, const float *x) {
+            memcpy(scores + row * CELLS + 16 * panel, x, 16 * sizeof(float));
         });
         for (int64_t i = 0; i < count; i++) {
             const float *mask = a.mask ? w.masks.memory + w.active[i] / a.heads * CELLS : nullptr;
@@ -226,10 +225,9 @@ static void attend(const Attention &a, const Group &g, int64_t from, int64_t to,
             w.rows[i] = scores + i * CELLS;
         }
         values_of_tile(a, v + first * a.v->nb[1], n, w, values);
-        times(values, a.v_width / 16, CELLS, n, count, w, [&](int64_t row, int64_t panel, const __m256 *x) {
+        times(values, a.v_width / 16, CELLS, n, count, w, [&](int64_t row, int64_t panel, const float *x) {
             float *sum = sums + w.active[row] * a.v_width + 16 * panel;
-            _mm256_storeu_ps(sum, _mm256_add_ps(_mm256_loadu_ps(sum), x[0]));
-            _mm256_storeu_ps(sum + 8, _mm256_add_ps(_mm256_loadu_ps(sum + 8), x[1]));
+            for (int i = 0; i < 16; i++) sum[i] += x[i];
         });
     }
 }

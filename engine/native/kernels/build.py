@@ -1,7 +1,7 @@
-"""Compiles the products into a shared library beside their sources: ``python -m engine.native.kernels.build``.
+"""Compiles the products into shared libraries beside their sources: ``python -m engine.native.kernels.build``.
 
-The compiler is ``$CXX``, else ``c++``. The library is for every x86-64 processor with AVX2, its name tells the sources
-it was made of, so that one of other sources is never loaded.
+The compiler is ``$CXX``, else ``c++``. There is a library for every x86-64 processor with AVX2 and one for those with
+AVX-512 and VNNI; a library's name tells the sources it was made of, so that one of other sources is never loaded.
 """
 
 import hashlib
@@ -10,11 +10,18 @@ import platform
 import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final
 
 SOURCES: Final = Path(__file__).parent
-FLAGS: Final = ("-O3", "-std=c++17", "-mavx2", "-mfma", "-mf16c", "-fPIC", "-shared", "-fvisibility-inlines-hidden")
+VARIANTS: Final = {
+    "avx2": ("-mavx2",),
+    "avx512": ("-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mavx512vnni"),
+}
+"""Of the library, with what the compiler is told of the processor."""
+
+_FLAGS: Final = ("-O3", "-std=c++17", "-mfma", "-mf16c", "-fPIC", "-shared", "-fvisibility-inlines-hidden")
 _STEM: Final = "llamabox-kernels-"
 
 
@@ -23,35 +30,42 @@ def supported() -> bool:
     return sys.platform == "linux" and platform.machine() in {"x86_64", "AMD64"}
 
 
-def library() -> Path:
+def library(variant: str) -> Path:
     """Where the library of these sources is, or will be."""
-    digest = hashlib.sha256(" ".join(FLAGS).encode())
+    digest = hashlib.sha256(" ".join((*_FLAGS, *VARIANTS[variant])).encode())
     for source in sorted((*SOURCES.glob("*.h"), *SOURCES.glob("*.cpp"))):
         digest.update(source.name.encode() + b"\0" + source.read_bytes())
-    return SOURCES / f"{_STEM}{digest.hexdigest()[:12]}.so"
+    return SOURCES / f"{_STEM}{variant}-{digest.hexdigest()[:12]}.so"
 
 
-def build() -> Path:
-    """Compile the library, unless it is there, and remove older ones.
+def build() -> list[Path]:
+    """Compile the libraries, unless they are there, and remove older ones.
 
     Raises OSError or CalledProcessError without a compiler that can.
     """
-    target = library()
+    with ThreadPoolExecutor() as pool:
+        libraries = list(pool.map(_build, VARIANTS))
+    for old in SOURCES.glob(f"{_STEM}*.so"):
+        if old not in libraries:
+            old.unlink()
+    return libraries
+
+
+def _build(variant: str) -> Path:
+    target = library(variant)
     if target.exists():
         return target
     compiler = os.environ.get("CXX", "c++").split()
     if shutil.which(compiler[0]) is None:
         raise FileNotFoundError(f"no C++ compiler: {compiler[0]}")
     unfinished = target.with_suffix(f".{os.getpid()}.part")
-    command = [*compiler, *FLAGS, "-o", str(unfinished), *map(str, sorted(SOURCES.glob("*.cpp"))), "-ldl"]
+    flags = (*_FLAGS, *VARIANTS[variant])
+    command = [*compiler, *flags, "-o", str(unfinished), *map(str, sorted(SOURCES.glob("*.cpp"))), "-ldl"]
     try:
         subprocess.run(command, check=True)  # noqa: S603  # the user's own compiler
         unfinished.replace(target)
     finally:
         unfinished.unlink(missing_ok=True)
-    for old in SOURCES.glob(f"{_STEM}*.so"):
-        if old != target:
-            old.unlink()
     return target
 
 
@@ -61,7 +75,7 @@ def main() -> int:
         print("kernels: none for this system: llama.cpp's own are used")  # noqa: T201
         return 0
     try:
-        print(f"kernels: {build().name}")  # noqa: T201
+        print("kernels:", *(path.name for path in build()))  # noqa: T201
     except (OSError, subprocess.CalledProcessError) as error:
         print(f"kernels: not compiled, llama.cpp's own are used: {error}", file=sys.stderr)  # noqa: T201
         return 1

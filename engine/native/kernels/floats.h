@@ -1,5 +1,5 @@
 // Products of float, half-precision and bfloat16 weights with tokens of floats or halves: the same method in float32, 16
-// rows by 6 tokens.
+// rows by 6 tokens, or by 12 where a vector holds 16 floats.
 #pragma once
 #include "tiles.h"
 
@@ -41,10 +41,10 @@ template <class Number, class Token = Single> struct Floats {
     typedef typename Number::number block;
     typedef typename Token::number activation;
     typedef float factor;
-    static constexpr int rows = 16, tokens = 6;
+    static constexpr int rows = 16, parts = rows / ROWS, tokens = 12 / parts;
     static constexpr bool columns = false;
     static constexpr int64_t most = 2048;
-    struct alignas(32) Panel { __m256 w[2]; };  // a column of 16 rows
+    struct alignas(64) Panel { Reals w[parts]; };  // a column of 16 rows
 
     static void convert(const activation *from, int64_t k, float *to) {
         for (int64_t c = 0; c < k; c += 8) _mm256_storeu_ps(to + c, Token::load(from + c));
@@ -56,22 +56,23 @@ template <class Number, class Token = Single> struct Floats {
                 __m256 r[8];
                 for (int i = 0; i < 8; i++) r[i] = Number::load((const block *) ((const char *) b + (8 * half + i) * stride) + c);
                 transpose(r);
-                for (int j = 0; j < 8; j++) p[c + j].w[half] = r[j];
+                for (int j = 0; j < 8; j++) _mm256_store_ps((float *) p[c + j].w + 8 * half, r[j]);
             }
         }
     }
 
     template <int N>
-    static inline void multiply(const Panel *p, int64_t k, const factor *const *tokens, const Column *, __m256 *out) {
-        __m256 f[2 * N];
-        for (int i = 0; i < 2 * N; i++) f[i] = _mm256_setzero_ps();
+    static inline void multiply(const Panel *p, int64_t k, const factor *const *tokens, const Column *, Reals *out) {
+        Reals f[N][parts];
+        for (int t = 0; t < N; t++)
+            for (int i = 0; i < parts; i++) f[t][i] = Reals{};
         for (int64_t c = 0; c < k; c++) {
             for (int t = 0; t < N; t++) {
-                __m256 a = _mm256_broadcast_ss(tokens[t] + c);
-                f[2 * t] = _mm256_fmadd_ps(p[c].w[0], a, f[2 * t]);
-                f[2 * t + 1] = _mm256_fmadd_ps(p[c].w[1], a, f[2 * t + 1]);
+                const Reals a = repeated(tokens[t][c]);
+                for (int i = 0; i < parts; i++) f[t][i] = fused(p[c].w[i], a, f[t][i]);
             }
         }
-        for (int i = 0; i < 2 * N; i++) out[i] = f[i];
+        for (int t = 0; t < N; t++)
+            for (int i = 0; i < parts; i++) out[t * parts + i] = f[t][i];
     }
 };

@@ -95,4 +95,15 @@ template <class T> struct Buffer {  // of a thread; grows, is never filled
     }
 };
 
+// Whether the processor has what this is compiled for.
+static inline bool suited() {
+    const bool has = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
+#ifdef __AVX512VNNI__
+    return has && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
+           __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512vnni");
+#else
+    return has;
+#endif
+}
+
 static inline int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }

@@ -1,4 +1,5 @@
-// stable-diffusion.cpp's matrix products with many tokens, for x86 processors with AVX2.
+// stable-diffusion.cpp's matrix products with many tokens, for x86 processors with AVX2, and for those with AVX-512 and
+// VNNI.
 //
 // Its ggml-cpu is built without llamafile and without tiles: every product is done row by row. The function that does one
 // is led here, by the slot through which it is called (slots.h); what is not done here goes on to it. Convolutions are
@@ -89,7 +90,7 @@ extern "C" {
 
 // Do the operations of the library that these functions belong to. Returns whether it will ask here.
 bool llamabox_images_attach(void *mul_mat_there, void *im2col_there, void *barrier, void *set_chunk, void *next_chunk, void *traits) {
-    if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma") || !__builtin_cpu_supports("f16c")) return false;
+    if (!suited()) return false;
     ggml.mul_mat = (decltype(ggml.mul_mat)) mul_mat_there;
     ggml.im2col = (decltype(ggml.im2col)) im2col_there;
     ggml.barrier = (decltype(ggml.barrier)) barrier;

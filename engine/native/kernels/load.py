@@ -12,7 +12,10 @@ from engine.native.gguf_file import Tensor
 from engine.native.kernels import build
 
 VARIABLE: Final = "LLAMA_BOX_KERNELS"
-"""``off``: the libraries' own operations; ``on``: ours on every processor that can; else where measured to win."""
+"""``off``: the libraries' own operations. ``on``: ours on every processor that can; ``avx2``, ``avx512``: ours of that
+kind. Empty: ours where they are measured to win."""
+AVX512: Final = frozenset({"avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512_vnni"})
+"""What the variant of this name needs of a processor, as Linux writes it."""
 _COMMON: Final = (
     "ggml_barrier",
     "ggml_threadpool_chunk_set",
@@ -31,6 +34,7 @@ class Kernels:
 
     library: ctypes.CDLL | None
     reason: str | None = None
+    variant: str | None = None
     prefix: str = "llamabox_kernels"
 
     @property
@@ -73,11 +77,14 @@ def _attach(host: Any, prefix: str, functions: tuple[str, ...], cpuinfo: Path) -
     wish = os.environ.get(VARIABLE, "")
     if wish == "off":
         return Kernels(None, f"{VARIABLE} is off")
+    if wish not in (choices := ("off", "on", *build.VARIANTS)) and wish:
+        return Kernels(None, f"{VARIABLE} is none of {', '.join(choices)}")
     if not build.supported():
         return Kernels(None, "there are none for this system")
-    if wish != "on" and " avx512f " in cpuinfo.read_text(errors="replace"):
-        return Kernels(None, f"this processor has AVX-512, which they do not use ({VARIABLE}=on tries them)")
-    path = build.library()
+    variant, reason = _choose(wish, set(cpuinfo.read_text(errors="replace").split()))
+    if variant is None:
+        return Kernels(None, reason)
+    path = build.library(variant)
     if not path.exists():
         return Kernels(None, "they are not compiled: run tools/install.py")
     if missing := [name for name in functions if not hasattr(host, name)]:
@@ -90,7 +97,22 @@ def _attach(host: Any, prefix: str, functions: tuple[str, ...], cpuinfo: Path) -
     begin.restype = ctypes.c_bool
     if not begin(*(ctypes.cast(getattr(host, name), ctypes.c_void_p) for name in functions)):
         return Kernels(None, "this processor or this build of the library cannot use them")
-    return Kernels(library, prefix=prefix)
+    return Kernels(library, variant=variant, prefix=prefix)
+
+
+def _choose(wish: str, processor: set[str]) -> tuple[str | None, str | None]:
+    """The variant for a processor with these flags, or None and why."""
+    if wish in build.VARIANTS:
+        return wish, None
+    if "avx512f" not in processor:
+        return "avx2", None
+    if wish != "on" and "amx_int8" in processor:
+        return None, f"this processor has AMX, which they do not use ({VARIABLE}=on tries them)"
+    if processor >= AVX512:
+        return "avx512", None
+    if wish != "on":
+        return None, f"this processor has AVX-512 without VNNI, for which they are not made ({VARIABLE}=on tries them)"
+    return "avx2", None
 
 
 def all_ours(tensors: Iterable[Tensor]) -> bool:

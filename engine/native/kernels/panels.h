@@ -11,19 +11,22 @@
 // One tile: up to N tokens times a panel.
 template <class F, int N> struct Tile {
     static inline void multiply(int count, const typename F::Panel *p, int64_t k, const typename F::factor *const *tokens,
-                                const Column *c, __m256 *out) {
+                                const Column *c, Reals *out) {
         if (count == N) F::template multiply<N>(p, k, tokens, c, out);
         else Tile<F, N - 1>::multiply(count, p, k, tokens, c, out);
     }
 };
 template <class F> struct Tile<F, 0> {
-    static inline void multiply(int, const typename F::Panel *, int64_t, const typename F::factor *const *, const Column *, __m256 *) {}
+    static inline void multiply(int, const typename F::Panel *, int64_t, const typename F::factor *const *, const Column *, Reals *) {}
 };
 
 // A column of results of a tile, into memory or added to what is there.
-static inline void put(const __m256 *from, float *to, int64_t count, bool add) {
+static inline void put(const Reals *from, float *to, int64_t count, bool add) {
     int64_t i = 0;
-    for (; i + 8 <= count; i += 8, from++) _mm256_storeu_ps(to + i, add ? _mm256_add_ps(*from, _mm256_loadu_ps(to + i)) : *from);
+    for (; i + ROWS <= count; i += ROWS, from++) {
+        const Reals sum = add ? *from + (Reals) from_memory(to + i) : *from;
+        memcpy(to + i, &sum, sizeof sum);
+    }
     for (const float *rest = (const float *) from; i < count; i++, rest++) to[i] = add ? to[i] + *rest : *rest;
 }
 
@@ -88,12 +91,12 @@ template <class F> static bool by_panels(const Product &product) {
                     }
                 }
                 for (int64_t q = first; q < last; q++) {
-                    __m256 out[F::tokens * F::rows / 8] = {};
+                    Reals out[F::tokens * F::rows / ROWS] = {};
                     const Column *c = F::columns ? columns + g * k + from : nullptr;
                     Tile<F, F::tokens>::multiply(count, panel + (q - first) * width, width, tokens, c, out);
                     const int64_t row = q * F::rows;
                     for (int t = 0; t < count; t++)
-                        put(out + t * (F::rows / 8), product.results(size * g + t) + row, least(m - row, F::rows), from > 0);
+                        put(out + t * (F::rows / ROWS), product.results(size * g + t) + row, least(m - row, F::rows), from > 0);
                 }
             }
         }

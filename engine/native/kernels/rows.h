@@ -27,15 +27,22 @@ static inline __m256i quants(const block_q5_0 &b) {
 static inline __m256i valued(const uint8_t *qs, __m128i values) { return _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(values), nibbles(qs)); }
 static inline __m256i quants(const block_mxfp4 &b) { return valued(b.qs, mxfp4_values()); }
 
+// Eight sums of four products of bytes, of which the first must not be signed.
+static inline __m256i fours(__m256i a, __m256i b) {
+#ifdef __AVX512VNNI__
+    return _mm256_dpbusd_epi32(_mm256_setzero_si256(), a, b);
+#else
+    return _mm256_madd_epi16(_mm256_maddubs_epi16(a, b), _mm256_set1_epi16(1));
+#endif
+}
+
 // Eight sums of products of 32 weights, without their offset.
 template <class Block> static inline __m256 dot(const Block &w, const block_q8_0 &x) {
-    __m256i y = _mm256_maddubs_epi16(quants(w), _mm256_loadu_si256((const __m256i *) x.qs));
-    return _mm256_cvtepi32_ps(_mm256_madd_epi16(y, _mm256_set1_epi16(1)));
+    return _mm256_cvtepi32_ps(fours(quants(w), _mm256_loadu_si256((const __m256i *) x.qs)));
 }
 static inline __m256 signed_dot(__m256i q, const block_q8_0 &x) {
-    __m256i y = _mm256_loadu_si256((const __m256i *) x.qs);
-    y = _mm256_maddubs_epi16(_mm256_abs_epi8(q), _mm256_sign_epi8(y, q));  // both factors must not be signed
-    return _mm256_cvtepi32_ps(_mm256_madd_epi16(y, _mm256_set1_epi16(1)));
+    const __m256i y = _mm256_loadu_si256((const __m256i *) x.qs);
+    return _mm256_cvtepi32_ps(fours(_mm256_abs_epi8(q), _mm256_sign_epi8(y, q)));
 }
 static inline __m256 dot(const block_q8_0 &w, const block_q8_0 &x) { return signed_dot(_mm256_loadu_si256((const __m256i *) w.qs), x); }
 static inline __m256 dot(const block_iq4_nl &w, const block_q8_0 &x) { return signed_dot(valued(w.qs, iq4_values()), x); }
@@ -104,11 +111,8 @@ template <class F> static bool by_rows(const Product &p) {
     const auto *token = p.token<block_q8_0>(0);
     float *d = buffer.get(2 * p.k), *offset = d + p.k;
     for (int64_t b = 0; b < p.k; b++) {
-        const block_q8_0 *x = token + b;
-        Column c;
-        Simple<F>::column(&x, 1, c);
-        d[b] = c.d[0];
-        offset[b] = (float) c.offset[0];
+        d[b] = _cvtsh_ss(token[b].d);
+        offset[b] = F::offset ? (float) (F::offset * sum_of(token[b])) : 0;
     }
     return each_row(p, p.lda * sizeof(Block), [=](const char *w) { return row<F>((const Block *) w, p.k, token, d, offset); });
 }

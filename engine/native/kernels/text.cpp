@@ -1,5 +1,5 @@
 // llama.cpp's matrix products of quantised weights with tokens, and of halves with many, and its attention, for x86
-// processors with AVX2.
+// processors with AVX2, and for those with AVX-512 and VNNI.
 //
 // Its ggml-cpu asks two functions of its own for every matrix product before it does it row by row, and a third one for each
 // expert; attention is one function. All are led here, by the slots through which it calls them (slots.h); what is not done
@@ -87,7 +87,7 @@ extern "C" {
 // lacks AVX2, nor if it calls its functions in another way than by name.
 bool llamabox_kernels_attach(void *sgemm_there, void *tiled_there, void *experts_there, void *attention_there,
                              void *barrier, void *set_chunk, void *next_chunk, void *traits, void *base_traits) {
-    if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma") || !__builtin_cpu_supports("f16c")) return false;
+    if (!suited()) return false;
     ggml.sgemm = (decltype(ggml.sgemm)) sgemm_there;
     ggml.tiled = (decltype(ggml.tiled)) tiled_there;
     ggml.experts = (decltype(ggml.experts)) experts_there;
