@@ -4,7 +4,7 @@
 #include "host.h"
 #include "tiles.h"
 
-constexpr size_t AHEAD = 1024;  // bytes
+constexpr size_t AHEAD = 4096;  // bytes
 
 static inline void fetch(const void *from, size_t size) {
     for (size_t i = 0; i < size; i += 64) _mm_prefetch((const char *) from + i, _MM_HINT_T0);
