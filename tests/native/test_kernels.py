@@ -88,17 +88,17 @@ def test_halves_are_multiplied_as_floats(kind: Kind, data: st.DataObject) -> Non
 def test_the_largest_quants_do_not_overflow(kind: Kind, byte: int) -> None:
     rng = np.random.default_rng(byte)
     weights = with_scales(rng, kind, np.full_like(random_weights(rng, kind, 16, 512), byte))
-    tokens = np.full((4, 512), 127, np.float32) * np.float32([[1], [-1], [1], [-1]])
-    tokens[2:, ::2] *= -1
+    tokens = np.full((8, 512), 127, np.float32) * np.float32([[1], [-1]] * 4)
+    tokens[2:4, ::2] *= -1
     right, magnitude = expected(weights, kind, tokens)
-    assert (np.abs(multiply(weights, kind, tokens, 1)[0] - right) <= 2e-6 * magnitude + 1e-3).all()
-    for i, token in enumerate(tokens):
-        assert (np.abs(multiply(weights, kind, token[None], 1)[0] - right[i]) <= 2e-6 * magnitude[i] + 1e-3).all()
+    for first, last in ((0, 8), *zip(range(4), range(1, 5), strict=True), (1, 4)):
+        result = multiply(weights, kind, tokens[first:last], 1)[0]
+        assert (np.abs(result - right[first:last]) <= 2e-6 * magnitude[first:last] + 1e-3).all()
 
 
 @needs_avx2
 @pytest.mark.parametrize("exponent", [0, 1, 2, 3, 127, 200])
-@pytest.mark.parametrize("n", [1, 3])
+@pytest.mark.parametrize("n", [1, 3, 6])
 def test_scales_that_are_powers_of_two(exponent: int, n: int) -> None:
     rng = np.random.default_rng(exponent)
     weights, tokens = random_weights(rng, Kind.MXFP4, 20, 32 * 5), exact_tokens(rng, n, 32 * 5)
@@ -114,13 +114,17 @@ def test_a_token_gets_the_same_whatever_is_beside_it(kind: Kind) -> None:
     rng = np.random.default_rng(5)
     weights, tokens = random_weights(rng, kind, 72, 512), rng.normal(size=(11, 512)).astype(np.float32)
     together = multiply(weights, kind, tokens, 2)[0]
-    for first, count in ((0, 2), (3, 4), (6, 5)):
+    for first, count in ((0, 6), (3, 7), (2, 8)):  # more than a few: in panels
         part = multiply(weights, kind, tokens[first : first + count], 3)[0]
         assert (part == together[first : first + count]).all()
+    for first, count in ((0, 2), (3, 3)):  # row by row
+        part = multiply(weights, kind, tokens[first : first + count], 3)[0]
+        alone = [multiply(weights, kind, tokens[t : t + 1], 2)[0, 0] for t in range(first, first + count)]
+        assert (part == alone).all()
 
 
 @needs_avx2
-@pytest.mark.parametrize("n", [1, 5])
+@pytest.mark.parametrize("n", [1, 2, 5])
 def test_several_products_in_one_operation(n: int) -> None:
     """As in attention over a quantised cache: each plane hands out its rows to the threads anew."""
     rng = np.random.default_rng(6)
@@ -133,7 +137,9 @@ def test_several_products_in_one_operation(n: int) -> None:
 
 
 @needs_avx2
-@pytest.mark.parametrize(("kind", "n"), [(Kind.F16, 60), (Kind.Q8_0, 1), (Kind.Q8_0, 9), (Kind.Q4_K, 1)])
+@pytest.mark.parametrize(
+    ("kind", "n"), [(Kind.F16, 60), (Kind.Q8_0, 1), (Kind.Q8_0, 2), (Kind.Q8_0, 9), (Kind.Q4_K, 1)]
+)
 def test_each_product_begins_with_its_first_rows(kind: Kind, n: int) -> None:
     """Also where the counter of jobs is still that of the product before."""
     rng = np.random.default_rng(8)

@@ -54,6 +54,8 @@ enum class Share { COUNT, COUNTED, FIXED };
 // Where one token is, and where its results go.
 struct Route { const void *token; float *results; };
 
+namespace {  // of each source its own, as what it calls by `ggml` is
+
 // m rows of weights A (k blocks each, lda blocks apart) times n tokens B (ldb blocks apart): C[token * ldc + row]. With
 // routes, tokens and results are where these say. All threads of a product share it; params has the thread's number.
 struct Product {
@@ -78,6 +80,8 @@ struct Product {
     }
     int64_t next(int64_t job) const { return share == Share::FIXED ? job + params->nth : ggml.next_chunk(params->threadpool, 1); }
 };
+
+}
 
 typedef bool (*Multiply)(const Product &);
 

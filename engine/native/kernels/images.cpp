@@ -49,8 +49,8 @@ static bool multiplied(const ggml_compute_params *params, ggml_tensor *dst) {
     const ggml_tensor *weights = dst->src[0], *tokens = dst->src[1];
     const int64_t k = weights->ne[0], n = tokens->ne[1];
     const Format *format = tokens->type == TYPE_F32 ? format_of(weights->type) : nullptr;  // null: of floats
-    const Multiply several = format ? format->several : floats(weights->type, tokens->type);
-    if (!several || dst->type != TYPE_F32 || n < (format ? 2 : FLOAT_TOKENS) || k % (format ? format->columns : 8)) return false;
+    const Multiply of_floats = format ? nullptr : floats(weights->type, tokens->type);
+    if (!(format || of_floats) || dst->type != TYPE_F32 || n < (format ? 2 : FLOAT_TOKENS) || k % (format ? format->columns : 8)) return false;
     // rows in one piece, and as far apart as whole blocks
     const size_t size = format ? format->size : weights->type == TYPE_F32 ? 4 : 2, number = tokens->type == TYPE_F16 ? 2 : 4;
     if (weights->nb[0] != size || weights->nb[1] % size || tokens->nb[0] != number || tokens->nb[1] % number || dst->nb[0] != 4 || dst->nb[1] % 4)
@@ -70,7 +70,7 @@ static bool multiplied(const ggml_compute_params *params, ggml_tensor *dst) {
             p.B = format ? there.data + (i3 * tokens->ne[2] + i2) * n * there.row
                          : (const char *) tokens->data + i2 * tokens->nb[2] + i3 * tokens->nb[3];
             p.C = (float *) ((char *) dst->data + i2 * dst->nb[2] + i3 * dst->nb[3]);
-            several(p);
+            format ? format->multiply(p) : of_floats(p);
         }
     }
     return true;

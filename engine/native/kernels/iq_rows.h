@@ -1,4 +1,4 @@
-// Products with one token, row by row (see rows.h), of IQ4_XS: nibbles that stand for values, a scale for each 32.
+// Products with few tokens, row by row (see rows.h), of IQ4_XS: nibbles that stand for values, a scale for each 32.
 #pragma once
 #include "rows.h"
 
@@ -22,38 +22,49 @@ static inline void in_pairs(const int8_t *quants, __m256i *to) {
     }
 }
 
-static inline __m256i valued(__m256i nibbles, __m256i quants, __m256i values, __m256i scales) {
-    const __m256i q = _mm256_shuffle_epi8(values, nibbles);
-    return _mm256_madd_epi16(_mm256_maddubs_epi16(_mm256_abs_epi8(q), _mm256_sign_epi8(quants, q)), scales);
-}
+struct IQ4Rows {
+    static constexpr int few = 4;
 
-static inline float iq4_row(const block_iq4_xs *w, int64_t k, const block_q8_k *x, const __m256i *quants) {
-    const __m256i values = _mm256_broadcastsi128_si256(iq4_values());
-    __m256 all = _mm256_setzero_ps();
-    for (int64_t b = 0; b < k; b++, quants += 8) {
-        fetch((const char *) (w + b) + AHEAD, sizeof *w);
-        const __m256i scales = iq4_scales(w[b]);
-        const auto *q = (const __m256i *) w[b].qs;
-        __m256i even = _mm256_setzero_si256(), odd = even;
-        const auto add = [&](int p, __m256i own) {
-            const __m256i nibbles = _mm256_loadu_si256(q + p);
-            even = _mm256_add_epi32(even, valued(low(nibbles), quants[2 * p], values, own));
-            odd = _mm256_add_epi32(odd, valued(high(nibbles), quants[2 * p + 1], values, own));
-        };
-        add(0, _mm256_shuffle_epi32(scales, 0x00));
-        add(1, _mm256_shuffle_epi32(scales, 0x55));
-        add(2, _mm256_shuffle_epi32(scales, 0xaa));
-        add(3, _mm256_shuffle_epi32(scales, 0xff));
-        const __m256 d = _mm256_set1_ps(_cvtsh_ss(w[b].d) * x[b].d);
-        all = _mm256_fmadd_ps(_mm256_cvtepi32_ps(_mm256_add_epi32(even, odd)), d, all);
+    // `quants`: of the tokens, in pairs.
+    template <int N> static inline void row(const block_iq4_xs *w, int64_t k, const Few<block_q8_k, N> &few, const __m256i *quants, float *sums) {
+        const __m256i values = _mm256_broadcastsi128_si256(iq4_values());
+        __m256 all[N];
+        for (int t = 0; t < N; t++) all[t] = _mm256_setzero_ps();
+        for (int64_t b = 0; b < k; b++) {
+            fetch((const char *) (w + b) + AHEAD, sizeof *w);
+            const __m256i scales = iq4_scales(w[b]);
+            const auto *nibbles = (const __m256i *) w[b].qs;
+            __m256i even[N], odd[N];
+            for (int t = 0; t < N; t++) even[t] = odd[t] = _mm256_setzero_si256();
+            const auto add = [&](int i, __m256i from, __m256i own, __m256i *to) {
+                const __m256i q = _mm256_shuffle_epi8(values, from), magnitude = _mm256_abs_epi8(q);
+                for (int t = 0; t < N; t++) {
+                    const __m256i y = _mm256_sign_epi8(quants[(t * k + b) * 8 + i], q);
+                    to[t] = _mm256_add_epi32(to[t], _mm256_madd_epi16(_mm256_maddubs_epi16(magnitude, y), own));
+                }
+            };
+            const auto add_pair = [&](int pair, __m256i own) {
+                const __m256i x = _mm256_loadu_si256(nibbles + pair);
+                add(2 * pair, low(x), own, even);
+                add(2 * pair + 1, high(x), own, odd);
+            };
+            add_pair(0, _mm256_shuffle_epi32(scales, 0x00));
+            add_pair(1, _mm256_shuffle_epi32(scales, 0x55));
+            add_pair(2, _mm256_shuffle_epi32(scales, 0xaa));
+            add_pair(3, _mm256_shuffle_epi32(scales, 0xff));
+            const float d = _cvtsh_ss(w[b].d);
+            for (int t = 0; t < N; t++)
+                all[t] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(_mm256_add_epi32(even[t], odd[t])), _mm256_set1_ps(d * few.x[t][b].d), all[t]);
+        }
+        for (int t = 0; t < N; t++) sums[t] = total(all[t]);
     }
-    return total(all);
-}
 
-static bool by_iq4_rows(const Product &p) {
-    static thread_local Buffer<int8_t> buffer;
-    const auto *token = p.token<block_q8_k>(0);
-    auto *quants = (__m256i *) buffer.get(256 * p.k);
-    for (int64_t b = 0; b < p.k; b++) in_pairs(token[b].qs, quants + 8 * b);
-    return each_row(p, p.lda * sizeof(block_iq4_xs), [=](const char *w) { return iq4_row((const block_iq4_xs *) w, p.k, token, quants); });
-}
+    template <int N> static bool by(const Product &p) {
+        static thread_local Buffer<int8_t> buffer;
+        const Few<block_q8_k, N> few(p);
+        auto *quants = (__m256i *) buffer.get(256 * N * p.k);
+        for (int t = 0; t < N; t++)
+            for (int64_t b = 0; b < p.k; b++) in_pairs(few.x[t][b].qs, quants + (t * p.k + b) * 8);
+        return each_row<N>(p, p.lda * sizeof(block_iq4_xs), [&](const char *w, float *sums) { row<N>((const block_iq4_xs *) w, p.k, few, quants, sums); });
+    }
+};

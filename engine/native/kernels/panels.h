@@ -1,4 +1,4 @@
-// Products with two or more tokens: panels of weights, each unpacked once and multiplied with all tokens.
+// Products with more than a few tokens: panels of weights, each unpacked once and multiplied with all tokens.
 //
 // A format F says how: `block` of weights and `activation` as they are in memory, `factor` as a token is multiplied,
 // `rows` and `tokens` of a tile, `most` blocks of a panel's rows at a time, so that it stays in the cache.

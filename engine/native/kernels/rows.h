@@ -1,5 +1,6 @@
-// Products of weights with one token, row by row: what a single stream waits for. Each weight is used once, so nothing is
-// packed; what counts is how few instructions a block takes, and that the next rows are on their way from memory.
+// Products of weights with one token or a few, row by row: what a single stream and short drafts wait for. Each weight is
+// read once, so nothing is packed; what counts is how few instructions a block takes, and that the next rows are on their
+// way from memory.
 #pragma once
 #include "host.h"
 #include "tiles.h"
@@ -26,6 +27,8 @@ static inline __m256i quants(const block_q5_0 &b) {
 
 static inline __m256i valued(const uint8_t *qs, __m128i values) { return _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(values), nibbles(qs)); }
 static inline __m256i quants(const block_mxfp4 &b) { return valued(b.qs, mxfp4_values()); }
+static inline __m256i quants(const block_iq4_nl &b) { return valued(b.qs, iq4_values()); }
+static inline __m256i quants(const block_q8_0 &b) { return _mm256_loadu_si256((const __m256i *) b.qs); }
 
 // Eight sums of four products of bytes, of which the first must not be signed.
 static inline __m256i fours(__m256i a, __m256i b) {
@@ -36,16 +39,11 @@ static inline __m256i fours(__m256i a, __m256i b) {
 #endif
 }
 
-// Eight sums of products of 32 weights, without their offset.
-template <class Block> static inline __m256 dot(const Block &w, const block_q8_0 &x) {
-    return _mm256_cvtepi32_ps(fours(quants(w), _mm256_loadu_si256((const __m256i *) x.qs)));
+// Eight sums of products of 32 weights, as their bytes are: without their offset.
+template <bool signs> static inline __m256 dot(__m256i weights, const block_q8_0 &x) {
+    const __m256i q = _mm256_loadu_si256((const __m256i *) x.qs);
+    return _mm256_cvtepi32_ps(signs ? fours(_mm256_abs_epi8(weights), _mm256_sign_epi8(q, weights)) : fours(weights, q));
 }
-static inline __m256 signed_dot(__m256i q, const block_q8_0 &x) {
-    const __m256i y = _mm256_loadu_si256((const __m256i *) x.qs);
-    return _mm256_cvtepi32_ps(fours(_mm256_abs_epi8(q), _mm256_sign_epi8(y, q)));
-}
-static inline __m256 dot(const block_q8_0 &w, const block_q8_0 &x) { return signed_dot(_mm256_loadu_si256((const __m256i *) w.qs), x); }
-static inline __m256 dot(const block_iq4_nl &w, const block_q8_0 &x) { return signed_dot(valued(w.qs, iq4_values()), x); }
 
 // Eight sums of products of 32 weights and quants, times their scales, each of which stands there for two weights.
 static inline __m256i scaled(__m256i weights, const int8_t *quants, __m256i scales) {
@@ -72,47 +70,90 @@ static inline float total(__m256 x) {
     return _mm_cvtss_f32(_mm_add_ss(y, _mm_movehdup_ps(y)));
 }
 
-// A row of k blocks times a token. Of each block of the token: its scale d, and `offset`, the sum of its quants times
-// the offset of the weights.
-template <class F>
-static inline float row(const typename F::block *w, int64_t k, const block_q8_0 *x, const float *d, const float *offset) {
-    __m256 even = _mm256_setzero_ps(), odd = even;
-    __m128 below = _mm_setzero_ps();
-    int64_t b = 0;
-    for (; b + 4 <= k; b += 4) {
-        fetch((const char *) (w + b) + AHEAD, 4 * sizeof *w);
-        const __m128 s = _mm_mul_ps(scales(w + b), _mm_loadu_ps(d + b));
-        if (F::offset) below = _mm_fmadd_ps(s, _mm_loadu_ps(offset + b), below);
-        even = _mm256_fmadd_ps(dot(w[b], x[b]), _mm256_broadcastss_ps(s), even);
-        odd = _mm256_fmadd_ps(dot(w[b + 1], x[b + 1]), _mm256_broadcastss_ps(_mm_permute_ps(s, 0x55)), odd);
-        even = _mm256_fmadd_ps(dot(w[b + 2], x[b + 2]), _mm256_broadcastss_ps(_mm_permute_ps(s, 0xaa)), even);
-        odd = _mm256_fmadd_ps(dot(w[b + 3], x[b + 3]), _mm256_broadcastss_ps(_mm_permute_ps(s, 0xff)), odd);
-    }
-    for (; b < k; b++) {
-        const float s = scale(w[b]) * d[b];
-        even = _mm256_fmadd_ps(dot(w[b], x[b]), _mm256_set1_ps(s), even);
-        if (F::offset) below = _mm_add_ss(below, _mm_set_ss(s * offset[b]));
-    }
-    return total(_mm256_sub_ps(_mm256_add_ps(even, odd), _mm256_zextps128_ps256(below)));
-}
-
-// Rows by jobs, long ones: memory is read faster where each thread reads on for a while.
-template <class Row> static inline bool each_row(const Product &p, size_t stride, Row row) {
+// Rows by jobs, long ones: memory is read faster where each thread reads on for a while. `row` multiplies one row with N
+// tokens.
+template <int N, class Row> static inline bool each_row(const Product &p, size_t stride, Row row) {
     const int64_t share = p.m / (4 * p.params->nth), per = share > 32 ? share : 32;  // rows of a job
-    float *to = p.results(0);
-    for (int64_t job = p.params->ith; job * per < p.m; job = p.next(job))
-        for (int64_t i = job * per; i < least(p.m, (job + 1) * per); i++) to[i] = row((const char *) p.A + i * stride);
+    float *to[N], sums[N];
+    for (int t = 0; t < N; t++) to[t] = p.results(t);
+    p.begin();
+    p.meet();
+    for (int64_t job = p.params->ith; job * per < p.m; job = p.next(job)) {
+        for (int64_t i = job * per; i < least(p.m, (job + 1) * per); i++) {
+            row((const char *) p.A + i * stride, sums);
+            for (int t = 0; t < N; t++) to[t][i] = sums[t];
+        }
+    }
+    p.meet();
     return true;
 }
 
-template <class F> static bool by_rows(const Product &p) {
-    typedef typename F::block Block;
-    static thread_local Buffer<float> buffer;
-    const auto *token = p.token<block_q8_0>(0);
-    float *d = buffer.get(2 * p.k), *offset = d + p.k;
-    for (int64_t b = 0; b < p.k; b++) {
-        d[b] = _cvtsh_ss(token[b].d);
-        offset[b] = F::offset ? (float) (F::offset * sum_of(token[b])) : 0;
+// The tokens of a product, as blocks.
+template <class Token, int N> struct Few {
+    const Token *x[N];
+    explicit Few(const Product &p) {
+        for (int t = 0; t < N; t++) x[t] = p.token<Token>(t);
     }
-    return each_row(p, p.lda * sizeof(Block), [=](const char *w) { return row<F>((const Block *) w, p.k, token, d, offset); });
+};
+
+// Formats with a scale for each 32 columns.
+template <class F> struct SimpleRows {
+    typedef typename F::block Block;
+    static constexpr int few = 3;  // with more tokens panels are faster
+
+    // Of each block of a token: its scale d, and `offset`, the sum of its quants times the offset of the weights.
+    template <int N>
+    static inline void row(const Block *w, int64_t k, const Few<block_q8_0, N> &few, const float *d, const float *offset, float *sums) {
+        __m256 even[N], odd[N];
+        __m128 below[N];
+        for (int t = 0; t < N; t++) even[t] = odd[t] = _mm256_setzero_ps(), below[t] = _mm_setzero_ps();
+        int64_t b = 0;
+        for (; b + 4 <= k; b += 4) {
+            fetch((const char *) (w + b) + AHEAD, 4 * sizeof *w);
+            const __m128 own = scales(w + b);
+            __m128 s[N];
+            for (int t = 0; t < N; t++) {
+                s[t] = _mm_mul_ps(own, _mm_loadu_ps(d + t * k + b));
+                if (F::offset) below[t] = _mm_fmadd_ps(s[t], _mm_loadu_ps(offset + t * k + b), below[t]);
+            }
+            const auto add = [&](int i, auto scale, __m256 *to) {
+                const __m256i q = quants(w[b + i]);
+                for (int t = 0; t < N; t++) to[t] = _mm256_fmadd_ps(dot<F::signs>(q, few.x[t][b + i]), scale(s[t]), to[t]);
+            };
+            add(0, [](__m128 x) { return _mm256_broadcastss_ps(x); }, even);
+            add(1, [](__m128 x) { return _mm256_broadcastss_ps(_mm_permute_ps(x, 0x55)); }, odd);
+            add(2, [](__m128 x) { return _mm256_broadcastss_ps(_mm_permute_ps(x, 0xaa)); }, even);
+            add(3, [](__m128 x) { return _mm256_broadcastss_ps(_mm_permute_ps(x, 0xff)); }, odd);
+        }
+        for (; b < k; b++) {
+            const __m256i q = quants(w[b]);
+            for (int t = 0; t < N; t++) {
+                const float s = scale(w[b]) * d[t * k + b];
+                even[t] = _mm256_fmadd_ps(dot<F::signs>(q, few.x[t][b]), _mm256_set1_ps(s), even[t]);
+                if (F::offset) below[t] = _mm_add_ss(below[t], _mm_set_ss(s * offset[t * k + b]));
+            }
+        }
+        for (int t = 0; t < N; t++) sums[t] = total(_mm256_sub_ps(_mm256_add_ps(even[t], odd[t]), _mm256_zextps128_ps256(below[t])));
+    }
+
+    template <int N> static bool by(const Product &p) {
+        static thread_local Buffer<float> buffer;
+        const Few<block_q8_0, N> few(p);
+        const int64_t k = p.k;
+        float *d = buffer.get(2 * N * k), *offset = d + N * k;
+        for (int t = 0; t < N; t++) {
+            for (int64_t b = 0; b < k; b++) {
+                d[t * k + b] = _cvtsh_ss(few.x[t][b].d);
+                offset[t * k + b] = F::offset ? (float) (F::offset * sum_of(few.x[t][b])) : 0;
+            }
+        }
+        return each_row<N>(p, p.lda * sizeof(Block), [&](const char *w, float *sums) { row<N>((const Block *) w, k, few, d, offset, sums); });
+    }
+};
+
+// Products with up to N tokens.
+template <class Rows, int N = Rows::few> static bool by_rows(const Product &p) {
+    if constexpr (N > 1)
+        if (p.n < N) return by_rows<Rows, N - 1>(p);
+    return Rows::template by<N>(p);
 }

@@ -23,7 +23,7 @@ static thread_local bool counts;
 static bool multiply(const Product &p, int weights, int tokens) {
     if (const Format *format = format_of(weights)) {
         if (tokens != format->tokens || (p.n == 1 && p.share == Share::COUNT)) return false;
-        return (p.n == 1 ? format->one : format->several)(p);
+        return format->multiply(p);
     }
     if (tokens == TYPE_F32 && p.n >= FLOAT_TOKENS && p.k % 8 == 0) switch (weights) {  // before they become halves
             case TYPE_F16: return by_panels<Floats<Half>>(p);
