@@ -45,5 +45,6 @@ def _ours(path: str) -> bool:
         log.info("matrix products: llama.cpp's own (%s)", kernels.reason)
         return False
     alone = all_ours(tensor for part in parts(path) for tensor in read_gguf(str(part)).tensors)
-    log.info("matrix products: ours%s", "" if alone else ", beside llama.cpp's own for weights of other types")
+    beside = "" if alone else ", beside llama.cpp's own for weights of other types"
+    log.info("matrix products: ours for %s%s", kernels.variant, beside)
     return True

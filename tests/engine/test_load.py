@@ -17,7 +17,7 @@ from engine.text.load import load_model
 from engine.text.options import EngineOptions
 from engine.text.start import _start
 
-OURS = Kernels(mock.Mock())
+OURS = Kernels(mock.Mock(), variant="avx2")
 THEIRS = Kernels(None, "a reason")
 
 
@@ -71,7 +71,8 @@ def test_prompts_grow_by_large_steps_where_attention_has_large_tiles(
 
 def test_the_log_tells_whose_products(options: EngineOptions, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, logger="engine.text")
-    lines = ["matrix products: ours, beside llama.cpp's own for weights of other types"]  # the probe has some in Q4_1
+    # the probe has some weights in Q4_1
+    lines = ["matrix products: ours for avx2, beside llama.cpp's own for weights of other types"]
     lines.append("matrix products: llama.cpp's own (a reason)")
     for kernels in (OURS, THEIRS):
         with mock.patch.object(library, "kernels", return_value=kernels):

@@ -58,7 +58,8 @@ def _load() -> Any:
     if fault is not None:
         raise ModelLoadError(f"cannot use the image library: {fault}")
     kernels = attach_images(lib)
-    log.info("matrix products: %s", "ours" if kernels.library else f"stable-diffusion.cpp's own ({kernels.reason})")
+    whose = f"ours for {kernels.variant}" if kernels.library else f"stable-diffusion.cpp's own ({kernels.reason})"
+    log.info("matrix products: %s", whose)
     return module
 
 
