@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from engine.native.kernels import load
 from tests.native.products import exact_tokens, expected, images, multiply, random_weights, unfold
-from tests.native.variants import each_variant, needs_avx2
+from tests.native.variants import HERE, each_variant, needs_avx2
 
 FLOATS = [Kind.F32, Kind.F16, Kind.BF16]
 QUANTISED = [Kind.Q4_0, Kind.Q5_0, Kind.Q8_0, Kind.Q4_K, Kind.Q5_K, Kind.Q6_K]
@@ -115,7 +115,8 @@ def test_the_two_libraries_do_not_meet() -> None:
 @pytest.mark.parametrize(
     ("variable", "said"),
     [
-        ("on", "matrix products: ours"),
+        ("on", f"matrix products: ours for {HERE[-1]}"),
+        ("avx2", "matrix products: ours for avx2"),
         ("off", "matrix products: stable-diffusion.cpp's own (LLAMA_BOX_KERNELS is off)"),
     ],
 )

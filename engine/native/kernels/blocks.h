@@ -118,7 +118,8 @@ struct MXFP4 {
     static constexpr int offset = 12;
     static inline Reals scales(const block *b, size_t stride) {
         const Ints e = (Ints) byte_of(dwords(b, stride), 0);
-        return (Reals) (e < 2 ? 0x00200000 << e : (e - 1) << 23);
+        const Ints is_small = e < 2, small = (Ints{} + 0x00200000) << e, normal = (e - 1) << 23;  // as half_power does it
+        return (Reals) ((is_small & small) | (~is_small & normal));
     }
     static inline void unpack(const block *b, size_t stride, Strip &s) {
         unpack_values(b->qs, stride, mxfp4_values(), s);

@@ -1,6 +1,7 @@
 // What is used of ggml-cpu, as declared in its ggml-cpu-impl.h, ggml.h, ggml-cpu.h, tiled.h and sgemm.h by the pinned
 // llama-cpp-python and stable-diffusion-cpp-python, and a product as it asks for one.
 #pragma once
+#include <cpuid.h>
 #include <immintrin.h>
 
 #include <cstddef>
@@ -101,7 +102,8 @@ template <class T> struct Buffer {  // of a thread; grows, is never filled
 
 // Whether the processor has what this is compiled for.
 static inline bool suited() {
-    const bool has = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
+    unsigned a, b, c, d;  // not every compiler can be asked for F16C by name
+    const bool has = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __get_cpuid(1, &a, &b, &c, &d) && (c & bit_F16C);
 #ifdef __AVX512VNNI__
     return has && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
            __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512vnni");
