@@ -116,7 +116,7 @@ template <class F> struct Super {
     }
 };
 
-// The sum of some products of weights with quants, `n` lanes of columns from g on, times a scale, added to what was there.
+// The sum of products of weights with quants, n groups of four columns from `column` on, times a scale, added to `sum`.
 template <int N, int together, class Token>
 static inline void add_scaled(const Lanes *w, int n, Lanes scale, const Token *const *tokens, int64_t b, int column, Lanes *sum) {
     for (int h = 0; h < n; h += together) {
