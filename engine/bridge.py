@@ -26,6 +26,7 @@ from engine.text.loop import Publish, Started
 from engine.text.media import MediaReader
 from engine.text.requests import GenerationRequest, Grammars
 from engine.text.sequence import Sequence
+from engine.text.tokens import row
 
 log = logging.getLogger("engine.bridge")
 
@@ -128,7 +129,7 @@ class BridgedEngine:
             raise InvalidRequest(f"a request with the id {request.id} is running")
         stream = EventStream(self._event_buffer, self._wake, arrivals)
         self._streams[request.id] = stream
-        self._loop.commands.put(Submit(request, stream))
+        self._loop.commands.put(Submit(attrs.evolve(request, prompt=row(request.prompt)), stream))
         try:
             yield stream
         finally:

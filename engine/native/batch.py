@@ -77,10 +77,9 @@ class Batch:
             raise ValueError(f"sequence {seq} is out of range (0 to {self.n_seqs - 1})")
         if not 0 <= start <= np.iinfo(np.int32).max - n:
             raise ValueError(f"position {start} is out of range")
-        try:
-            self._tokens[first:last] = tokens
-        except OverflowError as error:
-            raise ValueError("a token id does not fit 32 bits") from error
+        self._tokens[first:last] = ids = np.asarray(tokens, np.int64)
+        if (self._tokens[first:last] != ids).any():
+            raise ValueError("a token id does not fit 32 bits")
         np.add(self._offsets[:n], start, out=self._positions[first:last])
         self._seqs[first:last] = self._id_addresses[seq]
         self._logits[first:last] = all_outputs

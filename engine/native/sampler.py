@@ -97,7 +97,8 @@ class LlamaSampler:
 
     def accept(self, tokens: Sequence[int]) -> None:
         """Count tokens into the history that penalties look at. Raises ValueError outside the vocabulary."""
-        if tokens and (min(tokens) < 0 or max(tokens) >= self._vocab.n_vocab):
+        ids = np.asarray(tokens, np.int64)
+        if ids.size and (ids.min() < 0 or ids.max() >= self._vocab.n_vocab):
             raise ValueError(f"a token is not in the vocabulary (0 to {self._vocab.n_vocab - 1})")
         if self._penalties is not None:
             self._penalties.accept(tokens)

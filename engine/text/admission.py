@@ -5,8 +5,8 @@ from collections.abc import Collection
 from engine.text.books import Books
 from engine.text.chunk_reuse import reuse_chunks
 from engine.text.context_shift import drop
-from engine.text.prefix_node import common_prefix
 from engine.text.sequence import Sequence
+from engine.text.tokens import common_prefix
 
 # Cells: a shorter common prefix is not worth waiting for.
 MIN_SHARED_PREFILL = 16

@@ -6,7 +6,7 @@ Pure bookkeeping over the prefix cache; the rules that use it are in ``engine.te
 from bisect import insort
 from collections import deque
 
-from engine.text.media import last_position, whole
+from engine.text.media_cells import last_position, whole
 from engine.text.plan import HostPrompts, KeptStates, Limits, SchedulerMemory
 from engine.text.room import open_cache, open_room
 from engine.text.roster import Roster
@@ -80,7 +80,7 @@ class Books:
         for sequence in self.running:
             if sequence.seq is not None:
                 length = sequence.n_past
-                spans[sequence.seq] = last_position(sequence.tokens[:length], length) + 1 if length else 0
+                spans[sequence.seq] = last_position(sequence.tokens[length - 1], length) + 1 if length else 0
         return spans
 
     # --- changes ---

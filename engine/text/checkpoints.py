@@ -11,7 +11,7 @@ The last two are the choice of "Marconi: Prefix Caching for the Era of Hybrid LL
 """
 
 import logging
-from collections.abc import Buffer, Callable, Hashable, Iterable, Sequence
+from collections.abc import Buffer, Callable, Hashable, Iterable
 from time import perf_counter
 from typing import Final, Protocol
 
@@ -20,8 +20,8 @@ import attrs
 from engine.errors import NativeError
 from engine.text.host_memory import HostFigures
 from engine.text.info import EngineStats
-from engine.text.media import last_position, weight
-from engine.text.prefix_node import common_prefix
+from engine.text.media_cells import last_position, weight
+from engine.text.tokens import Tokens, common_prefix
 
 log = logging.getLogger("engine.text")
 
@@ -31,8 +31,7 @@ TAIL: Final = 16
 LEAST: Final = 64
 # Each new prompt is compared with all of them.
 MOST: Final = 512
-# Of a token that is kept with a state: its place in a list and a number, which is a large one for media.
-_TOKEN_BYTES: Final = 72
+_TOKEN_BYTES: Final = 8  # of a token that is kept with a state
 
 
 class States(Protocol):
@@ -48,12 +47,12 @@ class States(Protocol):
 @attrs.define(eq=False)
 class _Checkpoint:
     key: Hashable
-    tokens: list[int]
+    tokens: Tokens
     state: Buffer
     n_bytes: int
     n_uses: int = 0
 
-    def begins(self, tokens: Sequence[int], key: Hashable) -> bool:
+    def begins(self, tokens: Tokens, key: Hashable) -> bool:
         """Whether the tokens begin with all of its own."""
         n = len(self.tokens)
         return self.key == key and n <= len(tokens) and tokens[n - 1] == self.tokens[-1] and tokens[:n] == self.tokens
@@ -88,7 +87,7 @@ class Checkpoints:
 
     # --- which lengths ---
 
-    def lengths(self, tokens: Sequence[int], held: int, key: Hashable, others: Iterable[Sequence[int]]) -> list[int]:
+    def lengths(self, tokens: Tokens, held: int, key: Hashable, others: Iterable[Tokens]) -> list[int]:
         """Of which beginnings of a prompt the state is to be kept, the shortest first.
 
         ``held``: tokens that need not be computed; ``others``: prompts that are being computed with the same key.
@@ -107,7 +106,7 @@ class Checkpoints:
 
     # --- out of the KV cache ---
 
-    def save(self, seq: int, tokens: list[int], key: Hashable, *, is_left: bool = False) -> None:
+    def save(self, seq: int, tokens: Tokens, key: Hashable, *, is_left: bool = False) -> None:
         """Keep the state of a sequence that holds just these tokens.
 
         ``is_left``: by a request that gives up its slot; who comes back may as well go on from its prompt.
@@ -128,14 +127,14 @@ class Checkpoints:
             self._pass(tokens, key)
         self._keep(_Checkpoint(key, tokens, state, _size(tokens, state)))
 
-    def _is_whole(self, seq: int, tokens: list[int]) -> bool:
+    def _is_whole(self, seq: int, tokens: Tokens) -> bool:
         """Whether the state is of just these tokens, and all is there that the next one sees."""
         first, last = self._states.span(seq)
-        if last != last_position(tokens, len(tokens)):
+        if last != last_position(tokens[-1], len(tokens)):
             return False
         return not self._window or first <= max(0, len(tokens) - self._window)
 
-    def _pass(self, tokens: list[int], key: Hashable) -> None:
+    def _pass(self, tokens: Tokens, key: Hashable) -> None:
         """A conversation has gone on: earlier states of it are given up first, unless others go on from there too."""
         passed = [kept for kept in self._kept if kept.n_uses <= 1 and kept.begins(tokens, key)]
         self._kept = [*passed, *(kept for kept in self._kept if kept not in passed)]
@@ -157,17 +156,17 @@ class Checkpoints:
         """Whether the step's budget is not spent yet."""
         return self._left > 0
 
-    def reach(self, tokens: Sequence[int], held: int, key: Hashable) -> int:
+    def reach(self, tokens: Tokens, held: int, key: Hashable) -> int:
         """How many tokens a sequence can start from that holds ``held``: only an empty one gets any. Else ``held``."""
         # The last token is always computed, for its logits.
         found = self._longest(tokens, len(tokens) - 1, key) if held == 0 else None
         return held if found is None else len(found.tokens)
 
-    def needed(self, tokens: Sequence[int], position: int, key: Hashable) -> int:
+    def needed(self, tokens: Tokens, position: int, key: Hashable) -> int:
         """Cells that have to be free for ``restore``; 0: there is nothing to restore."""
         return weight(tokens[position : self.reach(tokens, position, key)])
 
-    def restore(self, seq: int, tokens: Sequence[int], position: int, upto: int, key: Hashable) -> int:
+    def restore(self, seq: int, tokens: Tokens, position: int, upto: int, key: Hashable) -> int:
         """Give an empty sequence the longest state that its first ``upto`` tokens begin with.
 
         Returns how many tokens it holds then.
@@ -188,7 +187,7 @@ class Checkpoints:
         self.figures.restore_seconds += self._spend(began)
         return len(found.tokens)
 
-    def _longest(self, tokens: Sequence[int], most: int, key: Hashable) -> _Checkpoint | None:
+    def _longest(self, tokens: Tokens, most: int, key: Hashable) -> _Checkpoint | None:
         found: _Checkpoint | None = None
         for kept in self._kept:
             is_longer = found is None or len(kept.tokens) > len(found.tokens)
@@ -198,12 +197,12 @@ class Checkpoints:
 
     # --- into and out of files ---
 
-    def find(self, tokens: Sequence[int], key: Hashable) -> tuple[list[int], Buffer] | None:
+    def find(self, tokens: Tokens, key: Hashable) -> tuple[Tokens, Buffer] | None:
         """The longest state that the tokens begin with, and its tokens."""
         found = self._longest(tokens, len(tokens), key)
         return None if found is None else (found.tokens, found.state)
 
-    def put(self, tokens: list[int], key: Hashable, state: Buffer) -> bool:
+    def put(self, tokens: Tokens, key: Hashable, state: Buffer) -> bool:
         """Keep a state of just these tokens that came from elsewhere. False: it is larger than all that may be kept."""
         if self._is_known(tokens, key):
             return True
@@ -215,7 +214,7 @@ class Checkpoints:
 
     # --- the rest ---
 
-    def erase(self, tokens: Sequence[int], key: Hashable) -> int:
+    def erase(self, tokens: Tokens, key: Hashable) -> int:
         """Forget what the tokens begin with, unless another prompt goes on behind it. Returns how many that were."""
         mine = [kept for kept in self._kept if kept.begins(tokens, key)]
         others = [kept.tokens for kept in self._kept if kept not in mine]
@@ -236,7 +235,7 @@ class Checkpoints:
         assert self.n_bytes == sum(kept.n_bytes for kept in self._kept), "bytes that are counted wrongly"
         assert self.n_bytes <= self.limit, "more bytes than are allowed"
 
-    def _is_known(self, tokens: list[int], key: Hashable) -> bool:
+    def _is_known(self, tokens: Tokens, key: Hashable) -> bool:
         """Whether there is a state of just these tokens; it counts as used."""
         known = next((kept for kept in self._kept if kept.tokens == tokens and kept.key == key), None)
         if known is not None:
@@ -257,5 +256,5 @@ class Checkpoints:
         return seconds
 
 
-def _size(tokens: Sequence[int], state: Buffer) -> int:
+def _size(tokens: Tokens, state: Buffer) -> int:
     return memoryview(state).nbytes + _TOKEN_BYTES * len(tokens)

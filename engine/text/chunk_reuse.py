@@ -5,13 +5,11 @@ that it has now, as llama-server does it. The moved cells have seen the text tha
 what computing them would give, and not the same.
 """
 
-from collections.abc import Sequence as Tokens
-
 import attrs
 
 from engine.text.books import Books
-from engine.text.prefix_node import common_prefix
 from engine.text.sequence import Sequence
+from engine.text.tokens import Tokens, common_prefix
 
 
 @attrs.frozen
@@ -22,7 +20,7 @@ class Chunk:
     length: int
 
 
-def find_chunks(older: Tokens[int], prompt: Tokens[int], held: int, least: int) -> list[Chunk]:
+def find_chunks(older: Tokens, prompt: Tokens, held: int, least: int) -> list[Chunk]:
     """The parts of ``older`` that, one behind the other, are what ``prompt`` has behind its first ``held`` tokens.
 
     ``held`` tokens are common; each part has ``least`` tokens or more. The prompt's last token is never among them.
@@ -49,7 +47,7 @@ def reuse_chunks(books: Books, sequence: Sequence) -> None:
     least = books.limits.reuse_chunk
     if least == 0 or sequence.request.media or not sequence.request.cache_prompt or sequence.is_scoring:
         return
-    best: tuple[int, list[int], int, list[Chunk]] | None = None
+    best: tuple[int, Tokens, int, list[Chunk]] | None = None
     for older in books.cache.idle_paths(sequence.adapters):
         held = common_prefix(older, sequence.tokens)
         chunks = find_chunks(older, sequence.tokens, held, least)
@@ -60,7 +58,7 @@ def reuse_chunks(books: Books, sequence: Sequence) -> None:
         _take_over(books, sequence, *best[1:])
 
 
-def _take_over(books: Books, sequence: Sequence, older: list[int], held: int, chunks: list[Chunk]) -> None:
+def _take_over(books: Books, sequence: Sequence, older: Tokens, held: int, chunks: list[Chunk]) -> None:
     assert sequence.seq is not None, "only running sequences take over cells"
     reuse = sequence.n_past
     books.open(sequence)

@@ -4,15 +4,15 @@ A prompt is cut at the same places whatever follows, so two prompts with a commo
 """
 
 from bisect import bisect_left
-from collections.abc import Buffer, Hashable, Sequence
+from collections.abc import Buffer, Hashable
 
 import attrs
 
-from engine.text.media import whole
-from engine.text.prefix_node import common_prefix
+from engine.text.media_cells import whole
+from engine.text.tokens import Tokens, common_prefix
 
 
-def block_end(tokens: Sequence[int], start: int, size: int) -> int:
+def block_end(tokens: Tokens, start: int, size: int) -> int:
     """Where the block that begins at ``start`` ends: ``size`` tokens on, or where the medium there ends."""
     end = min(start + size, len(tokens))
     while whole(tokens, end) != end:
@@ -28,7 +28,7 @@ class Block:
     of them begins with another one.
     """
 
-    tokens: tuple[int, ...]
+    tokens: Tokens
     start: int
     parent: "Block | None"
     key: Hashable = ()
@@ -40,7 +40,7 @@ class Block:
     def end(self) -> int:
         return self.start + len(self.tokens)
 
-    def nearest(self, tokens: tuple[int, ...]) -> "tuple[Block | None, int]":
+    def nearest(self, tokens: Tokens) -> "tuple[Block | None, int]":
         """The child with the longest common prefix with ``tokens``, and that length; (None, 0) if all differ."""
         at = bisect_left(self.children, tokens, key=_tokens)
         best: Block | None = None
@@ -58,5 +58,5 @@ class Block:
         del self.children[bisect_left(self.children, child.tokens, key=_tokens)]
 
 
-def _tokens(block: Block) -> tuple[int, ...]:
+def _tokens(block: Block) -> Tokens:
     return block.tokens

@@ -7,9 +7,10 @@ beginnings: a block without the ones before it cannot be reached.
 """
 
 import itertools
-from collections.abc import Buffer, Hashable, Sequence
+from collections.abc import Buffer, Hashable
 
 from engine.text.host_block import Block, block_end
+from engine.text.tokens import Tokens, row
 
 
 class HostCache:
@@ -23,7 +24,7 @@ class HostCache:
         self._roots: dict[Hashable, Block] = {}
         self._used: dict[Block, None] = {}  # every block, the one that was not used longest first; children first
 
-    def reach(self, tokens: Sequence[int], held: int, key: Hashable = ()) -> int:
+    def reach(self, tokens: Tokens, held: int, key: Hashable = ()) -> int:
         """How many leading tokens there would be with the blocks behind the first ``held`` ones; at least ``held``.
 
         What is found counts as used.
@@ -36,14 +37,14 @@ class HostCache:
         self._touch(last)
         return best
 
-    def block_at(self, tokens: Sequence[int], position: int, key: Hashable = ()) -> tuple[Block, int] | None:
+    def block_at(self, tokens: Tokens, position: int, key: Hashable = ()) -> tuple[Block, int] | None:
         """The block with the state of ``position``, and up to which position it has the same tokens; None: no such."""
         for block, length in self._path(tokens, key):
             if block.start <= position < block.start + length:
                 return None if block.state is None else (block, block.start + length)
         return None
 
-    def missing(self, tokens: Sequence[int], first: int, key: Hashable = ()) -> list[tuple[int, int]]:
+    def missing(self, tokens: Tokens, first: int, key: Hashable = ()) -> list[tuple[int, int]]:
         """The blocks [p0, p1) of all that is behind ``first`` that have no state here, in order."""
         spans: list[tuple[int, int]] = []
         node: Block | None = self._roots.get(key)
@@ -52,7 +53,7 @@ class HostCache:
             end = block_end(tokens, start, self.block_size)
             child = None
             if node is not None:
-                child, length = node.nearest(tuple(tokens[start:end]))
+                child, length = node.nearest(tokens[start:end])
                 if length < end - start:
                     child = None
             # Where a longer block has lost its own state a shorter one finds no place beside it.
@@ -61,7 +62,7 @@ class HostCache:
             node, start = child, end
         return spans
 
-    def put(self, tokens: Sequence[int], start: int, state: Buffer, key: Hashable = ()) -> bool:
+    def put(self, tokens: Tokens, start: int, state: Buffer, key: Hashable = ()) -> bool:
         """Keep the state of the last block of ``tokens``, which begins at ``start``. False: it is too large.
 
         The blocks before it get their places. What is the beginning of it alone is replaced by it.
@@ -69,11 +70,11 @@ class HostCache:
         size = memoryview(state).nbytes
         if size > self.limit:
             return False
-        node = self._roots.setdefault(key, Block((), 0, None, key))
+        node = self._roots.setdefault(key, Block(row(), 0, None, key))
         position = 0
         while position < len(tokens):
             end = block_end(tokens, position, self.block_size)
-            node = self._child(node, tuple(tokens[position:end]))
+            node = self._child(node, tokens[position:end])
             position = end
         assert node.start == start, "a block that does not begin where blocks begin"
         self._drop_state(node)
@@ -94,7 +95,7 @@ class HostCache:
         else:
             self._drop(block)
 
-    def erase(self, tokens: Sequence[int], key: Hashable = ()) -> None:
+    def erase(self, tokens: Tokens, key: Hashable = ()) -> None:
         """Drop the blocks of ``tokens`` from their end on, as far as no other prompt goes on behind them."""
         path = [block for block, length in self._path(tokens, key) if length == len(block.tokens)]
         for block in reversed(path):
@@ -129,20 +130,20 @@ class HostCache:
 
     # --- inside ---
 
-    def _path(self, tokens: Sequence[int], key: Hashable) -> list[tuple[Block, int]]:
+    def _path(self, tokens: Tokens, key: Hashable) -> list[tuple[Block, int]]:
         """The blocks that ``tokens`` begin with, each with the number of its tokens that match; all but the last do."""
         path: list[tuple[Block, int]] = []
         node = self._roots.get(key)
         while node is not None and node.end < len(tokens):
             end = block_end(tokens, node.end, self.block_size)
-            child, length = node.nearest(tuple(tokens[node.end : end]))
+            child, length = node.nearest(tokens[node.end : end])
             if child is None:
                 break
             path.append((child, length))
             node = child if length == len(child.tokens) else None
         return path
 
-    def _child(self, parent: Block, tokens: tuple[int, ...]) -> Block:
+    def _child(self, parent: Block, tokens: Tokens) -> Block:
         """The child with just these tokens, made if need be."""
         near, length = parent.nearest(tokens)
         if near is not None and near.tokens == tokens:

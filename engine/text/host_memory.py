@@ -6,7 +6,7 @@ Both cost time of the engine thread, so both have a budget for each step; see ``
 """
 
 import logging
-from collections.abc import Buffer, Callable, Hashable, Sequence
+from collections.abc import Buffer, Callable, Hashable
 from time import perf_counter
 from typing import Final, Protocol
 
@@ -16,8 +16,9 @@ from engine.errors import NativeError
 from engine.text.copy_cost import CopyCost
 from engine.text.host_cache import HostCache
 from engine.text.info import EngineStats
-from engine.text.media import weight
+from engine.text.media_cells import weight
 from engine.text.prefix_node import Node
+from engine.text.tokens import Tokens
 
 log = logging.getLogger("engine.text")
 
@@ -121,7 +122,7 @@ class HostMemory:
         safe, used, start = self._safe
         return leaf is safe and leaf.last_used == used and first >= start
 
-    def _save(self, seq: int, tokens: Sequence[int], p0: int, p1: int, key: Hashable) -> bool:
+    def _save(self, seq: int, tokens: Tokens, p0: int, p1: int, key: Hashable) -> bool:
         if not self._spared or not self.cost.saving_pays(self._compute):
             return False
         began = self._clock()
@@ -139,19 +140,19 @@ class HostMemory:
 
     # --- into the KV cache ---
 
-    def reach(self, tokens: Sequence[int], held: int, key: Hashable) -> int:
+    def reach(self, tokens: Tokens, held: int, key: Hashable) -> int:
         """Up to which position tokens can be brought back, where the KV cache has the first ``held``; else ``held``."""
         if not self.cost.restoring_pays(self._compute):
             return held
         upto = self.cache.reach(tokens, held, key)
         return upto if upto - held >= self._least else held
 
-    def needed(self, tokens: Sequence[int], position: int, key: Hashable) -> int:
+    def needed(self, tokens: Tokens, position: int, key: Hashable) -> int:
         """Cells that have to be free for ``restore``; 0: there is nothing to restore."""
         found = self.cache.block_at(tokens, position, key)
         return 0 if found is None else weight(found[0].tokens)
 
-    def restore(self, seq: int, tokens: Sequence[int], position: int, upto: int, key: Hashable) -> int:
+    def restore(self, seq: int, tokens: Tokens, position: int, upto: int, key: Hashable) -> int:
         """Bring back the tokens from ``position`` to ``upto`` at most for a sequence that ends there.
 
         Returns the position that it ends at then; the same one if nothing could be brought back.
@@ -176,7 +177,7 @@ class HostMemory:
 
     # --- the rest ---
 
-    def erase(self, tokens: Sequence[int], key: Hashable) -> None:
+    def erase(self, tokens: Tokens, key: Hashable) -> None:
         """Forget these tokens, from their end on, as far as no other prompt goes on behind them."""
         self.cache.erase(tokens, key)
 

@@ -1,22 +1,35 @@
 """Images and sounds in prompts, as the engine sees them: spans of pseudo-tokens, one for each position that they take.
 
-A prompt is one list of integers in which the index is the position in the KV cache. Where a medium stands, it holds
-negative integers made from the medium's content hash: equal content gives equal integers, so the prefix cache shares
-and separates media like text. Each of them also says how far into its span it is, how many positions the span has
-and how many cells it takes: with M-RoPE, where an image counts as its longer side, these are more than positions.
+A prompt is one row of integers in which the index is the position in the KV cache. Where a medium stands, it holds
+negative integers with a number that the medium's content has got: equal content gives equal integers, so the prefix
+cache shares and separates media like text. Each of them also says how far into its span it is, and how many cells the
+span takes beyond its positions: with M-RoPE, where an image counts as its longer side, cells are more.
 """
 
 import hashlib
 import itertools
 from collections.abc import Buffer, Iterator, Sequence
+from functools import lru_cache
 from typing import Any, Final, Protocol
 
 import attrs
 
-_BITS: Final = 20
-_MASK: Final = (1 << _BITS) - 1
-LARGEST: Final = _MASK  # positions or cells of a span
+from engine.text.tokens import Tokens, row
+
+# Of a pseudo-token -1 - x: x has 30 bits of number, one for flat, 16 of cells beyond positions, 16 of index.
+BITS: Final = 16
+MASK: Final = (1 << BITS) - 1
+_NUMBER_BITS: Final = 30
+LARGEST: Final = MASK  # positions or cells of a span
 _KEY_BYTES: Final = 16
+_REMEMBERED: Final = 1 << 14  # media whose number is known; one that comes again later gets another
+_NUMBERS: Final = itertools.count()
+
+
+@lru_cache(_REMEMBERED)
+def _number(key: bytes, n_pos: int, n_cells: int, flat: bool) -> int:
+    """The same for the same medium. When the numbers begin again, nobody has the first of them any more."""
+    return next(_NUMBERS) & (1 << _NUMBER_BITS) - 1
 
 
 @attrs.frozen(eq=False)
@@ -24,7 +37,7 @@ class MediaChunk:
     """One image, tile of an image or stretch of sound, ready to be encoded. ``native``: what the backend knows it by.
 
     ``n_pos`` positions and ``n_cells`` cells of the KV cache, both at least 1; ``flat``: all cells are at the first of
-    the positions (M-RoPE images). ``key``: 16 bytes that differ where the content does.
+    the positions (M-RoPE images). ``key``: 16 bytes that differ where the content does; ``number`` goes with it.
     """
 
     key: bytes
@@ -32,14 +45,18 @@ class MediaChunk:
     n_cells: int
     flat: bool = False
     native: Any = None
+    number: int = attrs.field(
+        init=False,
+        default=attrs.Factory(
+            lambda chunk: _number(chunk.key, chunk.n_pos, chunk.n_cells, chunk.flat), takes_self=True
+        ),
+    )
 
-    def tokens(self) -> list[int]:
+    def tokens(self) -> Tokens:
         """The pseudo-tokens that stand for it, ``n_pos`` of them."""
-        head = int.from_bytes(self.key)
-        for field in (int(self.flat), self.n_cells, self.n_pos):
-            head = head << _BITS | field
-        first = -1 - (head << _BITS)
-        return [first - index for index in range(self.n_pos)]
+        head = self.number << 1 | self.flat
+        first = -1 - ((head << BITS | self.n_cells - self.n_pos) << BITS)
+        return row(range(first, first - self.n_pos, -1))
 
 
 @attrs.frozen
@@ -105,45 +122,13 @@ def chunk_keys(kind: str, shape: Sequence[int], content: Buffer) -> Iterator[byt
         yield hashlib.sha256(whole_key + index.to_bytes(4)).digest()[:_KEY_BYTES]
 
 
-def weight(tokens: Sequence[int]) -> int:
-    """Cells that the tokens take, which hold spans as a whole or not at all."""
-    if not tokens or min(tokens) >= 0:
-        return len(tokens)
-    return len(tokens) + sum(_cells(token) - _positions(token) for token in tokens if token < 0 and _index(token) == 0)
-
-
-def whole(tokens: Sequence[int], length: int) -> int:
-    """The largest number of leading tokens, at most ``length``, that cuts no span."""
-    if length >= len(tokens) or tokens[length] >= 0:
-        return length
-    return length - _index(tokens[length])
-
-
-def last_position(tokens: Sequence[int], end: int) -> int:
-    """The highest position that cells have where ``tokens`` are the last ones before position ``end``."""
-    last = tokens[-1]
-    return end - _positions(last) if last < 0 and (-1 - last) >> 3 * _BITS & _MASK else end - 1
-
-
 def spans_fit(prompt: Sequence[int], spans: Sequence[MediaSpan]) -> bool:
     """Whether the prompt has its pseudo-tokens exactly where the spans say, in order, and text behind the last."""
     done = 0
     for span in spans:
-        if span.start < done or list(prompt[span.start : span.end]) != span.chunk.tokens():
+        if span.start < done or list(prompt[span.start : span.end]) != span.chunk.tokens().tolist():
             return False
         if any(token < 0 for token in prompt[done : span.start]):
             return False
         done = span.end
     return done < len(prompt) and min(prompt[done:]) >= 0
-
-
-def _index(token: int) -> int:
-    return (-1 - token) & _MASK
-
-
-def _positions(token: int) -> int:
-    return (-1 - token) >> _BITS & _MASK
-
-
-def _cells(token: int) -> int:
-    return (-1 - token) >> 2 * _BITS & _MASK

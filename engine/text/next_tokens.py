@@ -9,9 +9,9 @@ from engine.text.backend import Vocab
 from engine.text.events import FinishReason
 from engine.text.generation import Generation
 from engine.text.masks import Masks
-from engine.text.prefix_node import common_prefix
 from engine.text.requests import TokenInfo
 from engine.text.scheduler import Scheduler
+from engine.text.tokens import common_prefix, row
 
 
 @attrs.frozen
@@ -50,7 +50,7 @@ class NextTokens:
                 if not draft:
                     break
                 new = sequence.tokens[before:]
-                same = common_prefix(draft[matched:], new)
+                same = common_prefix(row(draft[matched:]), new)
                 matched += same
                 if same < len(new):
                     break
@@ -60,7 +60,7 @@ class NextTokens:
             generation.count_draft(len(draft), matched)
             # Of a text that has ended the last token is never in the cache, as without drafts.
             self._scheduler.checked(sequence, max(0, min(matched, sequence.n_pending - 1)), len(draft))
-        return Next(sequence.tokens[start:], reason, error)
+        return Next(sequence.tokens[start:].tolist(), reason, error)
 
     def _one(self, generation: Generation, index: int) -> FinishReason | None:
         """Draw a token, and take those that are forced to follow it. Returns why the generation is over, if it is."""

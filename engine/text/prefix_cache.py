@@ -18,14 +18,15 @@ Tokens that a running request generates are its own ("private") and no part of t
 One file, though a long one: each operation has to leave trees, ids and the counts of cells right together.
 """
 
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Hashable, Iterator
 from heapq import heappop, heappush
 from operator import attrgetter
 from typing import Final, Protocol
 
-from engine.text.media import weight, whole
-from engine.text.prefix_node import Node, common_prefix
+from engine.text.media_cells import weight, whole
+from engine.text.prefix_node import Node
 from engine.text.returns import Returns
+from engine.text.tokens import Tokens, common_prefix, row
 
 _LAST_USED: Final = attrgetter("last_used")
 
@@ -66,12 +67,12 @@ class PrefixCache:
 
     # --- asking ---
 
-    def match(self, tokens: Sequence[int], key: Hashable = ()) -> int:
+    def match(self, tokens: Tokens, key: Hashable = ()) -> int:
         """Length of the longest cached prefix of ``tokens``."""
         node, offset = self._walk(tokens, key)
         return node.start + offset
 
-    def usable(self, tokens: Sequence[int], length: int, key: Hashable = ()) -> int:
+    def usable(self, tokens: Tokens, length: int, key: Hashable = ()) -> int:
         """How many of the first ``length`` tokens, which are cached, are worth to ``attach`` to: all, or none."""
         return length
 
@@ -80,7 +81,7 @@ class PrefixCache:
         node = self._end[seq]
         return node.start + len(node.tokens)
 
-    def idle_paths(self, key: Hashable = ()) -> Iterator[list[int]]:
+    def idle_paths(self, key: Hashable = ()) -> Iterator[Tokens]:
         """All tokens of each idle id of a tree."""
         for seq in sorted(self._end.keys() - self._active):
             found, tokens = self._end[seq].path()
@@ -103,7 +104,7 @@ class PrefixCache:
         """Cells that ``evict`` could free at most."""
         return self.cells - self.active_cells
 
-    def idle_in_prefix(self, tokens: Sequence[int], length: int, key: Hashable = ()) -> int:
+    def idle_in_prefix(self, tokens: Tokens, length: int, key: Hashable = ()) -> int:
         """How many of the cells of a cached prefix no active id holds."""
         node: Node | None
         node, _ = self._walk(tokens[:length], key)
@@ -114,7 +115,7 @@ class PrefixCache:
 
     # --- using ---
 
-    def attach(self, tokens: Sequence[int], length: int, key: Hashable = ()) -> int:
+    def attach(self, tokens: Tokens, length: int, key: Hashable = ()) -> int:
         """Take an id for a running request and let it share the first ``length`` tokens, which must be cached.
 
         The caller makes sure that fewer ids are active than exist.
@@ -138,7 +139,7 @@ class PrefixCache:
         self._activate(seq, node)
         return seq
 
-    def extend(self, seq: int, tokens: Sequence[int]) -> None:
+    def extend(self, seq: int, tokens: Tokens) -> None:
         """The active id has computed ``tokens`` behind what it holds: from now on they can be shared.
 
         Where the tree has the same tokens already, the id gives up its own cells and shares those.
@@ -153,7 +154,7 @@ class PrefixCache:
             if child is None:
                 node = self._grow(node, tokens[done:])
                 break
-            shared = common_prefix(child.tokens, tokens[done : done + len(child.tokens)])
+            shared = _shared(child.tokens, tokens, done)
             if shared < len(child.tokens):
                 child = self._split(child, shared)
             self._adopt(seq, child)
@@ -232,7 +233,7 @@ class PrefixCache:
         """Drop everything idle."""
         self.evict(self.cells)
 
-    def erase(self, tokens: Sequence[int], key: Hashable = ()) -> None:
+    def erase(self, tokens: Tokens, key: Hashable = ()) -> None:
         """Drop the cached prefix of ``tokens`` from its end on, as far as nobody runs on it or continues it."""
         node, offset = self._walk(tokens, key)
         alone = offset == len(node.tokens)
@@ -284,24 +285,22 @@ class PrefixCache:
 
     # --- inside ---
 
-    def _walk(self, tokens: Sequence[int], key: Hashable) -> tuple[Node, int]:
+    def _walk(self, tokens: Tokens, key: Hashable) -> tuple[Node, int]:
         """The node where matching ends, and how many of its tokens match."""
-        node = self._roots.setdefault(key, Node([], 0, None, key=key))
+        node = self._roots.setdefault(key, Node(row(), 0, None, key=key))
         done, n_tokens = 0, len(tokens)
         while done < n_tokens:
             child = node.children.get(tokens[done])
             if child is None:
                 break
-            node, edge = child, child.tokens
-            part = tokens[done : done + len(edge)]
-            if part != edge:
-                shared = common_prefix(edge, part)
-                if shared < len(edge):
-                    return node, shared
-            done += len(edge)
+            node = child
+            shared = _shared(child.tokens, tokens, done)
+            if shared < len(child.tokens):
+                return node, shared
+            done += shared
         return node, len(node.tokens)
 
-    def _cut_at(self, tokens: Sequence[int], length: int, key: Hashable) -> Node:
+    def _cut_at(self, tokens: Tokens, length: int, key: Hashable) -> Node:
         """The node that ends exactly behind the first ``length`` tokens, which must be cached."""
         node, offset = self._walk(tokens[:length], key)
         assert node.start + offset == length, "attach asks for more than is cached"
@@ -335,7 +334,7 @@ class PrefixCache:
         upper.children[node.tokens[0]] = node
         return upper
 
-    def _grow(self, node: Node, tokens: Sequence[int]) -> Node:
+    def _grow(self, node: Node, tokens: Tokens) -> Node:
         """Put the tokens of an active id behind the node that it ended at."""
         cells = weight(tokens)
         self.cells += cells
@@ -344,7 +343,7 @@ class PrefixCache:
             node.tokens.extend(tokens)
             node.cells += cells
             return node
-        child = Node(list(tokens), node.end, node, n_active=1)
+        child = Node(tokens[:], node.end, node, n_active=1)
         node.children[tokens[0]] = child
         self._drop_redundant(node)
         return child
@@ -390,7 +389,7 @@ class PrefixCache:
         kept = whole(leaf.tokens, max(0, len(leaf.tokens) - n_cells))
         if bequeath and self._heir is not None:
             self._heir.leaving(leaf, seq, leaf.start + kept)
-        cut = weight(leaf.tokens[kept:])
+        cut = weight(leaf.tokens[kept:]) if kept else leaf.cells
         self.cells -= cut
         if kept:
             self._memory.remove(seq, leaf.start + kept, None)
@@ -425,3 +424,9 @@ class PrefixCache:
         node.used_at = max(node.used_at, child.used_at)
         for seq in node.ends:
             self._end[seq] = node
+
+
+def _shared(edge: Tokens, tokens: Tokens, done: int) -> int:
+    """How many tokens of the edge are those behind the first ``done``."""
+    part = tokens[done : done + len(edge)]
+    return len(edge) if part == edge else common_prefix(edge, part)

@@ -1,37 +1,18 @@
-"""The nodes of the prefix cache's trees, and the comparison that they are found by."""
+"""The nodes of the prefix cache's trees."""
 
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Hashable, Iterator
 
 import attrs
 
-from engine.text.media import last_position, weight
-
-
-def common_prefix(a: Sequence[int], b: Sequence[int]) -> int:
-    """Length of the common prefix; compares slices, so it runs at memcmp-like speed instead of token by token."""
-    if type(a) is not type(b):
-        a, b = list(a), list(b)  # a list never equals a tuple
-    limit = min(len(a), len(b))
-    low = 0  # a[:low] == b[:low] holds
-    step = 32
-    while low < limit:
-        high = min(low + step, limit)
-        if a[low:high] == b[low:high]:
-            low = high
-            step *= 2
-        elif step == 1:
-            return low
-        else:
-            limit = high
-            step = max(1, (high - low) // 2)
-    return low
+from engine.text.media_cells import last_position, weight
+from engine.text.tokens import Tokens, row
 
 
 @attrs.define(eq=False)
 class Node:
     """One edge of the tree with the node at its end. ``tokens`` are at positions ``start`` … ``end - 1``."""
 
-    tokens: list[int]
+    tokens: Tokens
     start: int
     parent: "Node | None"
     children: dict[int, "Node"] = attrs.field(factory=dict)  # by first token
@@ -83,16 +64,19 @@ class Node:
             node = node.parent
         return cells
 
-    def path(self) -> tuple[Hashable, list[int]]:
+    def path(self) -> tuple[Hashable, Tokens]:
         """The tree's key, and all tokens from the root to this node's end."""
-        parts: list[list[int]] = []
+        parts: list[Tokens] = []
         node = self
         while node.parent is not None:
             parts.append(node.tokens)
             node = node.parent
-        return node.key, [token for part in reversed(parts) for token in part]
+        tokens = row()
+        for part in reversed(parts):
+            tokens += part
+        return node.key, tokens
 
     @property
     def last_position(self) -> int:
         """The highest position that an id which ends here holds; -1: none."""
-        return last_position(self.tokens, self.end) if self.tokens else -1
+        return last_position(self.tokens[-1], self.end) if self.tokens else -1

@@ -5,7 +5,6 @@ last of its tokens came back.
 """
 
 from collections.abc import Hashable
-from collections.abc import Sequence as Row
 from math import inf
 from typing import Protocol
 
@@ -13,6 +12,7 @@ from engine.text.books import Books
 from engine.text.cell_rent import CellRent
 from engine.text.host_memory import HostFigures, HostMemory
 from engine.text.sequence import Sequence
+from engine.text.tokens import Tokens
 
 # Tokens that others compute until an idle prompt moves to host memory, at least. The rule of ``engine.text.cell_rent``
 # gives 5 where a cell costs each of them 0.9 µs and to copy it out or in takes 2.5 µs (measured, Qwen 0.5B, two cores).
@@ -31,9 +31,9 @@ class Recalled(Protocol):
     @property
     def may_copy(self) -> bool: ...
 
-    def needed(self, tokens: Row[int], position: int, key: Hashable) -> int: ...
+    def needed(self, tokens: Tokens, position: int, key: Hashable) -> int: ...
 
-    def restore(self, seq: int, tokens: Row[int], position: int, upto: int, key: Hashable) -> int: ...
+    def restore(self, seq: int, tokens: Tokens, position: int, upto: int, key: Hashable) -> int: ...
 
 
 def budget(books: Books, target: float) -> float:

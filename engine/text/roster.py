@@ -10,6 +10,7 @@ from engine.text.adapters import AdapterSet
 from engine.text.backend import Run
 from engine.text.plan import PlannedRun
 from engine.text.sequence import Sequence
+from engine.text.tokens import row
 
 _ADMISSION: Final = attrgetter("admission")
 _ADMISSION_OF_RUN: Final = attrgetter("sequence.admission")
@@ -123,4 +124,4 @@ class Roster:
             assert run.seq == sequence.seq, "a kept run of another id"
             if not self.is_behind and sequence.n_pending:  # else its token is still to be drawn
                 tokens = sequence.tokens[sequence.n_past :]
-                assert (run.start, list(run.tokens), run.logits) == (sequence.n_past, tokens, True), "a run left behind"
+                assert (run.start, row(run.tokens), run.logits) == (sequence.n_past, tokens, True), "a run left behind"

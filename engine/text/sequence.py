@@ -8,6 +8,7 @@ from engine.text.adapters import AdapterSet
 from engine.text.backend import Run
 from engine.text.media import MediaSpan
 from engine.text.requests import GenerationRequest
+from engine.text.tokens import Tokens, row
 
 
 class Status(enum.Enum):
@@ -33,7 +34,7 @@ class Sequence:
     request: GenerationRequest
     arrival: int  # order of submission
     submitted_at: float
-    tokens: list[int]
+    tokens: Tokens
     status: Status = Status.WAITING
     slot: int | None = None
     seq: int | None = None  # id in the KV cache while running
@@ -58,7 +59,7 @@ class Sequence:
 
     @classmethod
     def of(cls, request: GenerationRequest, arrival: int, now: float) -> "Sequence":
-        tokens = list(request.prompt)
+        tokens = row(request.prompt)
         return cls(request, arrival, now, tokens, n_prefill=len(tokens))
 
     def become(self, status: Status) -> None:

@@ -7,6 +7,7 @@ import attrs
 from engine.errors import EngineUnavailable, InvalidRequest
 from engine.text.books import Books
 from engine.text.slots import Remembered
+from engine.text.tokens import row
 
 
 @attrs.frozen
@@ -68,7 +69,7 @@ def make_place(books: Books, left: Remembered) -> Held:
         raise EngineUnavailable(
             f"the KV cache has no room for {wanted} tokens beside those of the running requests; try again later"
         )
-    return Held(books.cache.attach((), 0, left.adapters), left)
+    return Held(books.cache.attach(row(), 0, left.adapters), left)
 
 
 def keep(books: Books, held: Held) -> None:

@@ -10,8 +10,8 @@ from typing import Final
 import attrs
 
 from engine.text.adapters import AdapterSet
-from engine.text.prefix_node import common_prefix
 from engine.text.sequence import Sequence
+from engine.text.tokens import Tokens, common_prefix
 
 # Slots whose prompts are compared to the end for one request; each takes about 10 µs for a thousand tokens.
 _MOST_COMPARED: Final = 8
@@ -21,7 +21,7 @@ _MOST_COMPARED: Final = 8
 class Remembered:
     """Tokens that a slot's last sequence left in the cache. Some or all may have been given up since."""
 
-    tokens: list[int]  # at least one; never changed
+    tokens: Tokens  # at least one; never changed
     adapters: AdapterSet
 
 

@@ -19,6 +19,7 @@ import attrs
 
 from engine.errors import InvalidRequest, StorageError
 from engine.text.adapters import AdapterSet, adapter_set
+from engine.text.tokens import Tokens, row
 
 HASH_SIZE: Final = 32  # bytes of fingerprints and of the checksum
 
@@ -35,7 +36,7 @@ _PARAM: Final = "filename"
 class Snapshot:
     """A cached prompt: its tokens, what they were computed with, and the state that the library gave for them."""
 
-    tokens: list[int]
+    tokens: Tokens
     adapters: AdapterSet
     state: Buffer
 
@@ -132,7 +133,7 @@ class _Reading:
         if not 1 <= n_tokens <= most_tokens:
             raise _refused(self._path, f"it has {n_tokens} tokens, and a slot has {most_tokens}")
         used = [_ADAPTER.unpack(self._take(_ADAPTER.size)) for _ in range(n_adapters)]
-        tokens = list(struct.unpack(f"<{n_tokens}i", self._take(n_tokens * _TOKEN)))
+        tokens = row(struct.unpack(f"<{n_tokens}i", self._take(n_tokens * _TOKEN)))
         state = bytearray(n_state)
         if self._file.readinto(state) != n_state:
             raise self._damaged("it is cut off")

@@ -15,12 +15,13 @@ What is given up or cut off is offered to the heir before. A copy costs a pass o
 part of them is wanted (``copy_price``): where computing the part takes no longer, that is done instead.
 """
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable
 from heapq import heappop
 from typing import Final
 
 from engine.text.prefix_cache import PrefixCache
 from engine.text.prefix_node import Node
+from engine.text.tokens import Tokens
 
 # Tokens behind a prefix that are not worth a stream of their own. A conversation that goes on is seldom tokenized just
 # as it was generated at its end, and a template may put something else behind an answer.
@@ -37,7 +38,7 @@ class StreamCache(PrefixCache):
     idle_costs = False
     copy_price = COPY_PRICE  # whoever measures sets it
 
-    def usable(self, tokens: Sequence[int], length: int, key: Hashable = ()) -> int:
+    def usable(self, tokens: Tokens, length: int, key: Hashable = ()) -> int:
         """See ``PrefixCache.usable``: none where they would have to be copied and are too few for that."""
         if length == 0:
             return 0
@@ -57,7 +58,7 @@ class StreamCache(PrefixCache):
         """Those of them in the streams of active ids."""
         return sum(map(self._cells_of, self._active))
 
-    def attach(self, tokens: Sequence[int], length: int, key: Hashable = ()) -> int:
+    def attach(self, tokens: Tokens, length: int, key: Hashable = ()) -> int:
         """See ``PrefixCache.attach``, and above for which id it is."""
         self._roots = {key: root for key, root in self._roots.items() if root.children or root.ends}
         node = self._cut_at(tokens, length, key)

@@ -224,7 +224,7 @@ def check_cells(backend: FakeBackend, scheduler: Scheduler) -> None:
     assert scheduler.cells_active == sum(1 + cell.more for cell in cells if cell.seqs & running.keys())
     for seq, sequence in running.items():
         assert seq is not None
-        assert backend.kv.tokens(seq) == sequence.tokens[: sequence.n_past]
+        assert backend.kv.tokens(seq) == sequence.tokens[: sequence.n_past].tolist()
         assert {cell.adapters for cell in backend.kv.of(seq)} <= {sequence.adapters}
 
 

@@ -19,6 +19,7 @@ from engine.text.scheduler import Scheduler
 from engine.text.sequence import Sequence
 from engine.text.slot_keeper import SlotKeeper
 from engine.text.snapshot import Snapshot
+from engine.text.tokens import row
 from tests.engine.driver import Box, check_cells, limits_of, reference
 from tests.engine.fake_backend import FakeBackend
 
@@ -262,7 +263,7 @@ class Play:
             assert sequence in self.scheduler.running
             assert run.seq == sequence.seq
             assert run.start == sequence.n_past
-            assert list(run.tokens) == sequence.tokens[run.start : run.start + len(run.tokens)]
+            assert row(run.tokens) == sequence.tokens[run.start : run.start + len(run.tokens)]
             assert run.logits == (run.start + len(run.tokens) == len(sequence.tokens))
             assert sequence.adapters == plan.adapters, "a batch of two sets of adapters"
         decodes = [p.sequence for p in runs if p.sequence.is_decoding]

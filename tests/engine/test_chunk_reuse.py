@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.text.chunk_reuse import Chunk, find_chunks
+from engine.text.tokens import row
 from tests.engine.driver import Box, Driver
 from tests.engine.fake_backend import FakeBackend, continuation
 from tests.engine.test_media import chunk, expected, request
@@ -38,7 +39,7 @@ def test_chunks_put_together_are_the_prompt(older: Sequence[int], prompt: Sequen
     held = 0
     while held < min(len(older), len(prompt)) and older[held] == prompt[held]:
         held += 1
-    chunks = find_chunks(older, prompt, held, least)
+    chunks = find_chunks(row(older), row(prompt), held, least)
     together = [t for c in chunks for t in older[c.start : c.start + c.length]]
     assert prompt[held : held + len(together)] == together
     assert held + len(together) < max(len(prompt), held + 1), "the last token is computed"
@@ -52,11 +53,12 @@ def test_chunks_put_together_are_the_prompt(older: Sequence[int], prompt: Sequen
 
 
 def test_what_lies_between_is_left_out() -> None:
-    assert find_chunks([1, 2, 9, 9, 3, 4, 5, 9, 6, 7, 8], [1, 2, 3, 4, 5, 6, 7, 8, 0], 2, 3) == [
+    older, prompt = row([1, 2, 9, 9, 3, 4, 5, 9, 6, 7, 8]), row([1, 2, 3, 4, 5, 6, 7, 8, 0])
+    assert find_chunks(older, prompt, 2, 3) == [
         Chunk(4, 3),
         Chunk(8, 3),
     ]
-    assert find_chunks([1, 2, 9, 9, 3, 4, 5, 9, 6, 7, 8], [1, 2, 3, 4, 5, 6, 7, 8, 0], 2, 4) == []
+    assert find_chunks(older, prompt, 2, 4) == []
 
 
 def test_a_prompt_that_lost_its_middle_is_not_computed_again() -> None:
@@ -134,7 +136,7 @@ def test_who_leaves_before_the_library_has_moved_the_cells_leaves_none_of_them()
     assert driver.scheduler.running[0].n_past == len(BEGIN + KEPT)
     driver.cancel("new")
     driver.step()
-    assert driver.scheduler.cache.match(list(NEW.encode())) == len(BEGIN)
+    assert driver.scheduler.cache.match(row(NEW.encode())) == len(BEGIN)
     driver.check_idle()
 
 

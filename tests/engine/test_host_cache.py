@@ -8,13 +8,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
+from engine.text import host_cache
 from engine.text.adapters import AdapterSet
 from engine.text.host_block import block_end
-from engine.text.host_cache import HostCache
+from tests.engine.rows import lenient
 from tests.engine.test_media import chunk
 
 KEYS: Final[tuple[AdapterSet, ...]] = ((), ((0, 1.0),))
 SIZE: Final = 4
+HostCache = lenient(host_cache.HostCache)
 token_lists = st.lists(st.integers(0, 1), max_size=14)
 
 

@@ -1,13 +1,13 @@
 """States of prompts in host memory: which are kept, found and given up."""
 
-import sys
-
 import pytest
 
 from engine.text.adapters import AdapterSet
 from engine.text.backend import Run
 from engine.text.checkpoints import Checkpoints
+from engine.text.tokens import row
 from tests.engine.fake_backend import Cell, FakeBackend
+from tests.engine.rows import lenient
 from tests.engine.test_checkpoints import LEAST, STORY, TAIL, A, backend
 from tests.engine.test_media import chunk
 
@@ -30,7 +30,7 @@ def reach(kept: Checkpoints, text: str, key: AdapterSet = ()) -> int:
 
 
 def small(fake: FakeBackend, limit: int = 1 << 20, **fields: object) -> Checkpoints:
-    return Checkpoints(fake, limit, least=LEAST, tail=TAIL, **fields)
+    return lenient(Checkpoints)(fake, limit, least=LEAST, tail=TAIL, **fields)
 
 
 def test_the_longest_is_found_that_leaves_a_token_to_compute() -> None:
@@ -71,7 +71,7 @@ def test_the_tokens_are_counted_with_their_numbers() -> None:
     fake.kv.cells += [Cell(token, place, {0}, ()) for place, token in enumerate(image.tokens())]
     kept, tokens = small(fake), image.tokens()
     kept.save(0, tokens, ())
-    assert kept.n_bytes - len(fake.save_state(0)) >= sys.getsizeof(tokens) + sum(map(sys.getsizeof, tokens))
+    assert kept.n_bytes - len(fake.save_state(0)) >= tokens.itemsize * len(tokens)
 
 
 def test_one_that_is_left_again_is_as_good_as_new() -> None:
@@ -174,10 +174,10 @@ def test_a_state_of_another_length_than_the_tokens_is_not_kept() -> None:
 def test_of_which_lengths_states_are_kept() -> None:
     fake = backend()
     kept = small(fake)
-    prompt = list(range(100))
+    prompt = row(range(100))
 
     def lengths(held: int = 0, *others: list[int]) -> list[int]:
-        return kept.lengths(prompt, held, (), others)
+        return kept.lengths(prompt, held, (), map(row, others))
 
     assert lengths() == [96]
     assert lengths(88) == [96]
@@ -187,17 +187,17 @@ def test_of_which_lengths_states_are_kept() -> None:
     assert lengths(43, [*range(50), 7]) == [96], "too few before the branch"
     assert lengths(0, [*range(90), 7]) == [90], "too few behind it"
     assert lengths(0, prompt) == [96]
-    assert kept.lengths(list(range(11)), 0, (), []) == []
+    assert kept.lengths(row(range(11)), 0, (), []) == []
 
 
 def test_where_a_prompt_parts_from_one_that_is_kept() -> None:
     fake = backend()
     kept = small(fake)
     keep(kept, fake, "a" * 40 + "b" * 20)
-    prompt = list(b"a" * 40 + b"c" * 30)
+    prompt = row(b"a" * 40 + b"c" * 30)
     assert kept.lengths(prompt, 0, (), []) == [40, 66]
     assert kept.lengths(prompt, 0, A, []) == [66]
-    assert kept.lengths(list(b"a" * 40 + b"b" * 20 + b"c" * 30), 60, (), []) == [86], "it goes on from there"
+    assert kept.lengths(row(b"a" * 40 + b"b" * 20 + b"c" * 30), 60, (), []) == [86], "it goes on from there"
 
 
 def test_a_state_that_ends_with_an_image_is_known_by_its_position_and_counted_in_cells() -> None:
@@ -205,10 +205,10 @@ def test_a_state_that_ends_with_an_image_is_known_by_its_position_and_counted_in
     image = chunk("x", 6, 10, flat=True)
     fake = backend()
     kept = small(fake)
-    tokens = [*STORY.encode(), *image.tokens()]
+    tokens = row([*STORY.encode(), *image.tokens()])
     fill(fake, 0, STORY)
     fake.kv.cells.append(Cell(image.tokens()[0], len(STORY), {0}, (), 9))
     kept.save(0, tokens, ())
-    asked = [*tokens, *b"and so on"]
+    asked = row([*tokens, *b"and so on"])
     assert kept.reach(asked, 0, ()) == len(STORY) + 6
     assert kept.needed(asked, 0, ()) == len(STORY) + 10

@@ -7,12 +7,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.errors import ContextExceeded, InvalidRequest, NativeError
+from engine.text import media
 from engine.text.adapters import AdapterSet
 from engine.text.backend import DecodeStatus
 from engine.text.events import FinishReason, PrefillProgress, Tokens
-from engine.text.media import MediaChunk, MediaSpan, chunk_keys, item_cells, last_position, spans_fit, weight, whole
+from engine.text.media import LARGEST, MediaChunk, MediaSpan, chunk_keys, item_cells, spans_fit
+from engine.text.media_cells import last_position, weight, whole
 from engine.text.prefix_cache import PrefixCache
 from engine.text.requests import GenerationRequest
+from engine.text.tokens import row
 from tests.engine.driver import Box, Driver
 from tests.engine.fake_backend import FakeBackend, FakeKv, continuation
 
@@ -55,6 +58,23 @@ def test_pseudo_tokens_are_negative_unique_and_made_of_the_content() -> None:
     assert not set(one.tokens()) & set(chunk("a", 5, 9).tokens())
 
 
+def test_the_largest_pseudo_tokens_have_64_bits_and_say_what_they_are() -> None:
+    one = MediaChunk(b"k" * 16, 3, LARGEST, flat=True)
+    object.__setattr__(one, "number", (1 << 30) - 1)
+    tokens = one.tokens()
+    assert -(1 << 63) <= min(tokens) < max(tokens) < 0
+    assert weight(tokens) == LARGEST
+    assert [whole(tokens, n) for n in range(4)] == [0, 0, 0, 3]
+    assert last_position(tokens[-1], 10) == 7
+
+
+def test_a_medium_that_was_forgotten_is_another_one_and_its_prompts_stay_right() -> None:
+    before = request("r", "ab", one := chunk("a"), "c")
+    media._number.cache_clear()
+    assert chunk("a").tokens() != one.tokens()
+    assert spans_fit(before.prompt, before.media)
+
+
 def test_chunks_of_one_medium_have_keys_of_their_own() -> None:
     keys = chunk_keys("image", (2, 3), b"pixels")
     first, second = next(keys), next(keys)
@@ -66,12 +86,12 @@ def test_chunks_of_one_medium_have_keys_of_their_own() -> None:
 
 @given(st.lists(st.integers(0, 300) | st.tuples(st.integers(1, 6), st.integers(0, 9)), max_size=8), st.data())
 def test_weights_and_cuts(parts: list[int | tuple[int, int]], data: st.DataObject) -> None:
-    tokens: list[int] = []
+    tokens = row()
     borders, cells = [0], 0
     for n, part in enumerate(parts):
         one = [part] if isinstance(part, int) else chunk(str(n), part[0], sum(part)).tokens()
         cells += 1 if isinstance(part, int) else sum(part)
-        tokens += one
+        tokens.extend(one)
         borders.append(len(tokens))
     assert weight(tokens) == cells
     length = data.draw(st.integers(0, len(tokens)))
@@ -81,9 +101,9 @@ def test_weights_and_cuts(parts: list[int | tuple[int, int]], data: st.DataObjec
 
 
 def test_the_last_position_of_an_image_with_m_rope_is_its_first() -> None:
-    assert last_position([1, *chunk("a", 4, 12, flat=True).tokens()], 5) == 1
-    assert last_position([1, *chunk("a", 4).tokens()], 5) == 4
-    assert last_position([1, 2], 2) == 1
+    assert last_position(chunk("a", 4, 12, flat=True).tokens()[-1], 5) == 1
+    assert last_position(chunk("a", 4).tokens()[-1], 5) == 4
+    assert last_position(2, 2) == 1
 
 
 def test_cells_of_an_item() -> None:
@@ -191,7 +211,7 @@ def test_a_medium_that_needs_room_takes_what_is_idle_and_then_the_youngest() -> 
 def test_eviction_takes_a_medium_as_a_whole() -> None:
     kv = FakeKv(100)
     cache = PrefixCache(4, kv)
-    tokens = [1, 2, *chunk("x", 5, 9).tokens(), 3]
+    tokens = row([1, 2, *chunk("x", 5, 9).tokens(), 3])
     seq = cache.attach(tokens, 0)
     cache.extend(seq, tokens)
     cache.release(seq)

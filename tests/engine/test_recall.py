@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from engine.text.adapters import AdapterSet
 from engine.text.commands import EraseSlot
+from engine.text.tokens import row
 from tests.engine.driver import Box
 from tests.engine.fake_backend import continuation
 from tests.engine.fake_cells import FakeCells
@@ -22,7 +23,7 @@ def test_a_conversation_that_others_displaced_goes_on_without_computing_it_again
     driver = small()
     run(driver, "first", PROMPT, adapters=adapters)
     crowd_out(driver)
-    assert driver.scheduler.cache.match(list(PROMPT.encode()), adapters) < len(PROMPT)
+    assert driver.scheduler.cache.match(row(PROMPT.encode()), adapters) < len(PROMPT)
     before = driver.backend.computed
     box = run(driver, "second", left_by(PROMPT, adapters=adapters) + " there", adapters=adapters)
     timings = box.finished().timings
@@ -120,10 +121,10 @@ def test_what_was_erased_is_gone() -> None:
     run(driver, "first", PROMPT, slot=0)
     crowd_out(driver)
     run(driver, "second", PROMPT, slot=0)
-    assert driver.host.cache.reach(list(PROMPT.encode()), 0) >= len(PROMPT) - 1
+    assert driver.host.cache.reach(row(PROMPT.encode()), 0) >= len(PROMPT) - 1
     driver.loop.commands.put(EraseSlot("erase", 0, Box()))
     driver.step()
-    assert driver.host.cache.reach(list(PROMPT.encode()), 0) == 0
+    assert driver.host.cache.reach(row(PROMPT.encode()), 0) == 0
     crowd_out(driver)
     assert run(driver, "third", PROMPT).finished().timings.cache_n == 0
 

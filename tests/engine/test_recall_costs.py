@@ -5,6 +5,7 @@ import pytest
 from engine.text.cell_rent import CellRent
 from engine.text.events import PrefillProgress
 from engine.text.recall import budget
+from engine.text.tokens import row
 from tests.engine.fake_cells import FakeCells
 from tests.engine.recalling import PROMPT, crowd_out, left_by, run, slow, small
 
@@ -22,7 +23,7 @@ def test_a_prompt_that_nobody_asks_for_makes_room_before_anybody_needs_it() -> N
     driver = small(n_cells=512)
     run(driver, "first", PROMPT)
     run(driver, "busy", "b", 30)
-    assert driver.scheduler.cache.match(list(PROMPT.encode())) == 0
+    assert driver.scheduler.cache.match(row(PROMPT.encode())) == 0
     assert driver.scheduler.cache.cells <= 30, "only the other prompt's cells are in use"
     assert run(driver, "second", left_by(PROMPT) + "!").finished().timings.cache_n == len(left_by(PROMPT))
     assert driver.host.figures.lost == 0
@@ -38,7 +39,7 @@ def test_it_stays_where_it_is_while_host_memory_is_half_full() -> None:
     driver.host.cache.limit = 2 * driver.host.cache.n_bytes - 1
     run(driver, "second", PROMPT.upper())
     run(driver, "busier", "c", 30)
-    assert driver.scheduler.cache.match(list(PROMPT.upper().encode())) == len(PROMPT)
+    assert driver.scheduler.cache.match(row(PROMPT.upper().encode())) == len(PROMPT)
 
 
 @pytest.mark.usefixtures("hasty")
@@ -52,7 +53,7 @@ def test_it_stays_where_it_is_unless_host_memory_has_it(why: str) -> None:
     prompt = "a" if why == "too short" else PROMPT
     run(driver, "first", prompt, 1)
     run(driver, "busy", "z", 30)
-    assert driver.scheduler.cache.match(list(prompt.encode())) == len(prompt)
+    assert driver.scheduler.cache.match(row(prompt.encode())) == len(prompt)
 
 
 class Rent(CellRent):
@@ -76,15 +77,15 @@ def test_it_stays_until_its_cells_have_cost_as_much_as_the_copies() -> None:
     slow(driver, 0.05)
     run(driver, "first", PROMPT)
     run(driver, "busy", "b", 30)
-    assert driver.scheduler.cache.match(list(PROMPT.encode())) == 0, "nothing is known yet: after 10"
+    assert driver.scheduler.cache.match(row(PROMPT.encode())) == 0, "nothing is known yet: after 10"
     run(driver, "second", PROMPT)
     assert driver.host.cost.out_and_in is not None
     run(driver, "busier", "c", 30)
-    assert driver.scheduler.cache.match(list(PROMPT.encode())) == len(PROMPT)
+    assert driver.scheduler.cache.match(row(PROMPT.encode())) == len(PROMPT)
     assert min(rent.prices) > 0
     run(driver, "busiest", "d", 40)
     run(driver, "last", "e", 40)
-    assert driver.scheduler.cache.match(list(PROMPT.encode())) == 0
+    assert driver.scheduler.cache.match(row(PROMPT.encode())) == 0
     driver.check_idle()
 
 

@@ -1,6 +1,7 @@
 """What the scheduler shares between prompts, on schedules small enough to follow by hand."""
 
 from engine.text.admission import MIN_SHARED_PREFILL
+from engine.text.tokens import row
 from tests.engine.fake_backend import FakeBackend, continuation
 from tests.engine.table import Table, sizes
 
@@ -20,7 +21,7 @@ def test_a_prompt_is_shared_to_its_end_where_its_last_token_has_a_step_of_its_ow
     table.ask("a", "abcdefghi", 8)
     table.step()
     assert sizes(table.step()) == [("a", 1)]
-    assert table.scheduler.cache.match(list(b"abcdefghi")) == 9
+    assert table.scheduler.cache.match(row(b"abcdefghi")) == 9
 
 
 def test_a_step_is_plain_where_nobody_computes_the_last_token_of_a_prompt() -> None:
@@ -109,14 +110,14 @@ def test_cached_prompts_are_reused_but_not_where_the_request_forbids_it() -> Non
     table.finish()
     assert private.n_cached == 0
     assert table.backend.computed == before + 31
-    assert table.scheduler.cache.match(list(b"p" * 30 + b"c")) == 30, "it leaves nothing behind"
+    assert table.scheduler.cache.match(row(b"p" * 30 + b"c")) == 30, "it leaves nothing behind"
 
 
 def test_what_was_generated_is_cached_too() -> None:
     table = Table()
     first = table.ask("a", "hello", 6)
     table.finish()
-    follow_up = "hello" + bytes(first.tokens[5:]).decode() + " and"
+    follow_up = "hello" + bytes(first.tokens[5:].tolist()).decode() + " and"
     second = table.ask("b", follow_up, 1)
     table.finish()
     assert second.n_cached == 10, "all but the last token, which was never computed"

@@ -3,6 +3,7 @@
 import pytest
 
 from engine.text.sequence import Status
+from engine.text.tokens import row
 from tests.engine.driver import reference
 from tests.engine.fake_backend import FakeBackend, continuation
 from tests.engine.table import Table, sizes
@@ -22,7 +23,7 @@ def test_what_is_idle_goes_before_anybody_is_preempted() -> None:
     table.finish()
     table.ask("a", "a" * 10, 12)
     assert not table.finish()
-    assert table.scheduler.cache.match(list(b"g" * 10)) < 10
+    assert table.scheduler.cache.match(row(b"g" * 10)) < 10
 
 
 def test_a_prompt_gets_all_the_idle_cells_that_its_step_can_use() -> None:
@@ -116,7 +117,7 @@ def test_no_room_gives_up_what_is_idle_then_the_youngest_then_the_last() -> None
     a, b = table.ask("a", "a" * 8), table.ask("b", "b" * 8)
     table.step()
     assert table.scheduler.no_room([a, b]) is None
-    assert table.scheduler.cache.match(list(b"g" * 10)) == 0
+    assert table.scheduler.cache.match(row(b"g" * 10)) == 0
     assert table.running == ["a", "b"]
     assert table.scheduler.no_room([a, b]) is None
     assert (table.running, table.waiting) == (["a"], ["b"])
@@ -149,7 +150,7 @@ def test_a_shift_keeps_the_first_and_drops_half_of_the_rest() -> None:
     table.until(lambda: a.truncated)
     # 20 tokens are in the cache and one is pending; 4 stay, 8 of 16 go; the step computed one and sampled one.
     full = list(b"abcdefgh") + table.generated["a"]
-    assert a.tokens == full[:4] + full[12:]
+    assert a.tokens.tolist() == full[:4] + full[12:]
     assert a.shifted, "the cells moved, nothing was computed again"
     table.finish()
     assert table.generated["a"] == reference(a.request, table.limits).tokens
@@ -161,7 +162,7 @@ def test_a_shift_drops_as_much_as_asked_for_and_never_what_is_always_kept() -> N
     a = table.ask("a", "abcdefgh", 40, n_discard=3)
     table.until(lambda: a.truncated)
     full = list(b"abcdefgh") + table.generated["a"]
-    assert a.tokens == full[:1] + full[4:]
+    assert a.tokens.tolist() == full[:1] + full[4:]
     table.finish()
     assert table.generated["a"] == reference(a.request, table.limits).tokens
 
@@ -170,7 +171,7 @@ def test_a_shift_may_keep_the_whole_prompt() -> None:
     table = Table(small(20, n_slots=1))
     a = table.ask("a", "abcdefgh", 60, n_keep=-1, n_discard=100)
     table.finish()
-    assert a.tokens[:8] == list(b"abcdefgh")
+    assert a.tokens[:8] == row(b"abcdefgh")
     assert table.generated["a"] == reference(a.request, table.limits).tokens
 
 
@@ -270,7 +271,7 @@ def test_an_aborted_step_may_leave_another_id_to_who_goes_on_decoding() -> None:
     table.step()
     b = table.ask("b", "abcdef", 3)
     (planned,) = [p for p in table.scheduler.plan(0.0, 64, {"a", "gone"}).runs if p.sequence is b]
-    assert planned.run.tokens == [ord("f")]
+    assert planned.run.tokens == row(b"f")
     table.backend.decode([planned.run])
     table.scheduler.computed(b, 1)
     before = b.seq
@@ -323,9 +324,9 @@ def test_idle_prefixes_are_given_up_once_they_have_cost_more_than_they_save(monk
     table.ask("busy", "b" * 5, 30)
     while table.scheduler.cache.clock < 10 + 20:
         table.step()
-        assert table.scheduler.cache.match(list(b"o" * 10)) == 10
+        assert table.scheduler.cache.match(row(b"o" * 10)) == 10
     table.step()
     table.step()
-    assert table.scheduler.cache.match(list(b"o" * 10)) == 0
+    assert table.scheduler.cache.match(row(b"o" * 10)) == 0
     assert table.running == ["busy"]
-    assert table.scheduler.cache.match(list(b"b" * 5)) == 5, "what is in use never expires"
+    assert table.scheduler.cache.match(row(b"b" * 5)) == 5, "what is in use never expires"

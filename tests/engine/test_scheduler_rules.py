@@ -7,6 +7,7 @@ import pytest
 from engine.errors import ContextExceeded, InvalidRequest
 from engine.text.requests import GenerationRequest
 from engine.text.sequence import Status
+from engine.text.tokens import row
 from tests.engine.driver import check_cells, reference
 from tests.engine.fake_backend import FakeBackend, continuation
 from tests.engine.table import Table, sizes
@@ -112,9 +113,10 @@ def test_a_decoded_plan_is_what_its_runs_one_by_one_would_be() -> None:
         table.scheduler.check_integrity()
         check_cells(table.backend, table.scheduler)
     one, other = (table.scheduler for table in tables)
+    b = row(b"b" * 20)
     assert (one.usage, one.cache.clock) == (other.usage, other.cache.clock)
     assert [s.n_past for s in one.running] == [s.n_past for s in other.running] == [4, 12]
-    assert one.cache.match([98] * 20) == other.cache.match([98] * 20) == 12
+    assert one.cache.match(b) == other.cache.match(b) == 12
 
 
 # --- pace ---

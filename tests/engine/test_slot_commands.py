@@ -8,6 +8,7 @@ from engine.text.commands import Cancel, EraseSlot, RestoreSlot, SaveSlot, Stop
 from engine.text.events import Failed, SlotDone
 from engine.text.slots import Remembered
 from engine.text.snapshot import Snapshot
+from engine.text.tokens import row
 from tests.engine.driver import Box, Driver
 from tests.engine.fake_backend import Cell, FakeBackend, continuation
 
@@ -70,7 +71,7 @@ def test_a_restored_prompt_goes_on_as_if_it_had_never_left(adapters: tuple[tuple
     first = Driver(FakeBackend(n_cells=128, n_ctx_slot=64, n_slots=2))
     snapshot = saved(first, adapters=adapters)
     left = list(PROMPT.encode()) + continuation(PROMPT.encode(), 4, adapters)
-    assert snapshot.tokens == left, "the last token was never computed"
+    assert snapshot.tokens.tolist() == left, "the last token was never computed"
     second = Driver(FakeBackend(n_cells=128, n_ctx_slot=64, n_slots=2))
     answer = done(work(second, restore(second, snapshot, slot=1)))
     assert answer.n_tokens == len(left)
@@ -85,7 +86,7 @@ def test_a_restored_prompt_goes_on_as_if_it_had_never_left(adapters: tuple[tuple
 def test_a_saved_prompt_stays_cached(driver: Driver) -> None:
     snapshot = saved(driver)
     driver.check_idle()
-    box = driver.ask("next", bytes(snapshot.tokens).decode() + "x", 1)
+    box = driver.ask("next", bytes(snapshot.tokens.tolist()).decode() + "x", 1)
     driver.finish()
     assert box.finished().timings.cache_n == len(snapshot.tokens)
 
@@ -156,7 +157,7 @@ def test_a_busy_slot_is_waited_for_and_nobody_gets_it_before() -> None:
     while not first.terminals:
         driver.step()
     driver.step()
-    assert bytes(done(box).snapshot.tokens).startswith(PROMPT.encode())
+    assert bytes(done(box).snapshot.tokens.tolist()).startswith(PROMPT.encode())
     driver.finish()
     assert second.tokens == continuation(b"something else", 3)
 
@@ -205,7 +206,7 @@ def test_erasing_gives_the_cells_back(driver: Driver) -> None:
 
 def test_erasing_leaves_what_others_use(driver: Driver) -> None:
     snapshot = saved(driver)
-    text = bytes(snapshot.tokens).decode()
+    text = bytes(snapshot.tokens.tolist()).decode()
     longer = driver.ask("longer", text + "!", 9, slot=1)
     driver.steps(2)
     assert done(work(driver, erase(driver))).n_tokens == len(snapshot.tokens)
@@ -236,7 +237,7 @@ def test_a_slot_without_anything_cannot_be_saved(driver: Driver) -> None:
     ids=["none", "more than a slot", "above the vocabulary", "below it"],
 )
 def test_a_snapshot_that_does_not_fit_changes_nothing(driver: Driver, tokens: list[int]) -> None:
-    snapshot = attrs.evolve(saved(driver), tokens=tokens)
+    snapshot = attrs.evolve(saved(driver), tokens=row(tokens))
     before = driver.scheduler.n_remembered(0)
     error = refused(work(driver, restore(driver, snapshot)))
     assert isinstance(error, InvalidRequest)
@@ -259,9 +260,9 @@ def test_a_state_that_the_library_does_not_take_leaves_no_trace(driver: Driver, 
 
 
 def test_more_than_text_is_not_saved(driver: Driver) -> None:
-    tokens = [*b"look: ", -7, *b"?"]  # the negative one stands for an image
+    tokens = row([*b"look: ", -7, *b"?"])  # the negative one stands for an image
     cache = driver.scheduler.cache
-    seq = cache.attach((), 0)
+    seq = cache.attach(row(), 0)
     driver.backend.kv.cells += [Cell(token, position, {seq}) for position, token in enumerate(tokens)]
     cache.extend(seq, tokens)
     cache.release(seq)

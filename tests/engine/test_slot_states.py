@@ -7,6 +7,7 @@ from engine.errors import EngineUnavailable, InvalidRequest
 from engine.text.events import SlotDone
 from engine.text.slots import Remembered
 from engine.text.snapshot import Snapshot
+from engine.text.tokens import row
 from tests.engine.driver import Driver
 from tests.engine.fake_backend import FakeBackend, continuation
 from tests.engine.test_slot_commands import done, erase, refused, restore, save, work
@@ -35,7 +36,7 @@ def saved(driver: Driver) -> Snapshot:
 
 def test_a_restored_prompt_goes_on_as_if_it_had_never_left(cuts: bool) -> None:
     snapshot = saved(engine(cuts))
-    assert snapshot.tokens == LEFT
+    assert snapshot.tokens == row(LEFT)
     driver = engine(cuts)
     assert done(work(driver, restore(driver, snapshot, slot=1))) == SlotDone(n_tokens=len(LEFT))
     assert driver.backend.computed == 0
@@ -60,9 +61,9 @@ def test_what_is_left_of_a_prompt_is_saved(cuts: bool) -> None:
     saved(driver)
     kept = driver.checkpoints
     assert kept is not None
-    shorter = kept.find(LEFT[:-1], ())
+    shorter = kept.find(row(LEFT[:-1]), ())
     assert shorter is not None
-    kept.erase(LEFT, ())
+    kept.erase(row(LEFT), ())
     assert kept.put(shorter[0], (), shorter[1])
     snapshot = done(work(driver, save(driver))).snapshot
     assert snapshot == Snapshot(tokens=shorter[0], adapters=(), state=shorter[1])

@@ -1,6 +1,7 @@
 """What slots remember, and which of them a request gets."""
 
 from engine.text.slots import Remembered
+from engine.text.tokens import row
 from tests.engine.fake_backend import FakeBackend
 from tests.engine.table import Table
 
@@ -21,7 +22,7 @@ def run(table: Table, name: str, prompt: str, **fields: object) -> int:
 
 def remembered(table: Table, slot: int) -> str | None:
     left = table.scheduler.books.slots.remembered(slot)
-    return None if left is None else bytes(left.tokens).decode()
+    return None if left is None else bytes(left.tokens.tolist()).decode()
 
 
 def test_the_slot_whose_prompt_goes_on_is_preferred() -> None:
@@ -84,7 +85,7 @@ def test_a_preempted_sequence_leaves_its_tokens_too() -> None:
     table.until_preempted()
     left = table.scheduler.books.slots.remembered(1)
     assert left is not None
-    assert bytes(left.tokens).startswith(b"b" * 8)
+    assert bytes(left.tokens.tolist()).startswith(b"b" * 8)
 
 
 def test_a_shifted_context_is_not_remembered() -> None:
@@ -99,7 +100,7 @@ def test_what_is_remembered_is_not_the_sequences_own_list() -> None:
     sequence = table.ask("a", "abc", 1)
     table.finish()
     sequence.tokens.append(0)
-    assert table.scheduler.books.slots.remembered(0) == Remembered(list(b"abc"), ())
+    assert table.scheduler.books.slots.remembered(0) == Remembered(row(b"abc"), ())
 
 
 def test_among_many_that_begin_alike_the_conversation_finds_its_own() -> None:

@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 
 from engine.errors import InvalidRequest, StorageError
 from engine.text.snapshot import HASH_SIZE, Identity, Snapshot, read_snapshot, write_snapshot
+from engine.text.tokens import row
 
 ME = Identity(model=b"m" * HASH_SIZE, adapters=(b"a" * HASH_SIZE, b"b" * HASH_SIZE))
-SNAPSHOT = Snapshot(tokens=list(range(100, 140)), adapters=((0, 0.5), (1, -2.0)), state=bytearray(range(256)) * 20)
+SNAPSHOT = Snapshot(tokens=row(range(100, 140)), adapters=((0, 0.5), (1, -2.0)), state=bytearray(range(256)) * 20)
 
 
 def written(folder: Path) -> Path:
@@ -39,9 +40,9 @@ def test_what_was_written_is_read(
     tmp_path_factory: pytest.TempPathFactory, tokens: list[int], adapters: tuple[tuple[int, float], ...], state: bytes
 ) -> None:
     path = tmp_path_factory.getbasetemp() / "any.bin"
-    size = write_snapshot(path, Snapshot(tokens=tokens, adapters=adapters, state=state), ME)
+    size = write_snapshot(path, Snapshot(tokens=row(tokens), adapters=adapters, state=state), ME)
     snapshot, read = read_snapshot(path, ME, 50)
-    assert (snapshot.tokens, snapshot.adapters, bytes(snapshot.state)) == (tokens, adapters, state)
+    assert (snapshot.tokens, snapshot.adapters, bytes(snapshot.state)) == (row(tokens), adapters, state)
     assert size == read == path.stat().st_size
 
 

@@ -86,7 +86,7 @@ def test_who_is_drafted_for_together_is_counted_together(tiny_model: Path) -> No
     for each in texts:
         drafts(found, each, 1)
     for each in texts:
-        each.tokens += [7, 8]
+        each.tokens.extend((7, 8))
     assert found._context.n_ctx == 256
     assert [len(draft) for draft in found.propose(dict.fromkeys(texts, 1)).values()] == [1]
     found.close()

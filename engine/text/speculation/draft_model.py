@@ -17,11 +17,11 @@ from engine.native.options import ContextOptions
 from engine.native.vocab import LlamaVocab
 from engine.text.backend import Backend
 from engine.text.llama_backend import LlamaBackend
-from engine.text.prefix_node import common_prefix
 from engine.text.sequence import Sequence
 from engine.text.speculation.drafter import Draft
 from engine.text.speculation.options import SpeculationOptions
 from engine.text.step_cost import StepCost
+from engine.text.tokens import Tokens, common_prefix, row
 
 # As llama.cpp allows: vocabularies of one family are padded to different sizes.
 _MOST_SIZE_DIFFERENCE: Final = 128
@@ -34,7 +34,7 @@ class _Place:
     """Where a sequence is in the draft model's memory: ``tokens`` are computed there."""
 
     seq: int
-    tokens: list[int]
+    tokens: Tokens
 
 
 class DraftModel:
@@ -67,7 +67,7 @@ class DraftModel:
         """See ``Drafter.propose``. A draft model that fails is given up for the sequences at hand, with no draft."""
         drafts: dict[Sequence, list[tuple[int, float]]] = {}
         try:
-            heads = self._catch_up([sequence for sequence in wanted if min(sequence.tokens) >= 0])
+            heads = self._catch_up([sequence for sequence in wanted if not sequence.request.media])
             while heads:
                 for sequence, (token, probability) in list(heads.items()):
                     drafted = drafts.setdefault(sequence, [])
@@ -104,7 +104,7 @@ class DraftModel:
     def _catch_up(self, sequences: list[Sequence]) -> dict[Sequence, tuple[int, float]]:
         """Compute what the sequences have and the draft model has not, as much as a step may: those that are ready."""
         budget = self._cost.prefill_limit(self._target, _LEAST_CATCH_UP, self._context.n_batch)
-        rows: dict[Sequence, list[int]] = {}
+        rows: dict[Sequence, Tokens] = {}
         for sequence in sequences:
             place = self._place(sequence)
             # The newest token is computed again where the memory has it: its logits are needed.
@@ -123,10 +123,10 @@ class DraftModel:
 
     def _step(self, tokens: dict[Sequence, int]) -> dict[Sequence, tuple[int, float]]:
         """One more token for each sequence."""
-        rows: dict[Sequence, list[int]] = {}
+        rows: dict[Sequence, Tokens] = {}
         for sequence, token in tokens.items():
             if self._make_room(1, sequence, rows):
-                rows[sequence] = [token]
+                rows[sequence] = row((token,))
         began = monotonic()
         heads = self._decode(rows)
         if rows:
@@ -137,7 +137,7 @@ class DraftModel:
     def _is_level(self, sequence: Sequence) -> bool:
         return len(self._places[sequence].tokens) == len(sequence.tokens)
 
-    def _decode(self, rows: dict[Sequence, list[int]]) -> dict[Sequence, tuple[int, float]]:
+    def _decode(self, rows: dict[Sequence, Tokens]) -> dict[Sequence, tuple[int, float]]:
         """Compute the rows; the most likely token behind each, and its probability."""
         rows = {sequence: tokens for sequence, tokens in rows.items() if sequence in self._places}  # some gave way
         if not rows:
@@ -162,11 +162,11 @@ class DraftModel:
         if place is None:
             if not self._free:
                 self.forget(next(iter(self._places)))
-            place = _Place(self._free.pop(), [])
+            place = _Place(self._free.pop(), row())
         self._places[sequence] = place
         return place
 
-    def _make_room(self, n_cells: int, sequence: Sequence, rows: Mapping[Sequence, list[int]]) -> bool:
+    def _make_room(self, n_cells: int, sequence: Sequence, rows: Mapping[Sequence, Tokens]) -> bool:
         """Whether so many cells are free, at worst once those are forgotten that were drafted for longest ago.
 
         ``rows`` are computed with them.

@@ -1,13 +1,17 @@
 """Where a text has said before what it said last: the search behind prompt lookup."""
 
+from typing import Final
+
 import attrs
 import numpy as np
 from numpy.typing import NDArray
 
 from engine.text.sequence import Sequence
+from engine.text.tokens import Tokens
 
 # With so few places left each is compared as a whole.
 _FEW = 4
+_NOTHING: Final = np.empty(0, np.int64)
 _JOIN = 8  # tokens that are compared to find out whether a context was shifted
 
 
@@ -34,8 +38,8 @@ class History:
     def follow(self, sequence: Sequence) -> None:
         """Take over what the sequence has got since, or everything where its context was shifted."""
         tokens, known = sequence.tokens, self._n
-        joined = known <= len(tokens) and _plain(tokens[max(0, known - _JOIN) : known]) == self.tokens[-_JOIN:].tolist()
-        if not joined:
+        end = _plain(tokens[max(0, known - _JOIN) : known])
+        if known > len(tokens) or not np.array_equal(end, self.tokens[-_JOIN:]):
             known = 0
         if len(tokens) > len(self._room):
             room = np.empty(len(tokens) * 3 // 2 + 64, np.int32)
@@ -81,5 +85,5 @@ class History:
         return span if same.all() else int(same[::-1].argmin())
 
 
-def _plain(tokens: list[int]) -> list[int]:
-    return [max(token, -1) for token in tokens] if tokens and min(tokens) < 0 else tokens
+def _plain(tokens: Tokens) -> NDArray[np.int64]:
+    return np.maximum(np.frombuffer(tokens, np.int64) if tokens else _NOTHING, -1)

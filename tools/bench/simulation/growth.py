@@ -11,6 +11,7 @@ import attrs
 from engine.text.plan import Limits
 from engine.text.requests import GenerationRequest
 from engine.text.scheduler import Scheduler
+from engine.text.tokens import row
 from tools.bench.simulation.cost import MACHINES
 from tools.bench.simulation.machine import Clock, Machine
 from tools.bench.simulation.traces import N_VOCAB, text
@@ -40,7 +41,7 @@ def measure(cached: list[int], lengths: list[int], repeats: int) -> list[Row]:
                 shared = min(length // 2, n_cells // _PREFIXES)
                 prompt = _prompt(number % _PREFIXES, shared) + text(-1 - number & 0x7FFFFFFF, length - shared)
                 samples[n_cells, length].append(_one(scheduler, prompt) / 1e3)
-                scheduler.cache.erase(prompt)
+                scheduler.cache.erase(row(prompt))
     return [Row(c, {n: statistics.median(samples[c, n]) for n in lengths}) for c in cached]
 
 
@@ -53,7 +54,7 @@ def decode_steps(n_running: int, repeats: int) -> list[float]:
     )  # fmt: skip
     scheduler = Scheduler(limits, Machine(MACHINES["gpu"], limits, Clock()))
     for index in range(n_running):
-        scheduler.submit(GenerationRequest(id=str(index), prompt=tuple(_prompt(index, 500))), 0.0)
+        scheduler.submit(GenerationRequest(id=str(index), prompt=row(_prompt(index, 500))), 0.0)
     samples: list[float] = []
     while len(samples) < repeats:
         prefilling = len(scheduler.running) < n_running or any(s.is_prefilling for s in scheduler.running)
@@ -94,7 +95,7 @@ def _filled(cached: int, longest: int) -> Scheduler:
 
 def _one(scheduler: Scheduler, prompt: list[int]) -> int:
     """Prefill one prompt and end. Nanoseconds in the scheduler."""
-    request = GenerationRequest(id="one", prompt=tuple(prompt), max_tokens=1)
+    request = GenerationRequest(id="one", prompt=row(prompt), max_tokens=1)
     began = perf_counter_ns()
     sequence = scheduler.submit(request, 0.0)
     while sequence.n_pending:

@@ -16,6 +16,7 @@ from engine.text.events import Failed, Finished, Notice, Tokens
 from engine.text.loop import EngineLoop
 from engine.text.plan import Limits
 from engine.text.requests import GenerationRequest, SamplingParams
+from engine.text.tokens import row
 from tools.bench.simulation.cost import CostModel
 from tools.bench.simulation.machine import Clock, Machine
 from tools.bench.simulation.timing import TimedScheduler
@@ -61,7 +62,7 @@ class _Talk:
         turn, seed = self.conversation.turns[self.n_done], self.conversation.seed + 7_368_787 * self.n_done
         self.tokens += text(seed, turn.fresh)
         sampling = SamplingParams(temperature=0.0, ignore_eos=True, seed=seed & 0x7FFFFFFF)
-        prompt = tuple(self.tokens)
+        prompt = row(self.tokens)  # as the bridge gives it
         return GenerationRequest(id=str(index), prompt=prompt, sampling=sampling, max_tokens=turn.n_output)
 
 
