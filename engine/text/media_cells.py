@@ -1,21 +1,19 @@
 """What the pseudo-tokens of media (see ``engine.text.media``) say of the cells that they stand for."""
 
-import numpy as np
+import sys
+from typing import Final
 
 from engine.text.media import BITS, MASK
 from engine.text.tokens import Tokens
 
+_TOP_BYTE: Final = 7 if sys.byteorder == "little" else 0  # of 8: its highest bit is a token's sign
+
 
 def weight(tokens: Tokens) -> int:
     """Cells that the tokens take, which hold spans as a whole or not at all."""
-    if not tokens:
-        return 0
-    all_ids = np.frombuffer(tokens, np.int64)
-    if all_ids.min() >= 0:
+    if tokens.tobytes()[_TOP_BYTE::8].isascii():  # none is negative: a tenth of the time that looking at each takes
         return len(tokens)
-    media = -1 - all_ids[all_ids < 0]
-    firsts = media[media & MASK == 0]
-    return len(tokens) + int((firsts >> BITS & MASK).sum())
+    return len(tokens) + sum((-1 - token) >> BITS & MASK for token in tokens if token < 0 and _index(token) == 0)
 
 
 def whole(tokens: Tokens, length: int) -> int:
