@@ -11,7 +11,7 @@ _TOP_BYTE: Final = 7 if sys.byteorder == "little" else 0  # of 8: its highest bi
 
 def weight(tokens: Tokens) -> int:
     """Cells that the tokens take, which hold spans as a whole or not at all."""
-    if tokens.tobytes()[_TOP_BYTE::8].isascii():  # none is negative: a tenth of the time that looking at each takes
+    if tokens.tobytes()[_TOP_BYTE::8].isascii():  # none is negative: a twentieth of the time that `min` takes
         return len(tokens)
     return len(tokens) + sum((-1 - token) >> BITS & MASK for token in tokens if token < 0 and _index(token) == 0)
 

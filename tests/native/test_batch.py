@@ -1,11 +1,14 @@
 """Filling a native batch: many rows at once are what run by run gives, and misuse changes nothing."""
 
+from collections.abc import Callable, Sequence
+
 import numpy as np
 import pytest
 
 from engine.native.batch import Batch
 from engine.native.library import load
 from engine.text.backend import DecodeStatus, Run
+from engine.text.tokens import row
 from tests.native.conftest import MakeBackend
 
 
@@ -58,6 +61,19 @@ def test_rows_that_do_not_fit_change_nothing(
     assert len(batch) == 0
     batch.add_rows([0], [0], [9], [np.True_])
     assert content(batch) == [(9, 0, 1, 0, 1)]
+
+
+@pytest.mark.parametrize("kind", [list, row])
+@pytest.mark.parametrize("token", [1 << 31, -(1 << 31) - 1, (1 << 32) + 7])
+def test_a_run_with_a_token_of_more_than_32_bits_changes_nothing(
+    kind: Callable[[list[int]], Sequence[int]], token: int
+) -> None:
+    """Those of a row would be cut to 32 bits without a word."""
+    batch = batch_of()
+    batch.add_run(2, 3, [40], logits=True)
+    with pytest.raises(ValueError, match="32 bits"):
+        batch.add_run(1, 0, kind([5, token]), logits=True)
+    assert content(batch) == [(40, 3, 1, 2, 1)]
 
 
 @pytest.mark.parametrize("n_streams", [3, 6])

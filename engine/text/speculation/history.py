@@ -1,7 +1,5 @@
 """Where a text has said before what it said last: the search behind prompt lookup."""
 
-from typing import Final
-
 import attrs
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +9,6 @@ from engine.text.tokens import Tokens
 
 # With so few places left each is compared as a whole.
 _FEW = 4
-_NOTHING: Final = np.empty(0, np.int64)
 _JOIN = 8  # tokens that are compared to find out whether a context was shifted
 
 
@@ -86,4 +83,4 @@ class History:
 
 
 def _plain(tokens: Tokens) -> NDArray[np.int64]:
-    return np.maximum(np.frombuffer(tokens, np.int64) if tokens else _NOTHING, -1)
+    return np.maximum(np.asarray(tokens), -1)
