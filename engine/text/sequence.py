@@ -53,7 +53,7 @@ class Sequence:
     moved: bool = False  # its cells got other positions, which the library settles with the next decode
     truncated: bool = False  # some of its context was dropped
     run: Run | None = None  # of its next token, while it decodes: kept from step to step (see engine.text.roster)
-    # Common prefix with a running sequence, by that sequence's arrival: both token lists only grow at their ends.
+    # Common prefix with a running sequence, by that sequence's arrival: both rows only grow at their ends.
     shared_prefix: dict[int, int] = attrs.field(factory=dict)
     awaited: "Sequence | None" = None  # while waiting: the running sequence whose prefix it was last found to wait for
 

@@ -13,7 +13,7 @@ from engine.text.adapters import AdapterSet
 from engine.text.sequence import Sequence
 from engine.text.tokens import Tokens, common_prefix
 
-# Slots whose prompts are compared to the end for one request; each takes about 10 µs for a thousand tokens.
+# Slots whose prompts are compared to the end for one request; each takes microseconds.
 _MOST_COMPARED: Final = 8
 
 

@@ -83,4 +83,4 @@ class History:
 
 
 def _plain(tokens: Tokens) -> NDArray[np.int64]:
-    return np.maximum(np.asarray(tokens), -1)
+    return np.maximum(np.asarray(tokens, np.int64), -1)
