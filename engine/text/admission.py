@@ -5,11 +5,9 @@ from collections.abc import Collection
 from engine.text.books import Books
 from engine.text.chunk_reuse import reuse_chunks
 from engine.text.context_shift import drop
+from engine.text.prompt_index import LEAST_COMMON
 from engine.text.sequence import Sequence
 from engine.text.tokens import common_prefix
-
-# Cells: a shorter common prefix is not worth waiting for.
-MIN_SHARED_PREFILL = 16
 
 
 def admit(books: Books, now: float, blocked: Collection[str]) -> None:
@@ -17,30 +15,26 @@ def admit(books: Books, now: float, blocked: Collection[str]) -> None:
     limits = books.limits
     if not limits.continuous_batching and books.running:
         return
-    if not books.waiting or len(books.running) >= limits.n_slots:
-        return
-    prefilling = [*books.roster.prefills]  # who has one token left of its prompt has all others in the cache
-    for sequence in list(books.waiting):
-        if len(books.running) >= limits.n_slots:
-            return
-        if not books.slots.has_place(sequence):
+    waiting = books.waiting
+    at = 0
+    while at < len(waiting) and len(books.running) < limits.n_slots:
+        sequence = waiting[at]
+        at += 1
+        if _waits_on(sequence, blocked) or not books.slots.has_place(sequence):
             continue
         while len(sequence.tokens) > limits.n_ctx_slot:  # preempted when its slot was full
             drop(books, sequence, limits.n_ctx_slot)
             sequence.n_prefill = len(sequence.tokens)
-        if _waits_on(sequence, blocked):
-            continue
         reuse = books.reusable(sequence)
-        if _better_soon(books, prefilling, sequence, reuse, blocked):
+        if _better_soon(books, sequence, reuse, blocked):
             continue
         if books.running and not books.room.admits(sequence, reuse):
             return  # nobody overtakes: else a large prompt could wait for ever
         slot = books.slots.choose(sequence)
         assert slot is not None, "a place that is gone"
+        at -= 1
         books.start(sequence, slot, reuse, now)
         reuse_chunks(books, sequence)
-        if sequence.is_prefilling:
-            prefilling.append(sequence)
 
 
 def _waits_on(sequence: Sequence, blocked: Collection[str]) -> bool:
@@ -49,9 +43,7 @@ def _waits_on(sequence: Sequence, blocked: Collection[str]) -> bool:
     return other is not None and other.seq is not None and _worth_waiting_for(other, sequence, other.n_past, blocked)
 
 
-def _better_soon(
-    books: Books, prefilling: list[Sequence], sequence: Sequence, reuse: int, blocked: Collection[str]
-) -> bool:
+def _better_soon(books: Books, sequence: Sequence, reuse: int, blocked: Collection[str]) -> bool:
     """Whether one of the running prefills will soon have computed clearly more of this prompt than is cached now.
 
     One that is paused does not count: nobody waits for a client that does not read.
@@ -59,21 +51,22 @@ def _better_soon(
     if not sequence.request.cache_prompt or sequence.is_scoring:
         return False
     if not books.limits.can_reuse:
-        return books.checkpoints is not None and _kept_soon(books, prefilling, sequence, blocked)
-    for other in prefilling if sequence.request.media else _near(prefilling, sequence, reuse):
+        return books.checkpoints is not None and _kept_soon(books, sequence, blocked)
+    roster = books.roster
+    for other in roster.prefills if sequence.request.media else roster.prompts.near(sequence.tokens, reuse):
         if _worth_waiting_for(other, sequence, reuse, blocked):
             sequence.awaited = other
             return True
     return False
 
 
-def _kept_soon(books: Books, prefilling: list[Sequence], sequence: Sequence, blocked: Collection[str]) -> bool:
+def _kept_soon(books: Books, sequence: Sequence, blocked: Collection[str]) -> bool:
     """As ``_better_soon``, where states are kept: whoever is waited for keeps that of what both have in common."""
     held, most = books.recallable(sequence, 0), len(sequence.tokens) - 1
     return any(
         _worth_waiting_for(other, sequence, held, blocked)
         and books.keeps(other, min(sequence.shared_prefix[other.arrival], most))
-        for other in prefilling
+        for other in books.roster.prefills
     )
 
 
@@ -89,17 +82,4 @@ def _worth_waiting_for(other: Sequence, sequence: Sequence, reuse: int, blocked:
         sequence.shared_prefix[other.arrival] = shared
     useful = min(shared, len(sequence.tokens) - 1)
     spared = sequence.cells(useful) - sequence.cells(reuse)
-    return spared >= MIN_SHARED_PREFILL and other.n_past < useful
-
-
-def _near(prefilling: list[Sequence], sequence: Sequence, reuse: int) -> list[Sequence]:
-    """Who may have more in common with the prompt than the ``reuse`` tokens that are cached.
-
-    That is nobody who has computed more: it has put that into the cache, where the two part no later than ``reuse``.
-    The last token of the least that is worth waiting for has to be common; it differs almost always.
-    """
-    last = reuse + MIN_SHARED_PREFILL - 1
-    if last >= len(sequence.tokens):
-        return []
-    token = sequence.tokens[last]
-    return [o for o in prefilling if o.n_past <= reuse and last < o.n_prefill and o.tokens[last] == token]
+    return spared >= LEAST_COMMON and other.n_past < useful

@@ -100,7 +100,7 @@ class StepPlan:
 
     Runs of one token are kept from step to step: the token that follows changes them.
 
-    ``is_plain``: one token of each that generates, and nothing of a prompt (drafts do not count).
+    ``n_plain``: the first so many runs are one token each of who generates (drafts do not count), nothing of a prompt.
 
     ``adapters``: what the whole batch is to be computed with. A step with ``media`` computes that and has no batch.
     """
@@ -110,7 +110,7 @@ class StepPlan:
     preempted: tuple[Sequence, ...] = ()
     adapters: AdapterSet = NO_ADAPTERS
     media: PlannedMedia | None = None
-    is_plain: bool = False
+    n_plain: int = 0
 
     @property
     def n_decode(self) -> int:
@@ -123,7 +123,7 @@ class StepPlan:
     @property
     def n_scored(self) -> int:
         """Tokens of prompts whose probabilities are asked for."""
-        return 0 if self.is_plain else sum([len(planned.run.tokens) for planned in self.runs if planned.run.scored])
+        return sum([len(planned.run.tokens) for planned in self.runs[self.n_plain :] if planned.run.scored])
 
     @property
     def n_drafted(self) -> int:
@@ -135,7 +135,7 @@ class Batch:
     """A batch in the making; ``room``: free cells that no run of it has claimed."""
 
     room: int = 0
-    is_plain: bool = False  # see StepPlan
+    n_plain: int = 0  # see StepPlan
     runs: list[PlannedRun] = attrs.field(factory=list)
     preempted: list[Sequence] = attrs.field(factory=list)
 

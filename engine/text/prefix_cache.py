@@ -57,7 +57,7 @@ class PrefixCache:
         self._roots: dict[Hashable, Node] = {}
         self._free = list(range(n_seqs))  # a heap; the smallest id is taken first
         self._end: dict[int, Node] = {}  # id → node where it ends
-        self._active: set[int] = set()
+        self._idle: set[int] = set()  # ids that hold something and are not active
         self._tick = 0
         self._oldest = (-1, 0)  # the idle id that was found to be the oldest, and when it had been used last
         self.clock = 0  # tokens computed so far; the caller counts
@@ -83,7 +83,7 @@ class PrefixCache:
 
     def idle_paths(self, key: Hashable = ()) -> Iterator[Tokens]:
         """All tokens of each idle id of a tree."""
-        for seq in sorted(self._end.keys() - self._active):
+        for seq in sorted(self._idle):
             found, tokens = self._end[seq].path()
             if found == key:
                 yield tokens
@@ -120,7 +120,7 @@ class PrefixCache:
 
         The caller makes sure that fewer ids are active than exist.
         """
-        self._roots = {key: root for key, root in self._roots.items() if root.children or root.ends}
+        self._drop_empty_trees()
         node = self._cut_at(tokens, length, key)
         while not self._free:
             leaf = self._oldest_idle_leaf()
@@ -128,8 +128,10 @@ class PrefixCache:
             if leaf is node:  # nothing else is idle: take over the id that holds just this prefix
                 (seq,) = node.ends
                 break
+            parent = leaf.parent
             self._trim(leaf, leaf.cells)
-            node = self._cut_at(tokens, length, key)
+            if parent is node:  # it may have been joined with its other child
+                node = self._cut_at(tokens, length, key)
         else:
             seq = heappop(self._free)
             if length:
@@ -168,7 +170,7 @@ class PrefixCache:
 
     def release(self, seq: int) -> None:
         """The request is over; what the id holds of the tree stays as idle, unless others hold all of it anyway."""
-        self._active.discard(seq)
+        self._idle.add(seq)
         node = self._end[seq]
         self.active_cells -= node.let_go()
         if node.parent is None:
@@ -192,7 +194,7 @@ class PrefixCache:
             node = parent
         # `node` is on the path and holds position `keep`, so everybody in its subtree shares what lies behind.
         others = [s for n in node.subtree() for s in n.ends if s != seq]
-        if any(s in self._active for s in others):
+        if any(s not in self._idle for s in others):
             return False
         if self._heir is not None:
             self._heir.leaving(self._end[seq], seq, keep)
@@ -237,7 +239,7 @@ class PrefixCache:
         """Drop the cached prefix of ``tokens`` from its end on, as far as nobody runs on it or continues it."""
         node, offset = self._walk(tokens, key)
         alone = offset == len(node.tokens)
-        while alone and node.parent is not None and not node.children and not node.ends & self._active:
+        while alone and node.parent is not None and not node.children and node.ends <= self._idle:
             parent = node.parent
             alone = len(parent.children) == 1 and not parent.ends
             self._trim(node, len(node.tokens), bequeath=False)
@@ -251,7 +253,7 @@ class PrefixCache:
         ends: dict[int, Node] = {}
         for node in (node for root in self._roots.values() for node in root.subtree()):
             cells += node.cells
-            active = sum(len(below.ends & self._active) for below in node.subtree())
+            active = sum(len(below.ends - self._idle) for below in node.subtree())
             assert node.n_active == active, "active ids that are counted wrongly"
             active_cells += node.cells if active else 0
             assert node.cells == weight(node.tokens), "an edge that is counted wrongly"
@@ -266,12 +268,12 @@ class PrefixCache:
             if node.parent is not None:
                 assert node.tokens, "an empty edge"
                 assert node.children or node.ends, "cells that nobody holds"
-                idle = node.ends - self._active
+                idle = node.ends & self._idle
                 assert not idle or (not node.children and len(node.ends) == 1), "an idle id that adds nothing"
         assert cells == self.cells, f"{cells} cells in the tree, {self.cells} in the books"
         assert active_cells == self.active_cells, f"{active_cells} active cells, {self.active_cells} in the books"
         assert ends == self._end, "ids and nodes disagree"
-        assert self._active <= set(ends), "an active id without a node"
+        assert self._idle <= set(ends), "an idle id without a node"
         assert not set(self._free) & set(ends), "a free id that holds cells"
         oldest = min(self._idle_leaves(), key=_LAST_USED, default=None)
         assert self._oldest_idle_leaf() is oldest, "another leaf is taken for the oldest"
@@ -281,13 +283,19 @@ class PrefixCache:
         return {seq: node.last_position + 1 for seq, node in self._end.items()}
 
     def is_active(self, seq: int) -> bool:
-        return seq in self._active
+        return seq in self._end and seq not in self._idle
 
     # --- inside ---
 
+    def _drop_empty_trees(self) -> None:
+        if len(self._roots) > 1:
+            self._roots = {key: root for key, root in self._roots.items() if root.children or root.ends}
+
     def _walk(self, tokens: Tokens, key: Hashable) -> tuple[Node, int]:
         """The node where matching ends, and how many of its tokens match."""
-        node = self._roots.setdefault(key, Node(row(), 0, None, key=key))
+        node = self._roots.get(key)
+        if node is None:
+            node = self._roots[key] = Node(row(), 0, None, key=key)
         done, n_tokens = 0, len(tokens)
         while done < n_tokens:
             child = node.children.get(tokens[done])
@@ -308,7 +316,7 @@ class PrefixCache:
 
     def _activate(self, seq: int, node: Node) -> None:
         """A running request has taken the id, which ends at the node."""
-        self._active.add(seq)
+        self._idle.discard(seq)
         revived = node.hold()
         self.active_cells += revived
         self.returns.came_back(revived)
@@ -335,7 +343,7 @@ class PrefixCache:
         return upper
 
     def _grow(self, node: Node, tokens: Tokens) -> Node:
-        """Put the tokens of an active id behind the node that it ended at."""
+        """Put the tokens of an active id, which are the tree's from now on, behind the node that it ended at."""
         cells = weight(tokens)
         self.cells += cells
         self.active_cells += cells
@@ -343,7 +351,7 @@ class PrefixCache:
             node.tokens.extend(tokens)
             node.cells += cells
             return node
-        child = Node(tokens[:], node.end, node, n_active=1)
+        child = Node(tokens, node.end, node, cells=cells, n_active=1)
         node.children[tokens[0]] = child
         self._drop_redundant(node)
         return child
@@ -356,18 +364,21 @@ class PrefixCache:
 
     def _drop_redundant(self, node: Node) -> None:
         """Idle ids at a node that others hold anyway add nothing."""
-        for seq in sorted(node.ends - self._active):
-            if node.children or len(node.ends) > 1:
-                self._forget(seq)
+        idle = node.ends & self._idle
+        if idle:
+            for seq in sorted(idle):
+                if node.children or len(node.ends) > 1:
+                    self._forget(seq)
 
     def _forget(self, seq: int) -> None:
         """Drop an id and all its cell references; what only it held must have left the tree already."""
         self._memory.remove(seq, 0, None)
         self._end.pop(seq).ends.discard(seq)
+        self._idle.discard(seq)
         heappush(self._free, seq)
 
     def _oldest_idle_leaf(self) -> Node | None:
-        if len(self._active) == len(self._end):
+        if not self._idle:
             return None
         # Whoever becomes idle has been used just now: the oldest stays the oldest, until it is used, cut or given up.
         seq, used = self._oldest
@@ -381,7 +392,7 @@ class PrefixCache:
         return leaf
 
     def _idle_leaves(self) -> Iterator[Node]:
-        return map(self._end.__getitem__, self._end.keys() - self._active)
+        return map(self._end.__getitem__, self._idle)
 
     def _trim(self, leaf: Node, n_cells: int, *, bequeath: bool = True) -> int:
         """Cut ``n_cells`` cells off an idle leaf's end, or all; more where a medium goes. Returns how many."""
@@ -410,20 +421,19 @@ class PrefixCache:
         return cut
 
     def _merge(self, node: Node) -> None:
-        """Join a node with its only child where nobody ends in between."""
-        if node.parent is None or node.ends or len(node.children) != 1:
+        """Join a node with its only child, which keeps its identity, where nobody ends in between."""
+        parent = node.parent
+        if parent is None or node.ends or len(node.children) != 1:
             return
         (child,) = node.children.values()
         node.tokens.extend(child.tokens)
-        node.cells += child.cells
-        node.children = child.children
-        for grandchild in node.children.values():
-            grandchild.parent = node
-        node.ends = child.ends
-        node.last_used = max(node.last_used, child.last_used)
-        node.used_at = max(node.used_at, child.used_at)
-        for seq in node.ends:
-            self._end[seq] = node
+        child.tokens = node.tokens
+        child.start = node.start
+        child.cells += node.cells
+        child.last_used = max(node.last_used, child.last_used)
+        child.used_at = max(node.used_at, child.used_at)
+        child.parent = parent
+        parent.children[child.tokens[0]] = child
 
 
 def _shared(edge: Tokens, tokens: Tokens, done: int) -> int:

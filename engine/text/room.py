@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Protocol
 
-from engine.text.plan import PlannedRun
+from engine.text.plan import Batch
 from engine.text.prefix_cache import PrefixCache
 from engine.text.sequence import Sequence
 from engine.text.stream_cache import StreamCache
@@ -33,8 +33,8 @@ class Room(Protocol):
     def makes_place(self, wanted: int) -> bool:
         """Make room for so many cells of a new id at the cost of idle ones. False: running requests hold the cells."""
 
-    def arrange(self, runs: list[PlannedRun]) -> None:
-        """Put the runs of a batch in the order that is computed best."""
+    def arrange(self, batch: Batch) -> None:
+        """Put its runs in the order that is computed best."""
 
     def check_integrity(self) -> None:
         """Raise AssertionError where more is used than there is."""
@@ -80,7 +80,7 @@ class Pool:
         books.cache.evict(max(0, wanted - free))
         return True
 
-    def arrange(self, runs: list[PlannedRun]) -> None:
+    def arrange(self, batch: Batch) -> None:
         """See Room: any order will do."""
 
     def check_integrity(self) -> None:
@@ -122,9 +122,11 @@ class Streams:
         """See Room: who has a slot has a stream."""
         return True
 
-    def arrange(self, runs: list[PlannedRun]) -> None:
+    def arrange(self, batch: Batch) -> None:
         """See Room: sequences are computed at once whose streams follow on each other, and so do their tokens."""
-        self._order.arrange(runs)
+        self._order.arrange(batch.runs)
+        if batch.n_plain < len(batch.runs):
+            batch.n_plain = 0  # the others are anywhere among them now
 
     def check_integrity(self) -> None:
         """See Room."""

@@ -9,6 +9,7 @@ from typing import Final
 from engine.text.adapters import AdapterSet
 from engine.text.backend import Run
 from engine.text.plan import PlannedRun
+from engine.text.prompt_index import PromptIndex
 from engine.text.sequence import Sequence
 from engine.text.tokens import row
 
@@ -29,6 +30,7 @@ class Roster:
         self._admissions = 0
         self.decodes: list[PlannedRun] = []
         self.prefills: list[Sequence] = []  # who has more to compute than a token
+        self.prompts = PromptIndex()  # the same
         self.with_media: list[Sequence] = []
         self.adapters: Counter[AdapterSet] = Counter()  # the sets in use, and by how many
         self.n_paced = 0  # who has to wait for the time of its next token
@@ -51,15 +53,19 @@ class Roster:
             self._add_decode(sequence)
         else:
             self.prefills.append(sequence)
+            self.prompts.file(sequence)
 
     def leave(self, sequence: Sequence) -> None:
         """It runs no more."""
-        self.adapters -= Counter([sequence.adapters])  # drops those that nobody uses
+        self.adapters[sequence.adapters] -= 1
+        if not self.adapters[sequence.adapters]:
+            del self.adapters[sequence.adapters]
         self.n_paced -= sequence.is_paced
         if sequence.request.media:
             self.with_media.remove(sequence)
         if sequence.run is None:
             self.prefills.remove(sequence)
+            self.prompts.remove(sequence)
         else:
             self._remove_decode(sequence)
 
@@ -69,10 +75,14 @@ class Roster:
         if run is None:
             if sequence.is_decoding:
                 self.prefills.remove(sequence)
+                self.prompts.remove(sequence)
                 self._add_decode(sequence)
+            else:
+                self.prompts.file(sequence)
         elif not sequence.is_decoding:
             self._remove_decode(sequence)
             insort(self.prefills, sequence, key=_ADMISSION)
+            self.prompts.file(sequence)
         elif run.seq != sequence.seq:
             self._remove_decode(sequence)
             self._add_decode(sequence)
@@ -114,6 +124,7 @@ class Roster:
         decodes = [planned.sequence for planned in self.decodes]
         assert decodes == [s for s in running if s.is_decoding], "the wrong decodes are kept"
         assert self.prefills == [s for s in running if not s.is_decoding], "the wrong prefills are kept"
+        self.prompts.check_integrity(self.prefills)
         assert self.with_media == [s for s in running if s.request.media], "the wrong media are kept"
         assert self.adapters == Counter(s.adapters for s in running), "the wrong adapters are kept"
         assert self.n_paced == sum(s.is_paced for s in running), "the wrong number is paced"

@@ -117,26 +117,23 @@ class Scheduler:
                 # Behind all others: a set that comes later cannot overtake one that waits.
                 self._turns.remove(adapters)
                 self._turns.append(adapters)
-                return StepPlan(tuple(batch.runs), None, tuple(preempted), adapters, is_plain=batch.is_plain)
+                return StepPlan(tuple(batch.runs), None, tuple(preempted), adapters, n_plain=batch.n_plain)
         if (media := self._plan_media(blocked, preempted)) is not None:
             return media
         return StepPlan((), wake_at, tuple(preempted))
 
     def decoded(self, plan: StepPlan) -> None:
         """The plan's batch has been computed: ``computed`` for each of its runs, drafts left out."""
-        if plan.is_plain:
-            for planned in plan.runs:
-                planned.sequence.n_past += 1
-            n_decoded = len(plan.runs)
-        else:
-            n_decoded = 0
-            for planned in plan.runs:
-                sequence, count = planned.sequence, planned.run.n_own
-                if sequence.n_past < sequence.n_prefill:
-                    self.computed(sequence, count)
-                    continue
-                sequence.n_past += count
-                n_decoded += count
+        n_decoded = plan.n_plain
+        for planned in plan.runs[:n_decoded]:
+            planned.sequence.n_past += 1
+        for planned in plan.runs[plan.n_plain :]:
+            sequence, count = planned.sequence, planned.run.n_own
+            if sequence.n_past < sequence.n_prefill:
+                self.computed(sequence, count)
+                continue
+            sequence.n_past += count
+            n_decoded += count
         self.books.private_cells += n_decoded
         self.cache.clock += n_decoded
 
@@ -356,8 +353,9 @@ class Scheduler:
         taken = add_forced(self.books, batch, budget if alone else limit)
         n_decode = len(batch.runs)
         add_prefills(self.books, batch, prefills, min(budget - taken, max(1, limit - taken)), now, blocked)
-        batch.is_plain = not taken and len(batch.runs) == n_decode and not self.books.roster.has_prompt
-        self.books.room.arrange(batch.runs)
+        if not taken and not self.books.roster.has_prompt:
+            batch.n_plain = n_decode
+        self.books.room.arrange(batch)
         return batch
 
     def _tile(self, prefills: list[Sequence]) -> int:

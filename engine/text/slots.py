@@ -4,6 +4,7 @@ Cached prefixes are shared by all slots, so which one a request gets decides its
 remembers is for clients that think of a slot as the place where their conversation is.
 """
 
+from bisect import insort
 from heapq import nlargest
 from typing import Final
 
@@ -34,9 +35,14 @@ class Slots:
     def __init__(self, n_slots: int, similarity: float = 0.0) -> None:
         self._similarity = similarity
         self._holders: list[Sequence | None] = [None] * n_slots
+        self._free = list(range(n_slots))  # in ascending order
         self._used: list[int] = [0] * n_slots  # arrival of the last holder
         self._left: list[Remembered | None] = [None] * n_slots
-        self.n_taken = 0
+
+    @property
+    def n_taken(self) -> int:
+        """Slots where somebody sits."""
+        return len(self._holders) - len(self._free)
 
     def holder(self, slot: int) -> Sequence | None:
         """Who sits there."""
@@ -54,34 +60,33 @@ class Slots:
     def has_place(self, sequence: Sequence) -> bool:
         """Whether ``choose`` would find one."""
         wanted = sequence.request.slot
-        return self.n_taken < len(self._holders) if wanted is None else self._holders[wanted] is None
+        return bool(self._free) if wanted is None else self._holders[wanted] is None
 
     def choose(self, sequence: Sequence) -> int | None:
         """The slot that was asked for, else the most similar one, else the one unused longest; None: it has to wait."""
         wanted = sequence.request.slot
         if wanted is not None:
             return wanted if self._holders[wanted] is None else None
-        free = [i for i, holder in enumerate(self._holders) if holder is None]
         if self._similarity > 0:
-            scores = {i: self._score(i, sequence) for i in self._alike(free, sequence)}
+            scores = {i: self._score(i, sequence) for i in self._alike(sequence)}
             best = max(scores, key=lambda i: (scores[i], -self._used[i], -i), default=None)
             if best is not None and scores[best] > self._similarity:
                 return best
-        return min(free, key=self._used.__getitem__, default=None)  # the first of those that never were used
+        return min(self._free, key=self._used.__getitem__, default=None)  # the first of those that never were used
 
     def take(self, slot: int, sequence: Sequence) -> None:
         """Put the sequence into the free slot."""
         self._holders[slot] = sequence
-        self.n_taken += 1
+        self._free.remove(slot)
         self._used[slot] = sequence.arrival
 
     def give_up(self, slot: int, left: Remembered | None) -> None:
         """Free the slot; ``left`` is what its sequence leaves in the cache."""
         self._holders[slot] = None
-        self.n_taken -= 1
+        insort(self._free, slot)
         self._left[slot] = left
 
-    def _alike(self, free: list[int], sequence: Sequence) -> list[int]:
+    def _alike(self, sequence: Sequence) -> list[int]:
         """Free slots whose prompts may be similar enough: those that the prompt may go on with, then the last used.
 
         Looked at are two tokens of each: the first that a share above the limit needs, and the last, which tells
@@ -89,7 +94,7 @@ class Slots:
         """
         tokens, n_tokens = sequence.tokens, len(sequence.tokens)
         ranked: list[tuple[bool, int, int]] = []
-        for slot in free:
+        for slot in self._free:
             left = self._left[slot]
             if left is None or left.adapters != sequence.adapters:
                 continue

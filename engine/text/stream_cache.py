@@ -56,11 +56,11 @@ class StreamCache(PrefixCache):
     @property
     def used_active(self) -> int:
         """Those of them in the streams of active ids."""
-        return sum(map(self._cells_of, self._active))
+        return sum(self._cells_of(seq) for seq in self._end if seq not in self._idle)
 
     def attach(self, tokens: Tokens, length: int, key: Hashable = ()) -> int:
         """See ``PrefixCache.attach``, and above for which id it is."""
-        self._roots = {key: root for key, root in self._roots.items() if root.children or root.ends}
+        self._drop_empty_trees()
         node = self._cut_at(tokens, length, key)
         while (seq := self._to_take_over(node, length)) is None and not self._free:
             leaf = self._oldest_idle_leaf()
@@ -119,7 +119,7 @@ class StreamCache(PrefixCache):
         """The idle id, if any, that is to be cut off behind the first ``length`` tokens, which end in the node."""
         if length == 0:
             return None
-        below = [(n.end - length, s) for n in node.subtree() for s in n.ends if s not in self._active]
+        below = [(n.end - length, s) for n in node.subtree() for s in n.ends if s in self._idle]
         if not below:
             return None
         tail, seq = min(below)

@@ -1,6 +1,6 @@
 """What the scheduler shares between prompts, on schedules small enough to follow by hand."""
 
-from engine.text.admission import MIN_SHARED_PREFILL
+from engine.text.prompt_index import LEAST_COMMON
 from engine.text.tokens import row
 from tests.engine.fake_backend import FakeBackend, continuation
 from tests.engine.table import Table, sizes
@@ -24,15 +24,18 @@ def test_a_prompt_is_shared_to_its_end_where_its_last_token_has_a_step_of_its_ow
     assert table.scheduler.cache.match(row(b"abcdefghi")) == 9
 
 
-def test_a_step_is_plain_where_nobody_computes_the_last_token_of_a_prompt() -> None:
+def test_runs_are_plain_where_nobody_computes_a_token_of_a_prompt() -> None:
     table = Table()
     table.ask("a", "abcdefghi", 8)
-    assert not table.step().is_plain
-    assert table.step().is_plain
+    assert table.step().n_plain == 0
+    assert table.step().n_plain == 1
     table.ask("b", "abcdefghi", 8)
     plan = table.step()
-    assert (sizes(plan), plan.is_plain) == ([("a", 1), ("b", 1)], False)
-    assert table.step().is_plain
+    assert (sizes(plan), plan.n_plain) == ([("a", 1), ("b", 1)], 0)
+    assert table.step().n_plain == 2
+    table.ask("c", "xyz", 8)
+    plan = table.step()
+    assert (sizes(plan), plan.n_plain) == ([("a", 1), ("b", 1), ("c", 3)], 2)
 
 
 def test_n_equal_prompts_are_computed_once_but_for_their_last_token() -> None:
@@ -45,8 +48,8 @@ def test_n_equal_prompts_are_computed_once_but_for_their_last_token() -> None:
 
 def test_a_short_common_prefix_is_not_waited_for() -> None:
     table = Table()
-    table.ask("a", "p" * (MIN_SHARED_PREFILL - 1) + "a")
-    table.ask("b", "p" * (MIN_SHARED_PREFILL - 1) + "b")
+    table.ask("a", "p" * (LEAST_COMMON - 1) + "a")
+    table.ask("b", "p" * (LEAST_COMMON - 1) + "b")
     table.step()
     assert table.running == ["a", "b"]
 

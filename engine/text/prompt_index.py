@@ -1,0 +1,84 @@
+"""Running prompts by the tokens that they compute next, to find who computes what a new one has in common with it."""
+
+from collections.abc import Sequence as Row
+from operator import attrgetter
+from typing import Final
+
+from engine.text.sequence import Sequence
+from engine.text.tokens import Tokens
+
+# Tokens: fewer that are in common with a prompt, behind what is cached of it, are not worth waiting for.
+LEAST_COMMON: Final = 16
+
+_ADMISSION: Final = attrgetter("admission")
+
+
+class PromptIndex:
+    """Each sequence is filed under how far it has come, and there under the last of the next LEAST_COMMON tokens."""
+
+    def __init__(self) -> None:
+        self._places: dict[int, dict[int, list[Sequence]]] = {}
+        self._filed: dict[int, tuple[int, int]] = {}  # by arrival; not those that have fewer tokens left of the prompt
+
+    def file(self, sequence: Sequence) -> None:
+        """Put it where it belongs now. Must be called whenever it is at another place, or its prompt another."""
+        start = sequence.n_past
+        last = start + LEAST_COMMON - 1
+        where = (start, sequence.tokens[last]) if last < sequence.n_prefill else None
+        if where == self._filed.get(sequence.arrival):
+            return
+        self.remove(sequence)
+        if where is not None:
+            self._places.setdefault(start, {}).setdefault(where[1], []).append(sequence)
+            self._filed[sequence.arrival] = where
+
+    def remove(self, sequence: Sequence) -> None:
+        """It computes no prompt any more."""
+        where = self._filed.pop(sequence.arrival, None)
+        if where is None:
+            return
+        start, token = where
+        place = self._places[start]
+        place[token].remove(sequence)
+        if not place[token]:
+            del place[token]
+            if not place:
+                del self._places[start]
+
+    def near(self, tokens: Tokens, held: int) -> list[Sequence]:
+        """Who may have LEAST_COMMON tokens or more in common with a prompt behind the ``held`` that are cached of it.
+
+        That is nobody who has come further: it has put that into the cache, where the two part no later than there.
+        Of all others the tokens that they are filed under have to be common, and the last of those that are wanted.
+        In order of admission.
+        """
+        last = held + LEAST_COMMON - 1
+        if last >= len(tokens):
+            return []
+        token = tokens[last]
+        found = [
+            sequence
+            for start, place in self._places.items()
+            if start <= held
+            for sequence in place.get(tokens[start + LEAST_COMMON - 1], ())
+            if last < sequence.n_prefill and sequence.tokens[last] == token
+        ]
+        found.sort(key=_ADMISSION)
+        return found
+
+    def check_integrity(self, prefills: Row[Sequence]) -> None:
+        """Raise AssertionError where these are not filed, each where it belongs, or others are."""
+        filed = {
+            sequence.arrival: (start, token)
+            for start, place in self._places.items()
+            for token, sequences in place.items()
+            for sequence in sequences
+        }
+        assert filed == self._filed, "prompts are filed elsewhere than is known"
+        due = {
+            sequence.arrival: (sequence.n_past, sequence.tokens[sequence.n_past + LEAST_COMMON - 1])
+            for sequence in prefills
+            if sequence.n_past + LEAST_COMMON <= sequence.n_prefill
+        }
+        assert filed == due, "prompts are filed where they do not belong"
+        assert all(place and all(place.values()) for place in self._places.values()), "places that nobody is at"
