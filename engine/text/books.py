@@ -105,6 +105,7 @@ class Books:
         """Run a waiting sequence in a free slot, from ``reuse`` cached tokens on."""
         self.waiting.remove(sequence)
         sequence.become(Status.RUNNING)
+        sequence.own_tokens()
         sequence.seq = self.cache.attach(sequence.tokens, reuse, sequence.adapters)
         sequence.n_past = reuse
         sequence.recall_to = self.recallable(sequence, reuse)
@@ -265,6 +266,7 @@ class Books:
         assert len(self.running) == self.slots.n_taken, "slots and running disagree"
         for sequence in self.running:
             assert sequence.status is Status.RUNNING, "a running sequence that does not run"
+            assert sequence.tokens is not sequence.request.prompt, "a running sequence that changes its request"
             assert sequence.slot is not None, "a running sequence without a slot"
             assert self.slots.holder(sequence.slot) is sequence, "a slot of somebody else"
             assert sequence.seq is not None, "a running sequence without an id"

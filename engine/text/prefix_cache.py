@@ -144,6 +144,7 @@ class PrefixCache:
     def extend(self, seq: int, tokens: Tokens) -> None:
         """The active id has computed ``tokens`` behind what it holds: from now on they can be shared.
 
+        The row is the cache's from now on.
         Where the tree has the same tokens already, the id gives up its own cells and shares those.
         """
         node = self._end[seq]
@@ -154,7 +155,7 @@ class PrefixCache:
         while done < len(tokens):
             child = node.children.get(tokens[done])
             if child is None:
-                node = self._grow(node, tokens[done:])
+                node = self._grow(node, tokens[done:] if done else tokens)
                 break
             shared = _shared(child.tokens, tokens, done)
             if shared < len(child.tokens):

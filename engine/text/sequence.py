@@ -8,7 +8,7 @@ from engine.text.adapters import AdapterSet
 from engine.text.backend import Run
 from engine.text.media import MediaSpan
 from engine.text.requests import GenerationRequest
-from engine.text.tokens import Tokens, row
+from engine.text.tokens import Tokens, as_row
 
 
 class Status(enum.Enum):
@@ -29,7 +29,10 @@ _LEGAL = {
 
 @attrs.define(eq=False)
 class Sequence:
-    """``tokens`` is the prompt and what was generated; the first ``n_past`` of them are in the KV cache."""
+    """``tokens`` is the prompt and what was generated; the first ``n_past`` of them are in the KV cache.
+
+    Until it runs for the first time they are those of the request, which nobody changes: there may be many who wait.
+    """
 
     request: GenerationRequest
     arrival: int  # order of submission
@@ -59,13 +62,18 @@ class Sequence:
 
     @classmethod
     def of(cls, request: GenerationRequest, arrival: int, now: float) -> "Sequence":
-        tokens = row(request.prompt)
+        tokens = as_row(request.prompt)
         return cls(request, arrival, now, tokens, n_prefill=len(tokens))
 
     def become(self, status: Status) -> None:
         if (self.status, status) not in _LEGAL:
             raise AssertionError(f"request {self.request.id}: {self.status} cannot become {status}")
         self.status = status
+
+    def own_tokens(self) -> None:
+        """From now on it grows."""
+        if self.tokens is self.request.prompt:
+            self.tokens = self.tokens[:]
 
     def cells(self, upto: int) -> int:
         """Cells that its first ``upto`` tokens take; more than tokens where media are among them."""

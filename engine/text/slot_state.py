@@ -74,7 +74,7 @@ def make_place(books: Books, left: Remembered) -> Held:
 
 def keep(books: Books, held: Held) -> None:
     """The id's cells are filled: they are cached from now on."""
-    books.cache.extend(held.seq, held.cached.tokens)
+    books.cache.extend(held.seq, held.cached.tokens[:])
     books.cache.release(held.seq)
 
 

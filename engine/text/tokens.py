@@ -16,6 +16,11 @@ def row(tokens: Iterable[int] = ()) -> Tokens:
     return array("q", [*tokens] if isinstance(tokens, bytes) else tokens)
 
 
+def as_row(tokens: Iterable[int]) -> Tokens:
+    """The same where it is a row, else one of its own."""
+    return tokens if isinstance(tokens, array) and tokens.typecode == "q" else row(tokens)
+
+
 def common_prefix(a: Tokens, b: Tokens) -> int:
     """Length of the common prefix; compares pieces that get longer, then shorter around the place where they part."""
     limit = min(len(a), len(b))

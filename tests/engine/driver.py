@@ -16,6 +16,7 @@ from engine.text.plan import Limits
 from engine.text.requests import GenerationRequest
 from engine.text.scheduler import Scheduler
 from engine.text.speculation.speculation import Speculation
+from engine.text.tokens import row
 from tests.engine.fake_backend import FakeBackend, next_token
 from tests.engine.fake_cells import FakeCells
 
@@ -172,7 +173,7 @@ class Driver:
         return box
 
     def ask(self, request_id: str, prompt: str, max_tokens: int | None = 4, **fields: object) -> Box:
-        tokens = list(prompt.encode())
+        tokens = row(prompt.encode())  # as the bridge gives it
         return self.submit(GenerationRequest(id=request_id, prompt=tokens, max_tokens=max_tokens, **fields))
 
     def cancel(self, request_id: str) -> None:

@@ -77,7 +77,7 @@ def guests(draw: st.DrawFn, index: int, n_slots: int, most: int, *, events: bool
     return Guest(
         request=GenerationRequest(
             id=str(index),
-            prompt=prompt,
+            prompt=row(prompt),
             max_tokens=draw(st.integers(1, 40)),
             cache_prompt=draw(st.sampled_from([True, True, True, False])),
             until_context_full=draw(st.booleans()),

@@ -6,6 +6,7 @@ from engine.text.plan import StepPlan
 from engine.text.requests import GenerationRequest
 from engine.text.scheduler import Scheduler
 from engine.text.sequence import Sequence
+from engine.text.tokens import row
 from tests.engine.driver import check_cells, limits_of
 from tests.engine.fake_backend import FakeBackend
 
@@ -22,7 +23,7 @@ class Table:
         self.n_preempted = 0
 
     def ask(self, request_id: str, prompt: str, max_tokens: int | None = 8, **fields: object) -> Sequence:
-        request = GenerationRequest(id=request_id, prompt=list(prompt.encode()), max_tokens=max_tokens, **fields)
+        request = GenerationRequest(id=request_id, prompt=row(prompt.encode()), max_tokens=max_tokens, **fields)
         self.generated[request_id] = []
         return self.scheduler.submit(request, self.now)
 

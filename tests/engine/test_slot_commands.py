@@ -6,6 +6,7 @@ import pytest
 from engine.errors import EngineError, EngineUnavailable, InvalidRequest
 from engine.text.commands import Cancel, EraseSlot, RestoreSlot, SaveSlot, Stop
 from engine.text.events import Failed, SlotDone
+from engine.text.requests import GenerationRequest
 from engine.text.slots import Remembered
 from engine.text.snapshot import Snapshot
 from engine.text.tokens import row
@@ -257,6 +258,18 @@ def test_a_state_that_the_library_does_not_take_leaves_no_trace(driver: Driver, 
     assert isinstance(error, InvalidRequest)
     assert not driver.backend.kv.cells
     driver.check_idle()
+
+
+def test_what_a_slot_remembers_of_a_file_stays_as_it_was_while_others_go_on_from_it(driver: Driver) -> None:
+    snapshot = saved(driver)
+    driver.scheduler.cache.clear()
+    n_tokens = len(snapshot.tokens)
+    assert done(work(driver, restore(driver, snapshot))).n_tokens == n_tokens
+    second = [*snapshot.tokens, *b" again"]
+    box = driver.submit(GenerationRequest(id="second", prompt=second, max_tokens=3, slot=1))
+    driver.finish()
+    assert box.finished().timings.cache_n == n_tokens
+    assert (len(snapshot.tokens), driver.scheduler.n_remembered(0)) == (n_tokens, n_tokens)
 
 
 def test_more_than_text_is_not_saved(driver: Driver) -> None:
