@@ -72,14 +72,12 @@ def _kept_soon(books: Books, sequence: Sequence, blocked: Collection[str]) -> bo
 
 def _worth_waiting_for(other: Sequence, sequence: Sequence, reuse: int, blocked: Collection[str]) -> bool:
     """Whether the running sequence ``other`` is the prefill that ``_better_soon`` looks for."""
-    if other.shifted or not other.request.cache_prompt:
-        return False
-    if other.adapters != sequence.adapters or other.request.id in blocked:
+    theirs = other.request
+    if other.shifted or not theirs.cache_prompt or theirs.adapters != sequence.adapters or theirs.id in blocked:
         return False
     shared = sequence.shared_prefix.get(other.arrival)
     if shared is None:
         shared = min(other.n_prefill, common_prefix(other.tokens, sequence.tokens))
         sequence.shared_prefix[other.arrival] = shared
     useful = min(shared, len(sequence.tokens) - 1)
-    spared = sequence.cells(useful) - sequence.cells(reuse)
-    return spared >= LEAST_COMMON and other.n_past < useful
+    return other.n_past < useful and sequence.cells(useful) - sequence.cells(reuse) >= LEAST_COMMON

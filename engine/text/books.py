@@ -216,15 +216,13 @@ class Books:
         return freed
 
     def share(self, sequence: Sequence, upto: int) -> None:
-        """Put the computed part of the prompt into the tree, so that others can start from it."""
+        """Put the computed part of the prompt into the tree, so that others can start from it. The books are open."""
         assert sequence.seq is not None, "only running sequences share"
         if not self._may_share(sequence):
             return
         length = self.cache.length(sequence.seq)
         if upto > length:
-            self.open(sequence)
             self.cache.extend(sequence.seq, sequence.tokens[length:upto])
-            self.close(sequence)
 
     def _may_share(self, sequence: Sequence) -> bool:
         """Whether others may use what it computed."""

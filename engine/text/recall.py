@@ -86,8 +86,8 @@ def _bring_back(books: Books, host: Recalled, sequence: Sequence) -> bool:
         return False
     books.open(sequence)
     sequence.n_past = end
-    books.close(sequence)
     books.share(sequence, end)
+    books.close(sequence)
     if sequence.counts_cached:
         sequence.n_cached = sequence.cells(end)
     return True

@@ -19,12 +19,15 @@ def check_request(request: GenerationRequest, limits: Limits) -> None:
 
 def check_limits(request: GenerationRequest, limits: Limits) -> None:
     """What of it takes no time. Raises ContextExceeded or InvalidRequest."""
-    n_prompt = len(request.prompt) + sum(span.extra for span in request.media)
+    n_prompt = len(request.prompt)
+    for span in request.media:
+        n_prompt += span.extra
     if n_prompt >= limits.n_ctx_slot:
         raise ContextExceeded(n_prompt, limits.n_ctx_slot)
     if request.score_prompt and request.media:
         raise InvalidRequest("the probabilities of a prompt with images or sound are not available", "prompt")
     if request.slot is not None and not 0 <= request.slot < limits.n_slots:
         raise InvalidRequest(f"there are slots 0 to {limits.n_slots - 1}", "id_slot")
-    if any(not 0 <= adapter < limits.n_adapters for adapter, _ in request.adapters):
-        raise InvalidRequest(f"there are {limits.n_adapters} adapters", "lora")
+    for adapter, _ in request.adapters:
+        if not 0 <= adapter < limits.n_adapters:
+            raise InvalidRequest(f"there are {limits.n_adapters} adapters", "lora")

@@ -69,7 +69,7 @@ class Scheduler:
         self._arrivals += 1
         sequence = Sequence.of(request, self._arrivals, now)
         if not sequence.is_paced:
-            sequence.plain_to = self.limits.n_ctx_slot - sum(span.extra for span in request.media)
+            sequence.plain_to = self.limits.n_ctx_slot - (sequence.n_prompt - len(request.prompt))
         self._by_id[request.id] = sequence
         self.waiting.append(sequence)
         return sequence
@@ -150,8 +150,8 @@ class Scheduler:
             return
         books.open(sequence)
         sequence.n_past += count
-        books.close(sequence)
         books.share(sequence, min(sequence.n_past, sequence.n_prefill))
+        books.close(sequence)
         books.arrived(sequence)
 
     def room_for_drafts(self, n_planned: int, wanted: int) -> int:
