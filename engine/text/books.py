@@ -152,6 +152,7 @@ class Books:
         sequence.recall_to = self.recallable(sequence, reuse)
         sequence.counts_cached = False
         self._choose_lengths(sequence)
+        self.fall_behind(sequence)
         self.close(sequence)
 
     # --- checkpoints ---

@@ -96,6 +96,17 @@ def test_who_goes_on_decoding_keeps_its_run_and_its_token_moves_it_on() -> None:
         assert all(kept is planned for kept, planned in zip(first, runs, strict=False)), "made anew"
 
 
+def test_who_begins_again_from_all_but_its_last_token_shares_that_one_too() -> None:
+    table = Table(FakeBackend(n_slots=1, n_seqs=1))
+    sequence = table.ask("a", "abcdefgh", 8)
+    table.until(lambda: len(table.generated["a"]) == 1)
+    tokens = sequence.tokens[:]
+    table.scheduler.books.restart(sequence)
+    assert (sequence.n_past, sequence.n_pending) == (8, 1)
+    assert table.step().n_plain == 0
+    assert table.scheduler.cache.match(tokens) == len(tokens)
+
+
 def test_a_decoded_plan_is_what_its_runs_one_by_one_would_be() -> None:
     tables = Table(FakeBackend(n_batch=8)), Table(FakeBackend(n_batch=8))
     for at_once, table in zip((True, False), tables, strict=True):
