@@ -164,6 +164,6 @@ def test_books_must_have_been_checked() -> None:
 def test_a_server_of_its_own_checks_its_books(tmp_path: Path) -> None:
     args = soak.parse(["--model", str(tmp_path)])
     assert args.command.endswith("-m tools.bench.soaking.checked")
-    assert (args.rate, soak.parse(["--tiny"]).rate) == (1.0, 20.0)
+    assert (args.rate, soak.parse(["--tiny"]).rate) == (1.7, 20.0)
     with pytest.raises(SystemExit):
         soak.parse(["--model", "m", "--rate", "0"])

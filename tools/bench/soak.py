@@ -202,12 +202,12 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--args", default=OWN_ARGS, help=f"flags for the server, with --model; default {OWN_ARGS}")
     parser.add_argument("--seconds", type=float, default=60.0, help="default 60; 1200 for a whole soak")
     parser.add_argument("--every", type=float, default=15.0, help="seconds of a round, default 15")
-    parser.add_argument("--rate", type=float, help="clients a second, default 1, with --tiny 20")
+    parser.add_argument("--rate", type=float, help="clients a second, default 1.7, with --tiny 20")
     parser.add_argument("--most", type=int, default=24, help="clients at once, default 24")
     parser.add_argument("--seed", type=int, default=1, help="default 1")
     args = parser.parse_args(argv)
     if args.rate is None:
-        args.rate = 20.0 if args.tiny else 1.0
+        args.rate = 20.0 if args.tiny else 1.7
     if min(args.seconds, args.every, args.rate, args.most) <= 0:
         parser.error("--seconds, --every, --rate and --most must be more than 0")
     return args
