@@ -32,7 +32,7 @@ def admit(books: Books, now: float, blocked: Collection[str]) -> None:
             return  # nobody overtakes: else a large prompt could wait for ever
         slot = books.slots.choose(sequence)
         assert slot is not None, "a place that is gone"
-        at -= 1
+        at -= 1  # who starts waits no more, and the next one has its place
         books.start(sequence, slot, reuse, now)
         reuse_chunks(books, sequence)
 

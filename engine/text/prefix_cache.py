@@ -365,11 +365,9 @@ class PrefixCache:
 
     def _drop_redundant(self, node: Node) -> None:
         """Idle ids at a node that others hold anyway add nothing."""
-        idle = node.ends & self._idle
-        if idle:
-            for seq in sorted(idle):
-                if node.children or len(node.ends) > 1:
-                    self._forget(seq)
+        for seq in sorted(node.ends & self._idle):
+            if node.children or len(node.ends) > 1:
+                self._forget(seq)
 
     def _forget(self, seq: int) -> None:
         """Drop an id and all its cell references; what only it held must have left the tree already."""

@@ -30,7 +30,7 @@ class Roster:
         self._admissions = 0
         self.decodes: list[PlannedRun] = []
         self.prefills: list[Sequence] = []  # who has more to compute than a token
-        self.prompts = PromptIndex()  # the same
+        self.prompts = PromptIndex()  # of the prefills
         self.with_media: list[Sequence] = []
         self.adapters: Counter[AdapterSet] = Counter()  # the sets in use, and by how many
         self.n_paced = 0  # who has to wait for the time of its next token

@@ -125,7 +125,7 @@ class Scheduler:
     def decoded(self, plan: StepPlan) -> None:
         """The plan's batch has been computed: ``computed`` for each of its runs, drafts left out."""
         n_decoded = plan.n_plain
-        for planned in plan.runs[:n_decoded]:
+        for planned in plan.runs[: plan.n_plain]:
             planned.sequence.n_past += 1
         for planned in plan.runs[plan.n_plain :]:
             sequence, count = planned.sequence, planned.run.n_own

@@ -71,7 +71,7 @@ class Sequence:
         self.status = status
 
     def own_tokens(self) -> None:
-        """From now on it grows."""
+        """It is about to run, and its tokens to grow: those of the request stay as they are."""
         if self.tokens is self.request.prompt:
             self.tokens = self.tokens[:]
 
