@@ -38,9 +38,11 @@ def admit(books: Books, now: float, blocked: Collection[str]) -> None:
 
 
 def _waits_on(sequence: Sequence, blocked: Collection[str]) -> bool:
-    """Whether the prefill that it has been found to wait for still computes what is of use to it."""
+    """Whether the prefill that it has been found to wait for still computes what is of use to it, for sure."""
     other = sequence.awaited
-    return other is not None and other.seq is not None and _worth_waiting_for(other, sequence, other.n_past, blocked)
+    if other is None or other.n_past > sequence.awaited_to:
+        return False
+    return other.seq is not None and not other.shifted and other.request.id not in blocked
 
 
 def _better_soon(books: Books, sequence: Sequence, reuse: int, blocked: Collection[str]) -> bool:
@@ -56,6 +58,7 @@ def _better_soon(books: Books, sequence: Sequence, reuse: int, blocked: Collecti
     for other in roster.prefills if sequence.request.media else roster.prompts.near(sequence.tokens, reuse):
         if _worth_waiting_for(other, sequence, reuse, blocked):
             sequence.awaited = other
+            sequence.awaited_to = min(sequence.shared_prefix[other.arrival], len(sequence.tokens) - 1) - LEAST_COMMON
             return True
     return False
 
@@ -80,4 +83,4 @@ def _worth_waiting_for(other: Sequence, sequence: Sequence, reuse: int, blocked:
         shared = min(other.n_prefill, common_prefix(other.tokens, sequence.tokens))
         sequence.shared_prefix[other.arrival] = shared
     useful = min(shared, len(sequence.tokens) - 1)
-    return other.n_past < useful and sequence.cells(useful) - sequence.cells(reuse) >= LEAST_COMMON
+    return other.n_past < useful and sequence.cells(useful, reuse) >= LEAST_COMMON

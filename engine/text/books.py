@@ -54,7 +54,7 @@ class Books:
     def private(self, sequence: Sequence) -> int:
         """Cells of a running sequence that are no part of the cache."""
         assert sequence.seq is not None, "only running sequences hold cells"
-        return sequence.cells(sequence.n_past) - sequence.cells(self.cache.length(sequence.seq))
+        return sequence.cells(sequence.n_past, self.cache.length(sequence.seq))
 
     def reusable(self, sequence: Sequence) -> int:
         """Cached tokens that the sequence can start from; the last prompt token is always computed, for its logits."""

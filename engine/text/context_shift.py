@@ -32,5 +32,7 @@ def drop(books: Books, sequence: Sequence, length: int) -> tuple[int, int]:
     sequence.truncated = True
     for waiting in books.waiting:  # what they had in common is another now
         waiting.shared_prefix.pop(sequence.arrival, None)
+        if waiting.awaited is sequence:
+            waiting.awaited = None
     sequence.shared_prefix.clear()
     return keep, discard

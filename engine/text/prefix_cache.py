@@ -18,6 +18,7 @@ Tokens that a running request generates are its own ("private") and no part of t
 One file, though a long one: each operation has to leave trees, ids and the counts of cells right together.
 """
 
+import sys
 from collections.abc import Hashable, Iterator
 from heapq import heappop, heappush
 from operator import attrgetter
@@ -107,7 +108,7 @@ class PrefixCache:
     def idle_in_prefix(self, tokens: Tokens, length: int, key: Hashable = ()) -> int:
         """How many of the cells of a cached prefix no active id holds."""
         node: Node | None
-        node, _ = self._walk(tokens[:length], key)
+        node, _ = self._walk(tokens, key, length)
         while node is not None and not node.n_active:
             node = node.parent
         held = min(length, node.end if node is not None else 0)
@@ -292,18 +293,18 @@ class PrefixCache:
         if len(self._roots) > 1:
             self._roots = {key: root for key, root in self._roots.items() if root.children or root.ends}
 
-    def _walk(self, tokens: Tokens, key: Hashable) -> tuple[Node, int]:
-        """The node where matching ends, and how many of its tokens match."""
+    def _walk(self, tokens: Tokens, key: Hashable, length: int = sys.maxsize) -> tuple[Node, int]:
+        """The node where matching ends, of the first ``length`` tokens at most, and how many of its tokens match."""
         node = self._roots.get(key)
         if node is None:
             node = self._roots[key] = Node(row(), 0, None, key=key)
-        done, n_tokens = 0, len(tokens)
+        done, n_tokens = 0, min(length, len(tokens))
         while done < n_tokens:
             child = node.children.get(tokens[done])
             if child is None:
                 break
             node = child
-            shared = _shared(child.tokens, tokens, done)
+            shared = min(_shared(child.tokens, tokens, done), n_tokens - done)
             if shared < len(child.tokens):
                 return node, shared
             done += shared
@@ -311,7 +312,7 @@ class PrefixCache:
 
     def _cut_at(self, tokens: Tokens, length: int, key: Hashable) -> Node:
         """The node that ends exactly behind the first ``length`` tokens, which must be cached."""
-        node, offset = self._walk(tokens[:length], key)
+        node, offset = self._walk(tokens, key, length)
         assert node.start + offset == length, "attach asks for more than is cached"
         return node if offset == len(node.tokens) else self._split(node, offset)
 
@@ -365,6 +366,8 @@ class PrefixCache:
 
     def _drop_redundant(self, node: Node) -> None:
         """Idle ids at a node that others hold anyway add nothing."""
+        if node.ends.isdisjoint(self._idle):  # nearly always
+            return
         for seq in sorted(node.ends & self._idle):
             if node.children or len(node.ends) > 1:
                 self._forget(seq)

@@ -65,7 +65,7 @@ class Pool:
     def admits(self, sequence: Sequence, reuse: int) -> bool:
         """See Room."""
         books = self._books
-        wanted = sequence.cells(len(sequence.tokens)) - sequence.cells(reuse) + len(books.running) + 1
+        wanted = sequence.cells(len(sequence.tokens), reuse) + len(books.running) + 1
         available = books.ceiling - self.used + books.cache.idle_cells
         if wanted + sequence.cells(reuse) <= available:
             return True

@@ -69,7 +69,7 @@ class Scheduler:
         self._arrivals += 1
         sequence = Sequence.of(request, self._arrivals, now)
         if not sequence.is_paced:
-            sequence.plain_to = self.limits.n_ctx_slot - (sequence.n_prompt - len(request.prompt))
+            sequence.plain_to = self.limits.n_ctx_slot - sum([span.extra for span in request.media])
         self._by_id[request.id] = sequence
         self.waiting.append(sequence)
         return sequence

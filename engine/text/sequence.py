@@ -19,12 +19,12 @@ class Status(enum.Enum):
     ENDED = "ended"
 
 
-_LEGAL = {
+_LEGAL = (  # a tuple: to look into a set takes two hashes, which an enum has computed in Python
     (Status.WAITING, Status.RUNNING),
     (Status.RUNNING, Status.WAITING),
     (Status.RUNNING, Status.ENDED),
     (Status.WAITING, Status.ENDED),
-}
+)
 
 
 @attrs.define(eq=False)
@@ -38,6 +38,7 @@ class Sequence:
     arrival: int  # order of submission
     submitted_at: float
     tokens: Tokens
+    adapters: AdapterSet  # what it is computed with; only sequences with the same set may share a batch or cells
     status: Status = Status.WAITING
     slot: int | None = None
     seq: int | None = None  # id in the KV cache while running
@@ -59,11 +60,12 @@ class Sequence:
     # Common prefix with a running sequence, by that sequence's arrival: both rows only grow at their ends.
     shared_prefix: dict[int, int] = attrs.field(factory=dict)
     awaited: "Sequence | None" = None  # while waiting: the running sequence whose prefix it was last found to wait for
+    awaited_to: int = 0  # until that has computed more tokens than so many
 
     @classmethod
     def of(cls, request: GenerationRequest, arrival: int, now: float) -> "Sequence":
         tokens = as_row(request.prompt)
-        return cls(request, arrival, now, tokens, n_prefill=len(tokens))
+        return cls(request, arrival, now, tokens, request.adapters, n_prefill=len(tokens))
 
     def become(self, status: Status) -> None:
         if (self.status, status) not in _LEGAL:
@@ -75,11 +77,11 @@ class Sequence:
         if self.tokens is self.request.prompt:
             self.tokens = self.tokens[:]
 
-    def cells(self, upto: int) -> int:
-        """Cells that its first ``upto`` tokens take; more than tokens where media are among them."""
+    def cells(self, upto: int, first: int = 0) -> int:
+        """Cells that its tokens from ``first`` up to ``upto`` take; more than tokens where media are among them."""
         if not self.request.media:
-            return upto
-        return upto + sum(span.extra for span in self.request.media if span.start < upto)
+            return upto - first
+        return upto - first + sum(span.extra for span in self.request.media if first <= span.start < upto)
 
     @property
     def n_prompt(self) -> int:
@@ -98,11 +100,6 @@ class Sequence:
             return len(self.tokens) - self.n_past
         start = next((span.start for span in self.request.media if span.start >= self.n_past), len(self.tokens))
         return start - self.n_past
-
-    @property
-    def adapters(self) -> AdapterSet:
-        """What it is computed with; only sequences with the same set may share a batch or cells."""
-        return self.request.adapters
 
     @property
     def is_paced(self) -> bool:

@@ -67,6 +67,8 @@ class Slots:
         wanted = sequence.request.slot
         if wanted is not None:
             return wanted if self._holders[wanted] is None else None
+        if len(self._free) == 1:
+            return self._free[0]
         if self._similarity > 0:
             scores = {i: self._score(i, sequence) for i in self._alike(sequence)}
             best = max(scores, key=lambda i: (scores[i], -self._used[i], -i), default=None)

@@ -99,6 +99,21 @@ def test_who_waits_for_a_prefix_runs_when_somebody_else_has_computed_it() -> Non
     assert table.generated["c"] == continuation(list((prefix + "c" * 20).encode()), 8)
 
 
+def test_nobody_waits_for_what_a_full_context_has_lost() -> None:
+    """It begins again, with other tokens than it was waited for, and is again where it was waited for."""
+    table = Table(FakeBackend(n_batch=8, n_slots=2, n_ctx_slot=64))
+    a = table.ask("a", "abcdefghij" + "k" * 30, 100)
+    w = table.ask("w", "abcdefghij" + "k" * 30 + "w")
+    y = table.ask("y", "abcdefghij" + "y", 100)  # shares a's cells, so that they cannot be moved
+    while not a.truncated:
+        table.step()
+        assert (table.running, table.waiting) == (["a", "y"], ["w"])
+    assert a.n_past <= w.awaited_to, "it is beyond where it was waited for"
+    table.scheduler.end(y)
+    table.step()
+    assert table.running == ["a", "w"]
+
+
 def test_cached_prompts_are_reused_but_not_where_the_request_forbids_it() -> None:
     table = Table()
     table.ask("a", "p" * 30, 1)
