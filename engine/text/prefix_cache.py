@@ -18,7 +18,6 @@ Tokens that a running request generates are its own ("private") and no part of t
 One file, though a long one: each operation has to leave trees, ids and the counts of cells right together.
 """
 
-import sys
 from collections.abc import Hashable, Iterator
 from heapq import heappop, heappush
 from operator import attrgetter
@@ -107,8 +106,7 @@ class PrefixCache:
 
     def idle_in_prefix(self, tokens: Tokens, length: int, key: Hashable = ()) -> int:
         """How many of the cells of a cached prefix no active id holds."""
-        node: Node | None
-        node, _ = self._walk(tokens, key, length)
+        node: Node | None = self._node_at(tokens, length, key)
         while node is not None and not node.n_active:
             node = node.parent
         held = min(length, node.end if node is not None else 0)
@@ -293,28 +291,41 @@ class PrefixCache:
         if len(self._roots) > 1:
             self._roots = {key: root for key, root in self._roots.items() if root.children or root.ends}
 
-    def _walk(self, tokens: Tokens, key: Hashable, length: int = sys.maxsize) -> tuple[Node, int]:
-        """The node where matching ends, of the first ``length`` tokens at most, and how many of its tokens match."""
+    def _root(self, key: Hashable) -> Node:
         node = self._roots.get(key)
         if node is None:
             node = self._roots[key] = Node(row(), 0, None, key=key)
-        done, n_tokens = 0, min(length, len(tokens))
+        return node
+
+    def _walk(self, tokens: Tokens, key: Hashable) -> tuple[Node, int]:
+        """The node where matching ends, and how many of its tokens match."""
+        node = self._root(key)
+        done, n_tokens = 0, len(tokens)
         while done < n_tokens:
             child = node.children.get(tokens[done])
             if child is None:
                 break
             node = child
-            shared = min(_shared(child.tokens, tokens, done), n_tokens - done)
+            shared = _shared(child.tokens, tokens, done)
             if shared < len(child.tokens):
                 return node, shared
             done += shared
         return node, len(node.tokens)
 
+    def _node_at(self, tokens: Tokens, length: int, key: Hashable) -> Node:
+        """The node that holds the last of the first ``length`` tokens, which must be cached: none is compared."""
+        node = self._root(key)
+        while (end := node.end) < length:
+            node = node.children[tokens[end]]
+        assert length == 0 or node.tokens[length - 1 - node.start] == tokens[length - 1], (
+            "what is asked for is not cached"
+        )
+        return node
+
     def _cut_at(self, tokens: Tokens, length: int, key: Hashable) -> Node:
         """The node that ends exactly behind the first ``length`` tokens, which must be cached."""
-        node, offset = self._walk(tokens, key, length)
-        assert node.start + offset == length, "attach asks for more than is cached"
-        return node if offset == len(node.tokens) else self._split(node, offset)
+        node = self._node_at(tokens, length, key)
+        return node if node.end == length else self._split(node, length - node.start)
 
     def _activate(self, seq: int, node: Node) -> None:
         """A running request has taken the id, which ends at the node."""

@@ -42,7 +42,7 @@ class StreamCache(PrefixCache):
         """See ``PrefixCache.usable``: none where they would have to be copied and are too few for that."""
         if length == 0:
             return 0
-        node, _ = self._walk(tokens, key, length)
+        node = self._node_at(tokens, length, key)
         if self._to_take_over(node, length) is not None:
             return length
         cost = self.copy_price * self._cells_of(self._source(node))
