@@ -14,7 +14,7 @@ _ADMISSION: Final = attrgetter("admission")
 
 
 class PromptIndex:
-    """Each sequence is filed under how far it has come, and there under the last of the next LEAST_COMMON tokens."""
+    """Each sequence is filed under where the last of its next LEAST_COMMON tokens is, and there under that token."""
 
     def __init__(self) -> None:
         self._places: dict[int, dict[int, list[Sequence]]] = {}
@@ -22,14 +22,13 @@ class PromptIndex:
 
     def file(self, sequence: Sequence) -> None:
         """Put it where it belongs now. Must be called whenever it is at another place, or its prompt another."""
-        start = sequence.n_past
-        last = start + LEAST_COMMON - 1
-        where = (start, sequence.tokens[last]) if last < sequence.n_prefill else None
+        last = sequence.n_past + LEAST_COMMON - 1
+        where = (last, sequence.tokens[last]) if last < sequence.n_prefill else None
         if where == self._filed.get(sequence.arrival):
             return
         self.remove(sequence)
         if where is not None:
-            self._places.setdefault(start, {}).setdefault(where[1], []).append(sequence)
+            self._places.setdefault(last, {}).setdefault(where[1], []).append(sequence)
             self._filed[sequence.arrival] = where
 
     def remove(self, sequence: Sequence) -> None:
@@ -37,13 +36,13 @@ class PromptIndex:
         where = self._filed.pop(sequence.arrival, None)
         if where is None:
             return
-        start, token = where
-        place = self._places[start]
+        last, token = where
+        place = self._places[last]
         place[token].remove(sequence)
         if not place[token]:
             del place[token]
             if not place:
-                del self._places[start]
+                del self._places[last]
 
     def near(self, tokens: Tokens, held: int) -> list[Sequence]:
         """Who may have LEAST_COMMON tokens or more in common with a prompt behind the ``held`` that are cached of it.
@@ -55,12 +54,14 @@ class PromptIndex:
         last = held + LEAST_COMMON - 1
         if last >= len(tokens):
             return []
+        alike = [place[tokens[at]] for at, place in self._places.items() if at <= last and tokens[at] in place]
+        if not alike:  # nearly always
+            return []
         token = tokens[last]
         found = [
             sequence
-            for start, place in self._places.items()
-            if start <= held
-            for sequence in place.get(tokens[start + LEAST_COMMON - 1], ())
+            for sequences in alike
+            for sequence in sequences
             if last < sequence.n_prefill and sequence.tokens[last] == token
         ]
         found.sort(key=_ADMISSION)
@@ -69,16 +70,16 @@ class PromptIndex:
     def check_integrity(self, prefills: Row[Sequence]) -> None:
         """Raise AssertionError where these are not filed, each where it belongs, or others are."""
         filed = {
-            sequence.arrival: (start, token)
-            for start, place in self._places.items()
+            sequence.arrival: (at, token)
+            for at, place in self._places.items()
             for token, sequences in place.items()
             for sequence in sequences
         }
         assert filed == self._filed, "prompts are filed elsewhere than is known"
         due = {
-            sequence.arrival: (sequence.n_past, sequence.tokens[sequence.n_past + LEAST_COMMON - 1])
+            sequence.arrival: (last, sequence.tokens[last])
             for sequence in prefills
-            if sequence.n_past + LEAST_COMMON <= sequence.n_prefill
+            if (last := sequence.n_past + LEAST_COMMON - 1) < sequence.n_prefill
         }
         assert filed == due, "prompts are filed where they do not belong"
         assert all(place and all(place.values()) for place in self._places.values()), "places that nobody is at"
