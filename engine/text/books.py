@@ -11,7 +11,7 @@ from engine.text.plan import HostPrompts, KeptStates, Limits, SchedulerMemory
 from engine.text.room import open_cache, open_room
 from engine.text.roster import Roster
 from engine.text.sequence import Sequence, Status
-from engine.text.slots import Remembered, Slots
+from engine.text.slots import Left, Slots
 
 
 class Books:
@@ -229,12 +229,12 @@ class Books:
         """Whether others may use what it computed."""
         return self.limits.can_reuse and sequence.request.cache_prompt and not sequence.shifted and not sequence.moved
 
-    def _left_by(self, sequence: Sequence) -> Remembered | None:
+    def _left_by(self, sequence: Sequence) -> Left | None:
         """What its slot remembers when it leaves; None if nothing of it stays cached."""
         stays = self._may_share(sequence) if self.checkpoints is None else self._may_keep(sequence)
         if not stays or sequence.n_past == 0:
             return None
-        return Remembered(sequence.tokens[: sequence.n_past], sequence.adapters)
+        return Left(sequence.tokens, sequence.n_past, sequence.adapters)
 
     def _give_up_cells(self, sequence: Sequence) -> None:
         seq = sequence.seq

@@ -28,7 +28,8 @@ def drop(books: Books, sequence: Sequence, length: int) -> tuple[int, int]:
     keep = min(max(keep, books.limits.n_keep_always), length - 2)
     left = length - keep
     discard = min(request.n_discard or max(1, left // 2), left - 1)
-    del sequence.tokens[keep : keep + discard]
+    tokens = sequence.tokens  # a slot may remember the row as it is
+    sequence.tokens = tokens[:keep] + tokens[keep + discard :]
     sequence.truncated = True
     for waiting in books.waiting:  # what they had in common is another now
         waiting.shared_prefix.pop(sequence.arrival, None)

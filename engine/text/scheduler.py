@@ -269,8 +269,7 @@ class Scheduler:
 
     def n_remembered(self, slot: int) -> int:
         """Tokens that the slot's last sequence left in the cache; some may have been given up since."""
-        left = self.books.slots.remembered(slot)
-        return 0 if left is None else len(left.tokens)
+        return self.books.slots.n_remembered(slot)
 
     def check_integrity(self) -> None:
         """Raise AssertionError where the books contradict themselves."""

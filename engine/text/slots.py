@@ -26,6 +26,15 @@ class Remembered:
     adapters: AdapterSet
 
 
+@attrs.frozen
+class Left:
+    """As ``Remembered``: the first ``length`` of the tokens, without a copy of them. The row may grow behind those."""
+
+    tokens: Tokens
+    length: int
+    adapters: AdapterSet
+
+
 class Slots:
     """Who sits where, what each slot remembers, and which has been unused longest.
 
@@ -37,7 +46,7 @@ class Slots:
         self._holders: list[Sequence | None] = [None] * n_slots
         self._free = list(range(n_slots))  # in ascending order
         self._used: list[int] = [0] * n_slots  # arrival of the last holder
-        self._left: list[Remembered | None] = [None] * n_slots
+        self._left: list[Left | None] = [None] * n_slots
 
     @property
     def n_taken(self) -> int:
@@ -50,12 +59,18 @@ class Slots:
 
     def remembered(self, slot: int) -> Remembered | None:
         """What the last sequence there has left."""
-        return self._left[slot]
+        left = self._left[slot]
+        return None if left is None else Remembered(left.tokens[: left.length], left.adapters)
+
+    def n_remembered(self, slot: int) -> int:
+        """How many tokens that are."""
+        left = self._left[slot]
+        return 0 if left is None else left.length
 
     def remember(self, slot: int, left: Remembered | None) -> None:
         """Let a free slot remember something else."""
         assert self._holders[slot] is None, "a running sequence leaves its own tokens"
-        self._left[slot] = left
+        self._left[slot] = None if left is None else Left(left.tokens, len(left.tokens), left.adapters)
 
     def has_place(self, sequence: Sequence) -> bool:
         """Whether ``choose`` would find one."""
@@ -82,7 +97,7 @@ class Slots:
         self._free.remove(slot)
         self._used[slot] = sequence.arrival
 
-    def give_up(self, slot: int, left: Remembered | None) -> None:
+    def give_up(self, slot: int, left: Left | None) -> None:
         """Free the slot; ``left`` is what its sequence leaves in the cache."""
         self._holders[slot] = None
         insort(self._free, slot)
@@ -100,11 +115,11 @@ class Slots:
             left = self._left[slot]
             if left is None or left.adapters != sequence.adapters:
                 continue
-            theirs, n_theirs = left.tokens, len(left.tokens)
+            theirs, n_theirs = left.tokens, left.length
             needed = int(self._similarity * n_theirs)
             if needed < n_theirs and (needed >= n_tokens or theirs[needed] != tokens[needed]):
                 continue
-            goes_on = n_theirs <= n_tokens and theirs[-1] == tokens[n_theirs - 1]
+            goes_on = n_theirs <= n_tokens and theirs[n_theirs - 1] == tokens[n_theirs - 1]
             ranked.append((goes_on, self._used[slot], -slot))
         return [-slot for _, _, slot in nlargest(_MOST_COMPARED, ranked)]
 
@@ -112,4 +127,4 @@ class Slots:
         """Share (0 to 1) of what the slot remembers that the sequence begins with."""
         left = self._left[slot]
         assert left is not None, "nothing to compare with"
-        return common_prefix(left.tokens, sequence.tokens) / len(left.tokens)
+        return min(left.length, common_prefix(left.tokens, sequence.tokens)) / left.length

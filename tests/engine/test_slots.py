@@ -1,5 +1,6 @@
 """What slots remember, and which of them a request gets."""
 
+from engine.text.context_shift import drop
 from engine.text.slots import Remembered
 from engine.text.tokens import row
 from tests.engine.fake_backend import FakeBackend
@@ -101,6 +102,16 @@ def test_what_is_remembered_is_not_the_sequences_own_list() -> None:
     table.finish()
     sequence.tokens.append(0)
     assert table.scheduler.books.slots.remembered(0) == Remembered(row(b"abc"), ())
+
+
+def test_what_is_remembered_of_one_that_gave_way_stays_when_it_drops_tokens() -> None:
+    table = table_of(1)
+    sequence = table.ask("a", "abcdefgh", 5)
+    table.step()
+    table.scheduler.books.preempt(sequence)
+    drop(table.scheduler.books, sequence, 8)
+    assert len(sequence.tokens) < 8
+    assert remembered(table, 0) == "abcdefgh"
 
 
 def test_among_many_that_begin_alike_the_conversation_finds_its_own() -> None:
