@@ -1,5 +1,6 @@
 """Running prompts by the tokens that they compute next, to find who computes what a new one has in common with it."""
 
+from bisect import bisect_right, insort
 from collections.abc import Sequence as Row
 from operator import attrgetter
 from typing import Final
@@ -18,6 +19,7 @@ class PromptIndex:
 
     def __init__(self) -> None:
         self._places: dict[int, dict[int, list[Sequence]]] = {}
+        self._order: list[int] = []  # of the places
         self._filed: dict[int, tuple[int, int]] = {}  # by arrival; not those that have fewer tokens left of the prompt
 
     def file(self, sequence: Sequence) -> None:
@@ -28,7 +30,11 @@ class PromptIndex:
             return
         self.remove(sequence)
         if where is not None:
-            self._places.setdefault(last, {}).setdefault(where[1], []).append(sequence)
+            place = self._places.get(last)
+            if place is None:
+                place = self._places[last] = {}
+                insort(self._order, last)
+            place.setdefault(where[1], []).append(sequence)
             self._filed[sequence.arrival] = where
 
     def remove(self, sequence: Sequence) -> None:
@@ -43,6 +49,7 @@ class PromptIndex:
             del place[token]
             if not place:
                 del self._places[last]
+                self._order.remove(last)
 
     def near(self, tokens: Tokens, held: int) -> list[Sequence]:
         """Who may have LEAST_COMMON tokens or more in common with a prompt behind the ``held`` that are cached of it.
@@ -54,7 +61,8 @@ class PromptIndex:
         last = held + LEAST_COMMON - 1
         if last >= len(tokens):
             return []
-        alike = [place[tokens[at]] for at, place in self._places.items() if at <= last and tokens[at] in place]
+        places, reachable = self._places, self._order[: bisect_right(self._order, last)]
+        alike = [places[at][tokens[at]] for at in reachable if tokens[at] in places[at]]
         if not alike:  # nearly always
             return []
         token = tokens[last]
@@ -81,5 +89,6 @@ class PromptIndex:
             for sequence in prefills
             if (last := sequence.n_past + LEAST_COMMON - 1) < sequence.n_prefill
         }
+        assert self._order == sorted(self._places), "places that are not in order"
         assert filed == due, "prompts are filed where they do not belong"
         assert all(place and all(place.values()) for place in self._places.values()), "places that nobody is at"
