@@ -34,8 +34,9 @@ def options(tiny: TinySd, **changes: object) -> ImageEngineOptions:
 
 @asynccontextmanager
 async def running(tiny: TinySd, **changes: object) -> AsyncIterator[BridgedImageEngine]:
+    """The real engine. Who reads late loses no previews: how late the tests read is for the machine to say."""
     chosen = options(tiny, **changes)
-    async with open_image_engine(lambda publish: start_image_engine(chosen, publish)) as engine:
+    async with open_image_engine(lambda publish: start_image_engine(chosen, publish), preview_buffer=100) as engine:
         yield engine
 
 
