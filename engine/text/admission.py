@@ -38,7 +38,7 @@ def admit(books: Books, now: float, blocked: Collection[str]) -> None:
 
 
 def _waits_on(sequence: Sequence, blocked: Collection[str]) -> bool:
-    """Whether the prefill that it has been found to wait for still computes what is of use to it, for sure."""
+    """Whether the prefill that it was found to wait for still computes what is of use to it. False: look again."""
     other = sequence.awaited
     if other is None or other.n_past > sequence.awaited_to:
         return False

@@ -313,7 +313,7 @@ class PrefixCache:
         return node, len(node.tokens)
 
     def _node_at(self, tokens: Tokens, length: int, key: Hashable) -> Node:
-        """The node that holds the last of the first ``length`` tokens, which must be cached: none is compared."""
+        """The node that holds the last of the first ``length`` tokens, which must be cached: no other is compared."""
         node = self._root(key)
         while (end := node.end) < length:
             node = node.children[tokens[end]]
