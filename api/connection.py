@@ -6,6 +6,7 @@ from typing import Any, Final
 
 import h11
 import hypercorn.protocol.h2
+import hypercorn.protocol.h11
 import trio
 from hypercorn.config import Config
 from hypercorn.events import Closed, Event, RawData
@@ -14,13 +15,17 @@ from hypercorn.trio.tcp_server import MAX_RECV, TCPServer
 from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import AppWrapper, ConnectionState
 
+from api.http1 import Http1
 from api.http2 import Http2, Http2Buffer
 from api.idle import IdleLimit
+from api.websockets import NoWebSocket
 
 WIRE: Final = "wire"  # the connection's name in the state of its requests
 
 # Where Hypercorn takes them from; there is no option.
+hypercorn.protocol.H11Protocol = Http1  # type: ignore[attr-defined]
 hypercorn.protocol.H2Protocol = Http2  # type: ignore[attr-defined]
+hypercorn.protocol.h11.WSStream = hypercorn.protocol.h2.WSStream = NoWebSocket  # type: ignore[attr-defined, assignment]
 hypercorn.protocol.h2.StreamBuffer = Http2Buffer  # type: ignore[misc]
 
 

@@ -20,7 +20,6 @@ from quart_trio.wrappers import TrioRequest, TrioResponse
 
 from api.connection import WIRE, Connection
 from api.page.files import FOLDER
-from api.websockets import NoWebSocket
 from llamabox.logs import request_id
 from llamabox.services import Services
 
@@ -153,7 +152,6 @@ class ApiApp(QuartTrio):
 
     request_class = ApiRequest
     asgi_http_class = _Connection
-    asgi_websocket_class = NoWebSocket
     services: Services
 
 

@@ -2,8 +2,10 @@
 
 from contextlib import suppress
 
-from h2.events import DataReceived, Event, RequestReceived
+from h2.events import DataReceived, Event, RequestReceived, StreamReset
 from h2.exceptions import ProtocolError
+from h2.settings import SettingCodes
+from hypercorn.protocol.events import StreamClosed
 from hypercorn.protocol.h2 import BUFFER_LOW_WATER, H2Protocol, StreamBuffer
 
 
@@ -26,6 +28,11 @@ class Http2Buffer(StreamBuffer):
 class Http2(H2Protocol):
     """Many requests over one connection; what becomes of one leaves the others alone."""
 
+    async def initiate(self, headers: list[tuple[bytes, bytes]] | None = None, settings: bytes | None = None) -> None:
+        """The connection begins. Hypercorn would offer WebSockets."""
+        del self.connection.local_settings[SettingCodes.ENABLE_CONNECT_PROTOCOL]
+        await super().initiate(headers, settings)
+
     async def _handle_events(self, events: list[Event]) -> None:
         """One by one: a stream may go while the event before is handled."""
         for event in events:
@@ -36,6 +43,10 @@ class Http2(H2Protocol):
                 case DataReceived() if event.stream_id not in self.streams:
                     # Behind the reply. The client may finish, and the window of the others is not used up.
                     self.connection.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
+                case StreamReset():
+                    # As one that has ended by itself: the connection may be idle now.
+                    await self.stream_send(StreamClosed(stream_id=event.stream_id))
+                    await self._window_updated(event.stream_id)
                 case _:
                     await super()._handle_events([event])
         await self._flush()

@@ -56,12 +56,17 @@ class Http2Client:
 
     async def ask_with(self, head: list[tuple[str, str]], *, body: bytes | None) -> int:
         """The same, whatever the head."""
-        number = self.connection.get_next_available_stream_id()
-        self.replies[number] = Reply()
-        self.connection.send_headers(number, head, end_stream=body == b"")
+        number = self.begin(head, end=body == b"")
         await self.flush()
         if body:
             await self.send(number, body, end=True)
+        return number
+
+    def begin(self, head: list[tuple[str, str]], *, end: bool = False) -> int:
+        """The head of a request, which goes out with what is flushed next."""
+        number = self.connection.get_next_available_stream_id()
+        self.replies[number] = Reply()
+        self.connection.send_headers(number, head, end_stream=end)
         return number
 
     async def send(self, number: int, data: bytes, *, end: bool = False) -> None:
@@ -95,6 +100,13 @@ class Http2Client:
             for event in self.connection.receive_data(data):
                 self._take(event)
             await self.flush()
+
+    async def closed(self) -> None:
+        """Read until the server has closed the connection."""
+        with trio.fail_after(PATIENCE):
+            async for data in self.stream:
+                for event in self.connection.receive_data(data):
+                    self._take(event)
 
     def _take(self, event: object) -> None:
         match event:

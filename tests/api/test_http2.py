@@ -7,11 +7,14 @@ import trio
 from api.http2 import Http2Buffer
 from tests.api.conftest import make_services
 from tests.api.fake_engine import FakeEngine, say
-from tests.api.http2 import MAX_WINDOW, Http2Client
+from tests.api.http2 import MAX_WINDOW, PATIENCE, Http2Client
 from tests.api.test_loopback import CHAT, HI, TEXT, serving
 
 STREAM = msgspec.json.encode({**HI, "stream": True})
 MIB = 1 << 20
+WEBSOCKET = [
+    (":method", "CONNECT"), (":protocol", "websocket"), (":scheme", "http"), (":path", CHAT), (":authority", "test"),
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -147,3 +150,76 @@ async def test_a_head_that_hypercorn_cannot_read_is_one_requests_fault(head: lis
             await client.reset(left)  # in the same bytes
             after = await client.ask("GET", "/health")
             assert (await client.reply(after)).status == "200"
+
+
+# --- connections that nobody uses ---
+
+
+async def test_a_connection_whose_only_request_was_reset_waits_no_longer_than_others() -> None:
+    engine = FakeEngine(lambda request: [TEXT, trio.Event()])
+    async with serving(make_services(engine, keepalive_timeout=0.05)) as url:
+        client = await Http2Client.connect(url)
+        async with client.stream:
+            left = await client.ask("POST", CHAT, body=STREAM)
+            await client.until(lambda: b"He" in client.replies[left].body)
+            await client.reset(left)
+            await client.closed()
+    assert len(engine.closed) == 1
+
+
+async def test_a_request_that_is_reset_leaves_the_connection_to_those_that_run() -> None:
+    gate = trio.Event()
+    engine = FakeEngine(lambda request: [TEXT, gate, *say("llo")(request)])
+    async with serving(make_services(engine, keepalive_timeout=0.05)) as url:
+        client = await Http2Client.connect(url)
+        async with client.stream:
+            running, left = [await client.ask("POST", CHAT, body=STREAM) for _ in range(2)]
+            await client.until(lambda: all(b"He" in reply.body for reply in client.replies.values()))
+            await client.reset(left)
+            await engine.closed_event.wait()
+            await trio.testing.wait_all_tasks_blocked(0.1)  # twice as long as an idle connection is left alone
+            gate.set()
+            assert (await client.reply(running)).body.endswith(b"data: [DONE]\n\n")
+            await client.closed()
+
+
+async def test_a_connection_that_never_has_a_request_is_not_kept() -> None:
+    """Its preface looks like one to whoever expects HTTP/1.1."""
+    async with serving(make_services(keepalive_timeout=0.05)) as url:
+        client = await Http2Client.connect(url)
+        async with client.stream:
+            await client.closed()
+
+
+@pytest.mark.parametrize("data", [b"", b"early"])
+@pytest.mark.parametrize("version", ["13", "12", None])
+async def test_a_websocket_is_refused_and_keeps_nothing(version: str | None, data: bytes) -> None:
+    """Also where the handshake is none, and where its client does not wait for the answer."""
+    head = WEBSOCKET if version is None else [*WEBSOCKET, ("sec-websocket-version", version)]
+    async with serving(make_services(keepalive_timeout=0.05)) as url:
+        client = await Http2Client.connect(url)
+        async with client.stream:
+            wanted = client.begin(head)
+            if data:
+                client.connection.send_data(wanted, data)  # in the same bytes
+            await client.flush()
+            reply = await client.reply(wanted)
+            assert reply.status == "404"
+            assert msgspec.json.decode(reply.body)["error"]["message"].endswith("no WebSockets")
+            await client.closed()
+    assert client.connection.remote_settings.enable_connect_protocol == 0
+
+
+async def test_who_asks_for_a_websocket_and_leaves_leaves_no_task() -> None:
+    """The answer has not gone out yet."""
+    async with serving(make_services()) as url:
+        await trio.testing.wait_all_tasks_blocked()  # the server's own tasks are all there
+        before = trio.lowlevel.current_statistics().tasks_living
+        client = await Http2Client.connect(url, window=0)
+        wanted = await client.ask_with(WEBSOCKET, body=None)
+        await client.until(lambda: client.replies[wanted].status == "404")
+        assert not client.replies[wanted].body
+        await client.stream.aclose()
+        with trio.fail_after(PATIENCE):
+            while trio.lowlevel.current_statistics().tasks_living > before:
+                await trio.testing.wait_all_tasks_blocked()

@@ -158,3 +158,18 @@ async def test_a_websocket_is_refused(caplog: pytest.LogCaptureFixture) -> None:
             assert reply.headers["x-request-id"]
         assert (await client.get("/health")).json() == {"status": "ok"}
     assert not [record for record in caplog.records if record.levelname == "ERROR"]
+
+
+@pytest.mark.parametrize("data", ["", "early"])
+@pytest.mark.parametrize(
+    "handshake", ["", "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n"]
+)
+async def test_a_websocket_that_is_none_is_refused_and_keeps_nothing(handshake: str, data: str) -> None:
+    """The connection ends, as the answer says."""
+    head = f"GET /health HTTP/1.1\r\nHost: test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n{handshake}\r\n"
+    async with serving(make_services()) as url, await trio.open_tcp_stream(*_address(url)) as stream:
+        await stream.send_all((head + data).encode())
+        with trio.fail_after(10):
+            reply = b"".join([part async for part in stream])
+    assert reply.startswith(b"HTTP/1.1 404")
+    assert b"\r\nconnection: close\r\n" in reply
