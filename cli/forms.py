@@ -13,6 +13,7 @@ from llamabox.models.address import HubName, ModelUrl
 
 METADATA_TEXT_MAX: Final = 127  # bytes: the library keeps keys and texts in arrays of 128
 TOKEN_MAX: Final = 2**31 - 1
+LAYER_MAX: Final = 255  # of an image model
 
 
 class _ScaledFiles(Pairs):
@@ -131,7 +132,7 @@ def image_size(text: str) -> int:
 def layer_list(text: str) -> tuple[int, ...]:
     """Layer numbers by semicolon or comma."""
     layers = tuple(int(part) for part in re.split("[;,]", text))
-    if min(layers) < 0:
+    if min(layers) < 0 or max(layers) > LAYER_MAX:
         raise ValueError(text)
     return layers
 

@@ -16,6 +16,7 @@ from llamabox.settings import ImageSettings, Settings
 
 _WARMUP: Final = "engine.warmup"
 _THREADS: Final = "engine.context.n_threads"
+_REPEATS: Final = "images.upscale_repeats"
 _LOADING: Final = "engine.model."
 _PLACES: Final = (f"{_LOADING}path", SERVERS, SPLIT)
 # What these settings ask for only a text model can do.
@@ -46,6 +47,8 @@ def image_settings(settings: Settings, values: Mapping[str, Given]) -> ImageSett
     upscaler = images.upscale_model
     if upscaler is not None:
         check_readable(upscaler, "--image-upscale-model")
+    elif _REPEATS in values:
+        raise UsageError(f"{values[_REPEATS].spelling}: needs --image-upscale-model")
     engine = attrs.evolve(
         images.engine,
         model=model,

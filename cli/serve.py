@@ -131,6 +131,7 @@ class _Run:
             await self._run_engine(services)
             return
         async with self._open_images() as engine:
+            await self._check_image_defaults(engine)
             services.images = engine
             services.metrics.use_images(engine.stats)
             report_images(engine)
@@ -141,6 +142,12 @@ class _Run:
                 else:
                     await self._run_without_text(services)
                 nursery.cancel_scope.cancel()
+
+    async def _check_image_defaults(self, engine: "BridgedImageEngine") -> None:
+        await self._serving.wait()  # what it needs is imported by another thread until then
+        from api.images.check import check_defaults
+
+        check_defaults(self._settings.images, engine.info)
 
     @asynccontextmanager
     async def _open_images(self) -> "AsyncIterator[BridgedImageEngine]":

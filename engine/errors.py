@@ -9,10 +9,14 @@ class EngineError(Exception):
 
 @attrs.frozen(slots=False)
 class InvalidRequest(EngineError):
-    """The request itself is wrong; ``param`` names the field if one is to blame."""
+    """The request itself is wrong; ``param`` names the field if one is to blame.
+
+    ``others``: those that it does not go with, one of which could be changed instead.
+    """
 
     message: str
     param: str | None = None
+    others: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         return self.message

@@ -19,6 +19,10 @@ OPTIONS: Final = "stream_options"
 ABSENT: Final = frozenset({"", "null"})  # texts of a form that stand for no value
 # Fields that a form writes as JSON, the rest is text or a single value.
 STRUCTURED: Final = frozenset({"lora", "slg_skip_layers", OPTIONS})
+# The names of one thing, in the order in which they count.
+SAMPLER: Final = ("sample_method", "sampler")
+SCHEDULE: Final = ("schedule_method", "scheduler", "schedule")
+STEPS: Final = ("sampling_steps", "sample_steps")
 
 Scale = Annotated[float, Meta(ge=0.0, le=1000.0)]
 Steps = Annotated[int, Meta(ge=1, le=1000)]

@@ -11,13 +11,13 @@ import attrs
 from api.errors import bad_request, not_supported
 from api.gate import image_model_name
 from api.http import ApiRequest
-from api.images.fields import ImageFields, ImageStreamOptions
+from api.images.fields import SAMPLER, SCHEDULE, ImageFields, ImageStreamOptions
 from api.images.unoffered import refuse_unoffered
 from engine.image.info import ImageModelInfo
 from engine.image.names import SAMPLERS, SCHEDULES
 from engine.image.prompt_rules import clean_prompt
 from engine.image.requests import ImageRequest
-from engine.image.rules import GRID
+from engine.image.rules import GRID, MOST_STEPS
 from engine.image_bridge import ImageEngine
 from engine.native.sd.image import ImageParams, LoraUse
 from engine.native.sd.options import Preview, Sampler, Schedule
@@ -89,13 +89,7 @@ def build_image_job(services: Services, request: ApiRequest, fields: ImageFields
     if fields.partial_images is not None and chunked:
         raise bad_request("partial_images: OpenAI's events carry whole images, not pieces", "partial_images")
     return ImageJob(
-        request=ImageRequest(
-            id=f"img-{request.uid}",
-            params=_params(fields, settings, info),
-            n=fields.n or 1,
-            canny=settings.control_canny if fields.control_canny is None else fields.control_canny,
-            upscale_repeats=_repeats(fields, settings, info),
-        ),
+        request=image_request(f"img-{request.uid}", fields, settings, info),
         model=image_model_name(services, fields.model),
         created=int(time.time()),
         output=output,
@@ -107,12 +101,27 @@ def build_image_job(services: Services, request: ApiRequest, fields: ImageFields
     )
 
 
+def image_request(uid: str, fields: ImageFields, settings: ImageSettings, info: ImageModelInfo) -> ImageRequest:
+    """What the engine is to make, but for the pictures of an edit. Raises ApiError."""
+    return ImageRequest(
+        id=uid,
+        params=_params(fields, settings, info),
+        n=fields.n or 1,
+        upscale_repeats=_repeats(fields, settings, info),
+    )
+
+
 def _params(fields: ImageFields, settings: ImageSettings, info: ImageModelInfo) -> ImageParams:
     wanted, usual = settings, info.kind.defaults
     width, height = wanted_size(fields, info)
     steps = _first(fields.sampling_steps, fields.sample_steps, wanted.steps, usual.steps)
     if fields.quality in ("hd", "high"):
         steps += HD_STEPS
+        if steps > MOST_STEPS:
+            raise bad_request(
+                f"quality: with {HD_STEPS} more of them there are {steps} steps, at most {MOST_STEPS} are possible",
+                "quality",
+            )
     return ImageParams(
         prompt=clean_prompt(fields.prompt if fields.style is None else f"{fields.prompt}, {fields.style} style"),
         negative_prompt=clean_prompt(fields.negative_prompt or ""),
@@ -151,11 +160,11 @@ def _seed(fields: ImageFields, settings: ImageSettings) -> int:
 
 
 def _sampler(fields: ImageFields, default: Sampler) -> Sampler:
-    return _chosen(fields, ("sample_method", "sampler"), SAMPLERS, default)
+    return _chosen(fields, SAMPLER, SAMPLERS, default)
 
 
 def _schedule(fields: ImageFields, default: Schedule) -> Schedule:
-    return _chosen(fields, ("schedule_method", "scheduler", "schedule"), SCHEDULES, default)
+    return _chosen(fields, SCHEDULE, SCHEDULES, default)
 
 
 def _chosen[T](fields: ImageFields, names: Sequence[str], choices: Mapping[str, T], default: T) -> T:

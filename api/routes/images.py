@@ -5,7 +5,8 @@ import attrs
 from api.decode import read
 from api.errors import bad_request, not_supported
 from api.http import ApiRequest, Response, json_response
-from api.images.fields import GenerationFields
+from api.images.check import check_sent
+from api.images.fields import GenerationFields, ImageFields
 from api.images.job import ImageJob, build_image_job, image_side
 from api.images.openai_render import OpenAIImageRenderer
 from api.images.pictures import Edit, read_edit
@@ -14,7 +15,6 @@ from api.images.run import ImageRun
 from api.images.stream import ImageEventBody, ImageRenderer
 from api.sse import HEADERS
 from engine.image.events import ImageDone, ImagesFinished
-from engine.image.rules import check_request
 from llamabox.services import Services
 
 
@@ -26,7 +26,7 @@ async def generations(services: Services, request: ApiRequest) -> Response:
         if getattr(fields, name):
             raise bad_request(f"{name}: it belongs to /v1/images/edits", name)
     job = build_image_job(services, request, fields)
-    return await _answer(services, request, job, "image_generation")
+    return await _answer(services, request, fields, job, "image_generation")
 
 
 async def edits(services: Services, request: ApiRequest) -> Response:
@@ -54,19 +54,19 @@ async def _edited(services: Services, request: ApiRequest, edit: Edit) -> Respon
         mask=await codec.decode_mask(edit.mask, "mask", size, edit.image) if edit.mask is not None else None,
         control_image=(await codec.decode_image(edit.control, "control", size) if edit.control is not None else None),
     )
-    job = attrs.evolve(job, request=attrs.evolve(job.request, params=params))
-    return await _answer(services, request, job, "image_edit")
+    canny = services.settings.images.control_canny if edit.fields.control_canny is None else edit.fields.control_canny
+    wanted = attrs.evolve(job.request, params=params, canny=canny and edit.control is not None)
+    job = attrs.evolve(job, request=wanted)
+    return await _answer(services, request, edit.fields, job, "image_edit")
 
 
-async def _answer(services: Services, request: ApiRequest, job: ImageJob, events: str) -> Response:
+async def _answer(services: Services, request: ApiRequest, fields: ImageFields, job: ImageJob, events: str) -> Response:
     """``events``: what OpenAI's stream events are called by, for who asks for them.
 
     Raises ApiError while there is still a status to set. Cancellation (the client left) stops the image.
     """
     engine = image_side(services)
-    if job.request.params.control_image is None:
-        job = attrs.evolve(job, request=attrs.evolve(job.request, canny=False))
-    check_request(job.request, engine.info)
+    check_sent(job.request, fields, engine.info)
     run = ImageRun(services, engine, job.request)
     run.start(request.nursery)
     if job.streaming:

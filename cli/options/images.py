@@ -4,7 +4,7 @@ from functools import partial
 from typing import Final
 
 from cli import forms
-from cli.kinds import FILE, FILES, NOT_NEGATIVE, SHARE, Form, Kind, Switch, Whole, Words
+from cli.kinds import FILE, FILES, SHARE, Form, Kind, Real, Switch, Whole, Words
 from cli.option import Option, Section
 from engine.image.names import SAMPLERS, SCHEDULES
 
@@ -12,6 +12,7 @@ _MOST_STEPS: Final = 1000
 _MOST_NICENESS: Final = 19
 
 _option = partial(Option, section=Section.IMAGES)
+_SCALE: Final = Real(minimum=0, maximum=1000)
 _size: Final = Form("a multiple of 64 of at least 256", forms.image_size)
 
 
@@ -44,7 +45,7 @@ IMAGES: Final = (
     _value("--image-max-batch", Whole(minimum=1), "engine.max_batch", "most images of one request"),
     _value("--image-max-height", _size, "engine.max_height", "most pixels of height"),
     _value("--image-max-width", _size, "engine.max_width", "most pixels of width"),
-    _value("--image-guidance", NOT_NEGATIVE, "guidance", "distilled guidance", "3.5"),
+    _value("--image-guidance", _SCALE, "guidance", "distilled guidance", "3.5"),
     _value("--image-strength", SHARE, "strength", "how much of an edited image is repainted", "by model"),
     _option(
         flags="--image-sample-method --image-sampler",
@@ -61,11 +62,11 @@ IMAGES: Final = (
         "sampling steps",
         "by model",
     ),
-    _value("--image-cfg-scale", NOT_NEGATIVE, "cfg_scale", "classifier-free guidance; 1 = off", "by model"),
-    _value("--image-slg-scale", NOT_NEGATIVE, "slg_scale", "skip-layer guidance; 0 = off"),
+    _value("--image-cfg-scale", _SCALE, "cfg_scale", "classifier-free guidance; 1 = off", "by model"),
+    _value("--image-slg-scale", _SCALE, "slg_scale", "skip-layer guidance; 0 = off"),
     _option(
         flags="--image-slg-skip-layer",
-        kind=Form("layer numbers by semicolon", forms.layer_list),
+        kind=Form(f"layer numbers up to {forms.LAYER_MAX} by semicolon", forms.layer_list),
         metavar="N;...",
         repeat=True,
         setting="images.slg_layers",

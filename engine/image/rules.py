@@ -17,13 +17,18 @@ MOST_SCALE: Final = 1000.0  # of guidance and the like
 MOST_PIXELS: Final = 64 * 1024 * 1024
 MOST_LAYERS: Final = 256
 _MOST_SEED: Final = 2**63 - 1
-_SAMPLER_PARAM: Final = "sample_method"
+_SAMPLER: Final = "sample_method"
+_SCHEDULE: Final = "schedule"
+_STEPS: Final = "sampling_steps"
 
 type Rule = Callable[[ImageRequest, ImageModelInfo], None]
 
 
 def check_request(request: AnyRequest, info: ImageModelInfo) -> None:
-    """Raise InvalidRequest, which names the parameter, for whatever the engine cannot or must not run."""
+    """Raise InvalidRequest for whatever the engine cannot or must not run.
+
+    It names the parameter, and those by which it could be mended as well.
+    """
     if isinstance(request, UpscaleRequest):
         _check_upscale(request.image.width, request.image.height, request.repeats, info, least=1)
         return
@@ -31,8 +36,8 @@ def check_request(request: AnyRequest, info: ImageModelInfo) -> None:
         rule(request, info)
 
 
-def _refuse(message: str, param: str) -> None:
-    raise InvalidRequest(message, param)
+def _refuse(message: str, param: str, *others: str) -> None:
+    raise InvalidRequest(message, param, others)
 
 
 def _number(value: float, name: str, least: float, most: float) -> None:
@@ -65,34 +70,40 @@ def seed(request: ImageRequest, info: ImageModelInfo) -> None:
 
 def steps(request: ImageRequest, info: ImageModelInfo) -> None:
     """None or fewer steps end the process."""
-    _whole(request.params.steps, "sampling_steps", 1, MOST_STEPS)
+    _whole(request.params.steps, _STEPS, 1, MOST_STEPS)
 
 
 def methods(request: ImageRequest, info: ImageModelInfo) -> None:
     """A number beyond the library's samplers or schedules ends the process: only ours are let through."""
     if not isinstance(request.params.sampler, Sampler):
-        _refuse(f"{request.params.sampler!r} is no sampler", _SAMPLER_PARAM)
+        _refuse(f"{request.params.sampler!r} is no sampler", _SAMPLER)
     if not isinstance(request.params.schedule, Schedule):
-        _refuse(f"{request.params.schedule!r} is no schedule", "schedule")
+        _refuse(f"{request.params.schedule!r} is no schedule", _SCHEDULE)
 
 
 def gits(request: ImageRequest, info: ImageModelInfo) -> None:
     """The GITS table begins with two steps; the library reads before its beginning."""
-    if request.params.schedule is Schedule.GITS and request.params.steps < 2:
-        _refuse("the gits schedule needs at least 2 steps", "schedule")
+    if request.params.schedule is Schedule.GITS:
+        _two_steps(request)
 
 
 def ays(request: ImageRequest, info: ImageModelInfo) -> None:
     """AYS has tables for SD1 and SDXL alone; with others the library computes nonsense or reads from nowhere."""
     known = not info.kind.is_transformer and info.kind.family.value in ("SD1", "SDXL")
     if request.params.schedule is Schedule.AYS and not known:
-        _refuse(f"the ays schedule works with SD1 and SDXL models, not with {info.version or 'this one'}", "schedule")
+        _refuse(f"the ays schedule works with SD1 and SDXL models, not with {info.version or 'this one'}", _SCHEDULE)
 
 
 def spaced(request: ImageRequest, info: ImageModelInfo) -> None:
     """These two divide by the number of steps minus one."""
-    if request.params.schedule in (Schedule.KARRAS, Schedule.EXPONENTIAL) and request.params.steps < 2:
-        _refuse(f"the {request.params.schedule.name.lower()} schedule needs at least 2 steps", "schedule")
+    if request.params.schedule in (Schedule.KARRAS, Schedule.EXPONENTIAL):
+        _two_steps(request)
+
+
+def _two_steps(request: ImageRequest) -> None:
+    if request.params.steps < 2:
+        name = request.params.schedule.name.lower()
+        _refuse(f"the {name} schedule needs at least 2 steps; others, such as discrete, take 1", _SCHEDULE, _STEPS)
 
 
 def numbers(request: ImageRequest, info: ImageModelInfo) -> None:
@@ -115,7 +126,7 @@ def skip_layers(request: ImageRequest, info: ImageModelInfo) -> None:
     if not info.kind.is_transformer:
         _refuse(f"skip-layer guidance does not work with {info.version} models", "slg_scale")
     if not 1 <= len(params.slg_layers) <= MOST_LAYERS:
-        _refuse(f"skip-layer guidance takes 1 to {MOST_LAYERS} layers", "slg_skip_layers")
+        _refuse(f"skip-layer guidance takes 1 to {MOST_LAYERS} layers", "slg_skip_layers", "slg_scale")
     for layer in params.slg_layers:
         _whole(layer, "slg_skip_layers", 0, MOST_LAYERS - 1)
 
@@ -183,9 +194,11 @@ def _check_upscale(width: int, height: int, repeats: int, info: ImageModelInfo, 
     scale = info.upscale_factor**repeats
     if width * height * scale * scale > MOST_PIXELS:
         _refuse(
-            f"upscaled {repeats} times the image would have {width * scale}x{height * scale} pixels, at most "
-            f"{MOST_PIXELS} are possible",
+            f"an image of {width}x{height}, upscaled {repeats} times by {info.upscale_factor}, would have "
+            f"{width * scale}x{height * scale} pixels, at most {MOST_PIXELS} are possible: it must be smaller, or "
+            "upscaled less often (upscale_repeats)",
             "upscale_repeats",
+            "size",
         )
 
 

@@ -166,7 +166,6 @@ SAMPLES = {
     "images.engine.model.keep_vae_on_cpu": {"--images --image-no-vae-model-offload": True},
     "images.engine.model.keep_control_net_on_cpu": {"--images --image-no-control-net-model-offload": True},
     "images.vae_tiling": {"--images --image-vae-tiling": True},
-    "images.upscale_repeats": {"--images --image-upscale-repeats 2": 2},
     "images.control_strength": {"--images --image-control-strength 0.5": 0.5},
     "images.control_canny": {"--images --image-control-canny": True},
 }  # fmt: skip
@@ -180,7 +179,8 @@ WITH_FILES = {
     "engine.model.path", "server.ssl_key_file", "server.ssl_cert_file", "server.slot_save_path",
     "engine.adapters.loras", "engine.adapters.control_vectors", "engine.adapters.control_layers",
     "engine.media.path", "media.directory", "images.model", "images.upscale_model",
-    "images.engine.model.loras", *(f"images.engine.model.{part}" for part in IMAGE_PARTS.values()),
+    "images.upscale_repeats", "images.engine.model.loras",
+    *(f"images.engine.model.{part}" for part in IMAGE_PARTS.values()),
 }  # fmt: skip
 # See test_cli_sources.
 SOURCES = {"source.url", "source.hf_repo", "source.hf_file", "source.hf_token"}

@@ -54,6 +54,26 @@ def test_image_options_without_an_image_model_are_refused(model: str):
         build(model, "--image-model", f"{model}.absent")
 
 
+def test_who_says_how_often_to_upscale_must_say_by_what(model: str):
+    with pytest.raises(UsageError, match=r"^--image-upscale-repeats: needs --image-upscale-model$"):
+        build(model, "--images", "--image-upscale-repeats", "2")
+    settings = build(model, "--images", "--image-upscale-repeats", "2", "--image-upscale-model", model)
+    assert settings.images.upscale_repeats == 2
+
+
+@pytest.mark.parametrize(
+    ("flag", "value"),
+    [
+        *[(f"--image-{name}", value) for name in ("guidance", "cfg-scale", "slg-scale") for value in ("1001", "-1")],
+        *[("--image-slg-skip-layer", value) for value in ("256", "7;256", "-1")],
+    ],
+)
+def test_what_no_image_could_be_made_with_is_refused(flag: str, value: str):
+    """The engine's own limits: a request that says nothing would be refused."""
+    with pytest.raises(UsageError, match=f"^{flag}: "):
+        read_arguments([flag, value])
+
+
 @pytest.mark.parametrize(
     "arguments",
     ["--device none", "-ngl 0", "-mg 1", "-sm none", "--mlock", "--no-mmap", "-ot .=CPU"],

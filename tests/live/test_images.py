@@ -133,3 +133,15 @@ def test_a_stop_while_the_image_model_is_tried_ends_at_once(tiny_sd: TinySd, tmp
         assert "Traceback" not in server.log
     finally:
         server.end()
+
+
+def test_a_flag_that_does_not_suit_the_model_ends_the_start(tiny_sd: TinySd) -> None:
+    server = launch(
+        "--images", "-m", str(tiny_sd.model), "--image-taesd-model", str(tiny_sd.taesd), "--image-schedule", "ays",
+        "--port", "0",
+    )  # fmt: skip
+    try:
+        server.wait_for("--image-schedule-method: the ays schedule works with SD1 and SDXL models")
+        assert server.wait() == 1
+    finally:
+        server.end()
