@@ -20,6 +20,7 @@ from cli.contention import watch_processors
 from cli.early_load import EarlyLoad
 from cli.last_words import LastWords
 from cli.report import report_images, report_text
+from cli.text_defaults import check_text_defaults
 from cli.workers import UNREACHABLE
 from engine.bridge import BridgedEngine, open_text_engine
 from engine.errors import EngineError, ModelLoadError, RpcError
@@ -194,6 +195,7 @@ class _Run:
                 services.text = engine
                 services.metrics.use_engine(engine.stats)
                 await self._serving.wait()
+                await check_text_defaults(self._settings.defaults, engine, services.prompts)
                 if not self._stop.is_set():
                     services.enter(Phase.READY)
                     report_text(engine, self._settings)

@@ -60,6 +60,26 @@ def test_bad_model_file(tmp_path: Path, content: bytes | None, reason: str) -> N
     assert "Traceback" not in answer.stderr
 
 
+@pytest.mark.parametrize(
+    ("flag", "value", "reason"),
+    [
+        ("--grammar", "root ::= (", "the grammar is no valid GBNF"),
+        ("--json-schema", '{"type": "nonsense"}', "the grammar cannot be used: JSON schema: Invalid type: nonsense"),
+        ("--json-schema", '{"$ref": "#/nowhere"}', "the grammar cannot be used: JSON schema"),
+        ("--logit-bias", "2000000000+1", "token 2000000000 is not in the vocabulary"),
+        ("--temp", "1e39", "temperature must be a finite number"),
+    ],
+)
+def test_a_flag_that_every_request_would_fail_by_ends_the_start(
+    tiny_model: Path, flag: str, value: str, reason: str
+) -> None:
+    answer = run("-m", str(tiny_model), "--port", "0", flag, value)
+    assert answer.returncode == 1
+    assert f" {flag}: " in answer.stderr
+    assert reason in answer.stderr
+    assert "Traceback" not in answer.stderr
+
+
 def test_truncated_model_file(tiny_model: Path, tmp_path: Path) -> None:
     path = tmp_path / "truncated.gguf"
     path.write_bytes(tiny_model.read_bytes()[:100_000])
