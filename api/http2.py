@@ -2,11 +2,14 @@
 
 from contextlib import suppress
 
-from h2.events import DataReceived, Event, RequestReceived, StreamReset
+from h2.connection import H2Connection
+from h2.errors import ErrorCodes
+from h2.events import ConnectionTerminated, DataReceived, Event, RequestReceived, StreamReset
 from h2.exceptions import ProtocolError
 from h2.settings import SettingCodes
 from hypercorn.protocol.events import StreamClosed
 from hypercorn.protocol.h2 import BUFFER_LOW_WATER, H2Protocol, StreamBuffer
+from hyperframe.frame import Frame, GoAwayFrame
 
 
 class Http2Buffer(StreamBuffer):
@@ -25,11 +28,24 @@ class Http2Buffer(StreamBuffer):
         return data
 
 
+class Http2Connection(H2Connection):
+    """What is sent and received. For h2 all ends where one side says that it will, though what runs may go on."""
+
+    def _receive_goaway_frame(self, frame: GoAwayFrame) -> tuple[list[Frame], list[Event]]:
+        event = ConnectionTerminated()
+        event.error_code = frame.error_code
+        return [], [event]
+
+
 class Http2(H2Protocol):
     """Many requests over one connection; what becomes of one leaves the others alone."""
 
     async def initiate(self, headers: list[tuple[bytes, bytes]] | None = None, settings: bytes | None = None) -> None:
         """The connection begins. Hypercorn would offer WebSockets."""
+        made = self.connection
+        self.connection = Http2Connection(made.config)
+        self.connection.local_settings = made.local_settings
+        self.connection.DEFAULT_MAX_INBOUND_FRAME_SIZE = made.DEFAULT_MAX_INBOUND_FRAME_SIZE
         del self.connection.local_settings[SettingCodes.ENABLE_CONNECT_PROTOCOL]
         await super().initiate(headers, settings)
 
@@ -47,6 +63,8 @@ class Http2(H2Protocol):
                     # As one that has ended by itself: the connection may be idle now.
                     await self.stream_send(StreamClosed(stream_id=event.stream_id))
                     await self._window_updated(event.stream_id)
+                case ConnectionTerminated(error_code=ErrorCodes.NO_ERROR) if self.streams:
+                    pass  # its last requests: who asked closes behind them (RFC 9113, 6.8), or the idle limit does
                 case _:
                     await super()._handle_events([event])
         await self._flush()

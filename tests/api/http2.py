@@ -10,6 +10,7 @@ from h2.connection import H2Connection
 from h2.errors import ErrorCodes
 from h2.events import DataReceived, ResponseReceived, StreamEnded, StreamReset, TrailersReceived
 from h2.settings import SettingCodes
+from hyperframe.frame import GoAwayFrame
 
 MAX_WINDOW = 2**31 - 1
 PATIENCE = 20  # seconds: what hangs fails
@@ -83,6 +84,11 @@ class Http2Client:
     async def reset(self, number: int) -> None:
         self.connection.reset_stream(number, ErrorCodes.CANCEL)
         await self.flush()
+
+    async def say_goodbye(self, error: int = ErrorCodes.NO_ERROR) -> None:
+        """GOAWAY, and in the same bytes whatever is to be sent. h2 itself would take no more replies."""
+        goodbye = GoAwayFrame(0, last_stream_id=0, error_code=error)
+        await self.stream.send_all(goodbye.serialize() + self.connection.data_to_send())
 
     async def reply(self, number: int) -> Reply:
         """The whole of it."""

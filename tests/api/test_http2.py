@@ -3,6 +3,7 @@
 import msgspec
 import pytest
 import trio
+from h2.errors import ErrorCodes
 
 from api.http2 import Http2Buffer
 from tests.api.conftest import make_services
@@ -150,6 +151,45 @@ async def test_a_head_that_hypercorn_cannot_read_is_one_requests_fault(head: lis
             await client.reset(left)  # in the same bytes
             after = await client.ask("GET", "/health")
             assert (await client.reply(after)).status == "200"
+
+
+# --- clients that say goodbye ---
+
+
+async def test_what_runs_when_the_client_says_goodbye_runs_to_its_end() -> None:
+    """With what it still has to say: the rest of a body, how much it takes."""
+    text = "x" * 1000
+    gate = trio.Event()
+    engine = FakeEngine(lambda request: [TEXT, gate, *say(*[text] * 100)(request)])
+    async with serving(make_services(engine, keepalive_timeout=0.05)) as url:
+        client = await Http2Client.connect(url, window=1000)
+        async with client.stream:
+            running = await client.ask("POST", CHAT, body=STREAM)
+            await client.until(lambda: b"He" in client.replies[running].body)
+            asking = await client.ask("POST", CHAT, body=None)
+            client.connection.send_data(asking, msgspec.json.encode(HI), end_stream=True)
+            for number in (running, asking):
+                client.connection.increment_flow_control_window(MIB, number)
+            await client.say_goodbye()
+            gate.set()
+            assert (await client.reply(running)).body.endswith(b"data: [DONE]\n\n")
+            assert (await client.reply(asking)).status == "200"
+            await client.closed()
+
+
+@pytest.mark.parametrize("error", [ErrorCodes.NO_ERROR, ErrorCodes.PROTOCOL_ERROR, 99])
+async def test_a_goodbye_closes_what_is_idle_and_what_is_broken(error: int) -> None:
+    """At once."""
+    engine = FakeEngine(lambda request: [TEXT, trio.Event()])
+    async with serving(make_services(engine)) as url:
+        client = await Http2Client.connect(url)
+        async with client.stream:
+            if error != ErrorCodes.NO_ERROR:
+                running = await client.ask("POST", CHAT, body=STREAM)
+                await client.until(lambda: b"He" in client.replies[running].body)
+            await client.say_goodbye(error)
+            await client.closed()
+    assert len(engine.closed) == len(engine.opened)
 
 
 # --- connections that nobody uses ---
