@@ -18,6 +18,7 @@ _FIELDS: Final[Mapping[str, tuple[str, ...]]] = {"schedule": SCHEDULE, "sampling
 _FLAGS: Final[Mapping[str | None, str]] = {
     "schedule": "--image-schedule-method",
     "slg_scale": "--image-slg-scale",
+    "slg_start": "--image-slg-start",
     "slg_skip_layers": "--image-slg-skip-layer",
     "upscale_repeats": "--image-upscale-repeats",
 }
@@ -35,7 +36,11 @@ def _named(error: InvalidRequest, fields: ImageFields) -> ApiError:
     """The server's own values are possible by themselves, see below: one of what does not go together was sent."""
     params = (error.param, *error.others)
     names = [name for param in params if param is not None for name in _FIELDS.get(param, (param,))]
-    return bad_request(error.message, next((name for name in names if getattr(fields, name, None)), error.param))
+    return bad_request(error.message, next((name for name in names if _is_sent(fields, name)), error.param))
+
+
+def _is_sent(fields: ImageFields, name: str) -> bool:
+    return getattr(fields, name, None) not in (None, "")
 
 
 def check_defaults(settings: ImageSettings, info: ImageModelInfo) -> None:

@@ -98,7 +98,7 @@ class EditFields(ImageFields):
 class VariationFields(EditFields):
     """An edit that need not say what is to be seen."""
 
-    prompt: str = ""
+    prompt: str | None = None  # type: ignore[assignment]  # the others need one
 
 
 def fields_of_form(parts: Iterable[tuple[str, str]], *, prompt: str | None = None) -> ImageFields:

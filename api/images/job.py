@@ -107,6 +107,7 @@ def image_request(uid: str, fields: ImageFields, settings: ImageSettings, info: 
         id=uid,
         params=_params(fields, settings, info),
         n=fields.n or 1,
+        canny=bool(fields.control_canny),
         upscale_repeats=_repeats(fields, settings, info),
     )
 
@@ -123,7 +124,7 @@ def _params(fields: ImageFields, settings: ImageSettings, info: ImageModelInfo) 
                 "quality",
             )
     return ImageParams(
-        prompt=clean_prompt(fields.prompt if fields.style is None else f"{fields.prompt}, {fields.style} style"),
+        prompt=clean_prompt(_prompt(fields)),
         negative_prompt=clean_prompt(fields.negative_prompt or ""),
         width=width,
         height=height,
@@ -143,6 +144,11 @@ def _params(fields: ImageFields, settings: ImageSettings, info: ImageModelInfo) 
         preview=_preview(fields),
         vae_tiling=wanted.vae_tiling,
     )
+
+
+def _prompt(fields: ImageFields) -> str:
+    parts = [fields.prompt, fields.style and f"{fields.style} style"]
+    return ", ".join(part for part in parts if part)
 
 
 def _first[T](*values: T | None) -> T:

@@ -66,7 +66,9 @@ class OpenAIImageRenderer:
             "output_tokens": 0,
             "total_tokens": 0,
         }
-        body = {"index": event.index, "usage": tokens | usage(self._total)}
+        body: dict[str, Any] = {"index": event.index}
+        if self.job.include_usage:
+            body["usage"] = tokens | usage(self._total)
         return self._event("completed", await encoded(self.codec, self.job, event), event.image, body)
 
     def _event(self, kind: str, picture: str, image: RgbImage, body: dict[str, Any]) -> bytes:

@@ -54,9 +54,10 @@ async def _edited(services: Services, request: ApiRequest, edit: Edit) -> Respon
         mask=await codec.decode_mask(edit.mask, "mask", size, edit.image) if edit.mask is not None else None,
         control_image=(await codec.decode_image(edit.control, "control", size) if edit.control is not None else None),
     )
-    canny = services.settings.images.control_canny if edit.fields.control_canny is None else edit.fields.control_canny
-    wanted = attrs.evolve(job.request, params=params, canny=canny and edit.control is not None)
-    job = attrs.evolve(job, request=wanted)
+    canny = job.request.canny
+    if edit.fields.control_canny is None and edit.control is not None:
+        canny = services.settings.images.control_canny
+    job = attrs.evolve(job, request=attrs.evolve(job.request, params=params, canny=canny))
     return await _answer(services, request, edit.fields, job, "image_edit")
 
 

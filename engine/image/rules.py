@@ -119,7 +119,7 @@ def numbers(request: ImageRequest, info: ImageModelInfo) -> None:
 
 
 def skip_layers(request: ImageRequest, info: ImageModelInfo) -> None:
-    """Skip-layer guidance: a count without layers ends the process; UNets have no such layers."""
+    """Skip-layer guidance: a count without layers ends the process; UNets have no such layers; it needs some time."""
     params = request.params
     if not params.slg_scale:
         return
@@ -127,6 +127,14 @@ def skip_layers(request: ImageRequest, info: ImageModelInfo) -> None:
         _refuse(f"skip-layer guidance does not work with {info.version} models", "slg_scale")
     if not 1 <= len(params.slg_layers) <= MOST_LAYERS:
         _refuse(f"skip-layer guidance takes 1 to {MOST_LAYERS} layers", "slg_skip_layers", "slg_scale")
+    if params.slg_start >= params.slg_end:
+        _refuse(
+            f"skip-layer guidance would last no time: slg_end ({params.slg_end:g}) is not behind "
+            f"slg_start ({params.slg_start:g})",
+            "slg_start",
+            "slg_end",
+            "slg_scale",
+        )
     for layer in params.slg_layers:
         _whole(layer, "slg_skip_layers", 0, MOST_LAYERS - 1)
 

@@ -107,7 +107,7 @@ BESIDE: Mapping[str, str] = {
     ),
     "--image-model": "",
     "--image-slg-skip-layer": f"{IMAGE_MODEL} --image-slg-scale 2",
-    "--image-slg-start": f"{IMAGE_MODEL} --image-slg-scale 2",
+    "--image-slg-start": f"{IMAGE_MODEL} --image-slg-scale 2 --image-slg-end 1",
     "--image-slg-end": f"{IMAGE_MODEL} --image-slg-scale 2",
     "--image-upscale-repeats": f"{IMAGE_MODEL} --image-upscale-model {{other}}",
 }

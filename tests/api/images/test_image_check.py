@@ -18,7 +18,7 @@ from engine.image.names import SCHEDULES
 from engine.native.sd.options import Schedule
 from llamabox.settings import ImageSettings
 from tests.api.images.pictures import GENERATIONS
-from tests.api.images.serving import serving
+from tests.api.images.serving import BODY, serving
 from tests.images.fake_backend import INFO, FakeImageBackend
 
 
@@ -44,6 +44,8 @@ SD1, SDXL, FLUX = (info_of(version) for version in ("SD 1.x", "SDXL", "Flux"))
         ({}, {"upscale_repeats": 4, "size": "1024x1024"}, "upscale_repeats"),
         ({"steps": 999}, {"quality": "hd"}, "quality"),
         ({"steps": 5}, {"quality": "high", "sample_steps": 1000}, "quality"),
+        ({}, {"control_canny": True}, "control_canny"),
+        ({"control_canny": True}, {"control_canny": True}, "control_canny"),
         ({}, {"slg_scale": 1}, "slg_scale"),
         ({"slg_scale": 0.0, "slg_layers": (7, 8)}, {"slg_scale": 1}, "slg_scale"),
     ],
@@ -62,6 +64,22 @@ async def test_a_client_is_told_of_a_field_that_it_sent(
 
 
 @pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        ({"slg_scale": 1, "slg_start": 0.2}, "slg_start"),
+        ({"slg_scale": 1, "slg_end": 0.01}, "slg_end"),
+        ({"slg_scale": 1, "slg_start": 0.6, "slg_end": 0.5}, "slg_start"),
+        ({"slg_scale": 1, "slg_start": 0, "slg_end": 0}, "slg_start"),
+        ({"slg_start": 0.6, "slg_end": 0.5}, None),  # of what is off nothing is asked
+    ],
+)
+async def test_guidance_that_would_end_before_it_begins_is_refused(fields: dict[str, Any], param: str | None) -> None:
+    async with serving() as client:
+        reply = await client.post(GENERATIONS, BODY | fields)
+    assert (reply.status, reply.status != 200 and reply.error["param"]) == (400 if param else 200, param or False)
+
+
+@pytest.mark.parametrize(
     ("flags", "info", "message"),
     [
         ({"schedule": Schedule.AYS}, FLUX, "--image-schedule-method: the ays schedule works with SD1 and SDXL models"),
@@ -69,6 +87,7 @@ async def test_a_client_is_told_of_a_field_that_it_sent(
         ({"schedule": Schedule.KARRAS, "steps": 1}, FLUX, "--image-schedule-method: the karras schedule needs"),
         ({"slg_scale": 2.0}, SD1, "--image-slg-scale: skip-layer guidance does not work with SD 1.x models"),
         ({"slg_scale": 2.0, "slg_layers": (7,) * 257}, FLUX, "--image-slg-skip-layer: skip-layer guidance takes"),
+        ({"slg_scale": 1.0, "slg_start": 0.5}, FLUX, "--image-slg-start: skip-layer guidance would last no time"),
         ({"upscale_repeats": 5}, SD1, "--image-upscale-repeats: an image of 512x512, upscaled 5 times by 2, would"),
         ({"upscale_repeats": 4}, SDXL, "--image-upscale-repeats: an image of 1024x1024, upscaled 4 times by 2"),
     ],
@@ -114,6 +133,9 @@ SENT = st.fixed_dictionaries(
         "quality": st.sampled_from([None, "hd"]),
         "size": st.sampled_from([None, "auto", "256x256", "1024x1024"]),
         "slg_scale": st.sampled_from([None, 0.0, 1.0]),
+        "slg_start": st.sampled_from([None, 0.0, 0.5]),
+        "slg_end": st.sampled_from([None, 0.0, 0.5, 1.0]),
+        "control_canny": st.sampled_from([None, False, True]),
         "upscale_repeats": st.none() | st.integers(0, 8),
         "seed": st.sampled_from([None, 7, 2**63 - 1]),
         "n": st.sampled_from([None, 1, 4]),
@@ -140,4 +162,4 @@ def test_no_flag_is_blamed_on_a_field_that_nobody_sent(
     except ModelLoadError:
         reject()
     param = blamed(ImageFields(prompt="a cat", **sent), settings, info)
-    assert param is None or sent.get(param) not in (None, "")
+    assert param is None or sent.get(param) not in {None, ""}

@@ -9,6 +9,7 @@ import pytest
 
 from engine.image.families import kind_of
 from engine.native.sd.image import LoraUse
+from llamabox.settings import ImageSettings
 from tests.api.images.pictures import EDITS, VARIATIONS, png, post_form, stream_events, url
 from tests.api.images.serving import BODY, serving
 from tests.images.fake_backend import INFO, FakeImageBackend
@@ -95,6 +96,39 @@ async def test_a_variation_is_an_edit_that_needs_no_prompt() -> None:
         for reply in (await post_form(client, fields, {}, VARIATIONS), await client.post(VARIATIONS, plain)):
             assert (reply.status, reply.error["param"]) == (400, "image")
     assert varied.made == edited.made
+
+
+@pytest.mark.parametrize(
+    ("fields", "prompt"),
+    [
+        ({"prompt": None}, ""),
+        ({"prompt": None, "style": "vivid"}, "vivid style"),
+        ({"prompt": "", "style": "natural"}, "natural style"),
+        ({"prompt": "a dog", "style": "natural"}, "a dog, natural style"),
+    ],
+)
+async def test_a_variations_prompt_may_be_null(fields: dict[str, str | None], prompt: str) -> None:
+    backend = FakeImageBackend()
+    async with serving(backend) as client:
+        reply = await client.post(VARIATIONS, BODY | {"image": url(png())} | fields)
+        assert reply.status == 200, reply.body
+        reply = await client.post(EDITS, BODY | {"image": url(png()), "prompt": None})
+        assert (reply.status, reply.error["param"]) == (400, "prompt")
+    assert [made.prompt for made in backend.made] == [prompt]
+
+
+async def test_edges_of_no_control_image_are_refused() -> None:
+    """Where they were asked for: the flag is for the requests that have one."""
+    backend = FakeImageBackend()
+    async with serving(backend) as client:
+        images = ImageSettings(control_canny=True)
+        client.services.settings = attrs.evolve(client.services.settings, images=images)
+        body = BODY | {"image": url(png())}
+        reply = await client.post(EDITS, body | {"control_canny": True})
+        assert (reply.status, reply.error["param"]) == (400, "control_canny")
+        assert (await client.post(EDITS, body)).status == 200
+        assert (await client.post(EDITS, body | {"control": url(png())})).status == 200
+    assert [made.control_image for made in backend.made] == [None, backend.find_edges(backend.made[1].init_image)]
 
 
 async def test_the_control_image_has_its_strength_and_its_edges_can_be_found() -> None:

@@ -84,6 +84,13 @@ async def test_none_are_made_where_none_are_asked_for() -> None:
     assert backend.made[0].preview is Preview.NONE
 
 
+async def test_figures_are_left_out_where_they_are_not_wanted() -> None:
+    async with serving() as client:
+        options = {"include_usage": False}
+        reply = await client.post(GENERATIONS, ASKED | {"partial_images": 0, "stream_options": options})
+    assert ["usage" in event for event in openai_events(reply)] == [False]
+
+
 async def test_an_edit_has_events_of_its_own() -> None:
     async with serving() as client:
         fields = {"prompt": "a dog", "size": "256x256", "sample_steps": "4", "stream": "true", "partial_images": "1"}
