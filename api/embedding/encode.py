@@ -25,6 +25,16 @@ def base64_text(vector: Vector) -> Any:
     return base64.b64encode(vector.astype("<f4").tobytes()).decode()
 
 
+def bits(vector: Vector) -> Any:
+    """A bit for each number, set where it is above zero: eight in a byte, from the highest on; zeros fill the last."""
+    return np.packbits(vector > 0, axis=-1)
+
+
+def signed_bits(vector: Vector) -> Any:
+    """The same bytes less 128, as those who store signed ones expect them."""
+    return bits(vector).astype(np.int16) - 128
+
+
 async def encode_list(vectors: Sequence[Vector], entry: Callable[[int, Vector], Any]) -> bytes:
     """A JSON list of ``entry(index, vector)`` for each vector."""
     parts: list[bytes] = []

@@ -10,18 +10,24 @@ from api.embedding.truncation import TruncationFields
 # A text, token ids, or a list of those; api.embedding.texts tells them apart.
 Input = str | list[Any]
 Format = Literal["float", "base64"]
+Type = Literal["float", "base64", "binary", "ubinary"]
 Dimensions = Annotated[int, Meta(ge=1)]
 
 
 @attrs.frozen(kw_only=True)
 class EmbeddingFields(TruncationFields):
-    """POST /v1/embeddings."""
+    """POST /v1/embeddings. ``embedding_type`` to ``task`` are Jina's."""
 
     input: Input
     model: str | None = None
     encoding_format: Format | None = None
     dimensions: Dimensions | None = None
     user: str | None = None
+    embedding_type: Type | list[Type] | None = None
+    encoding_type: Type | list[Type] | None = None  # its older name
+    normalized: bool | None = None
+    late_chunking: bool | None = None  # refused where true
+    task: str | None = None  # refused
 
 
 @attrs.frozen(kw_only=True)

@@ -139,6 +139,14 @@ DESCRIPTIONS: Final = {
     **{f"{shape}.{name}": text for shape in _TEXT_SHAPES for name, text in _TRUNCATION.items()},
     "encoding_format": "float, or base64 of little-endian float32",
     "dimensions": "Cut the vectors to so many numbers, and normalise them again",
+    "embedding_type": (
+        "float, base64, or a bit for each number (1: above zero), eight in a byte: ubinary, or less 128 binary; one of "
+        "them, alone or in a list"
+    ),
+    "encoding_type": "The older name of embedding_type",
+    "normalized": "false: the vectors as the model gives them; true: of length 1, also without pooling",
+    "late_chunking": "Refused where true: each text is embedded by itself",
+    "task": "Refused: texts go to the model as they are",
     "embd_normalize": "-1: not, 0: by the largest number, 2: Euclidean, else the p-norm",
     "query": "What is looked for",
     "documents": "Texts, or objects with a text",

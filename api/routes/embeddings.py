@@ -5,7 +5,8 @@ from collections.abc import Sequence
 import msgspec
 
 from api.decode import read
-from api.embedding.encode import base64_text, encode_list, numbers
+from api.embedding.encode import encode_list
+from api.embedding.formats import RENDERERS, refuse_unoffered, wanted_type
 from api.embedding.run import compute, embedding_side, usage
 from api.embedding.shapes import EmbeddingFields, NativeEmbeddingFields
 from api.embedding.texts import token_lists
@@ -15,21 +16,22 @@ from api.gate import model_name
 from api.http import ApiRequest, Response, raw_response
 from engine.embedding.requests import EmbeddingInfo, Vector
 from engine.native.options import Pooling
-from llamabox.embedding.vectors import EUCLIDEAN, normalize, stack
+from llamabox.embedding.vectors import EUCLIDEAN, NONE, normalize, stack
 from llamabox.services import Services
 
 
 async def embeddings(services: Services, request: ApiRequest) -> Response:
-    """OpenAI's route."""
+    """OpenAI's route, with Jina's fields."""
     engine, info = embedding_side(services)
     fields = await read(request, EmbeddingFields)
     model = model_name(services, fields.model)
+    render = RENDERERS[wanted_type(fields)]
+    refuse_unoffered(fields)
     _check_dimensions(fields.dimensions, info)
     texts = await token_lists(fields.input, "input", services, engine.vocab, info, wanted_limit(fields, info))
     found = await compute(services, request, engine, texts)
-    render = base64_text if fields.encoding_format == "base64" else numbers
     data = await encode_list(
-        _shaped(found, info, fields.dimensions, EUCLIDEAN),
+        _shaped(found, fields.dimensions, _norm(fields.normalized, info)),
         lambda index, vector: {"object": "embedding", "index": index, "embedding": render(vector)},
     )
     tail = msgspec.json.encode({"model": model, "usage": usage(texts)})
@@ -49,8 +51,8 @@ async def native(services: Services, request: ApiRequest) -> Response:
     texts = await token_lists(given, param, services, engine.vocab, info, wanted_limit(fields, info))
     found = await compute(services, request, engine, texts)
     norm = EUCLIDEAN if fields.embd_normalize is None else fields.embd_normalize
-    render = base64_text if fields.encoding_format == "base64" else numbers
-    shaped = _shaped(found, info, fields.dimensions, norm)
+    render = RENDERERS[fields.encoding_format or "float"]
+    shaped = _shaped(found, fields.dimensions, NONE if info.pooling is Pooling.NONE else norm)
     rows = [vector if vector.ndim > 1 else vector[None] for vector in shaped]
     return raw_response(await encode_list(rows, lambda index, vector: {"index": index, "embedding": render(vector)}))
 
@@ -60,8 +62,15 @@ def _check_dimensions(dimensions: int | None, info: EmbeddingInfo) -> None:
         raise bad_request(f"dimensions: the model's vectors have {info.n_embd}", "dimensions")
 
 
-def _shaped(vectors: Sequence[Vector], info: EmbeddingInfo, dimensions: int | None, norm: int) -> Sequence[Vector]:
-    """The vectors cut to ``dimensions`` and normalised; those of single tokens (pooling none) only cut."""
-    if info.pooling is Pooling.NONE:
-        return [vector[:, :dimensions] for vector in vectors]
+def _norm(normalized: bool | None, info: EmbeddingInfo) -> int:
+    """The norm of vectors. That of single tokens (pooling none) is left alone unless it is asked for."""
+    if normalized is None:
+        normalized = info.pooling is not Pooling.NONE
+    return EUCLIDEAN if normalized else NONE
+
+
+def _shaped(vectors: Sequence[Vector], dimensions: int | None, norm: int) -> Sequence[Vector]:
+    """The vectors of texts, or of each token of texts, cut to ``dimensions`` and divided by their ``norm``."""
+    if vectors[0].ndim > 1:
+        return [normalize(vector[:, :dimensions], norm) for vector in vectors]
     return list(normalize(stack(vectors)[:, :dimensions], norm))
