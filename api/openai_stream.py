@@ -6,6 +6,8 @@ from typing import Any, Final
 
 import attrs
 
+from api.errors import bad_request
+from api.fields import GenerationFields
 from api.figures import merge, progress_json, timings_json, usage
 from api.job import Job
 from api.sse import DONE, Head
@@ -14,6 +16,12 @@ from engine.text.events import Finished, FinishReason, PrefillProgress, Timings,
 from engine.text.requests import TokenInfo
 
 FINGERPRINT: Final = f"llama-box-{version('llama-box')}"
+
+
+def check_stream_options(fields: GenerationFields) -> None:
+    """Raises ApiError 400 where they are given for a reply that comes as a whole: OpenAI and vLLM refuse them too."""
+    if fields.stream_options is not None and not fields.streaming:
+        raise bad_request("stream_options: only with stream: true", "stream_options")
 
 
 def finish_reason(finished: Finished) -> str:

@@ -36,7 +36,7 @@ DESCRIPTIONS: Final = {
     # All text routes
     "model": "Echoed. Another name than the server's is accepted unless it has several",
     "stream": "Answer by server-sent events",
-    "stream_options": "include_usage: one more chunk with the usage",
+    "stream_options": "include_usage: one more chunk with the usage; in OpenAI's routes only with stream",
     "seed": "Seed of the sampling; -1: random",
     "temperature": "0: always the most probable token",
     "top_k": "Keep the K most probable tokens; 0 and -1: off",

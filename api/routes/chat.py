@@ -9,6 +9,7 @@ from api.guidance import Guidance, blaming
 from api.http import ApiRequest, Response, json_response
 from api.job import Job, build_job
 from api.modalities import Modalities
+from api.openai_stream import check_stream_options
 from api.prompt_forms import TokenizedPrompt
 from api.response_fields import refuse_selection
 from api.shapes import ChatFields, Templated
@@ -60,5 +61,6 @@ async def _job(services: Services, request: ApiRequest, fields: ChatFields, plan
 
 def _check(fields: ChatFields) -> None:
     refuse_selection(fields.response_fields)
+    check_stream_options(fields)
     if fields.top_logprobs is not None and not fields.logprobs:
         raise bad_request("top_logprobs needs logprobs", "top_logprobs")

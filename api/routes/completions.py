@@ -16,6 +16,7 @@ from api.http import ApiRequest, Response
 from api.infill import check_infill, check_infill_route, infill_tokens
 from api.job import Job, build_job
 from api.native_reply import NativeStream, whole_native
+from api.openai_stream import check_stream_options
 from api.pieces import detokenize
 from api.prompt_forms import MAX_PROMPTS, TokenizedPrompt, split_prompts, tokenize_prompts
 from api.response_fields import refuse_selection
@@ -114,6 +115,7 @@ async def _holes(services: Services, fields: CompletionFields, suffix: str) -> l
 
 def _check(fields: CompletionFields) -> None:
     refuse_selection(fields.response_fields)
+    check_stream_options(fields)
     if fields.suffix and _scores_prompt(fields):
         raise bad_request("echo: the tokens of a prompt with a suffix are not those of its text", "echo")
     if fields.streaming and candidates(fields) > (fields.n or 1):

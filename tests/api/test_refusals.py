@@ -90,6 +90,8 @@ WRONG_CHAT = [
     ({"tool_choice": "required"}, "tool_choice"),
     ({"tool_choice": {"type": "function"}}, "tool_choice"),
     ({"response_fields": ["choices"]}, "response_fields"),
+    ({"stream": False, "stream_options": {"include_usage": True}}, "stream_options"),
+    ({"stream": None, "stream_options": {}}, "stream_options"),
     ({"continue_final_message": True, "add_generation_prompt": True}, "continue_final_message"),
 ]
 WRONG_LEGACY = [
@@ -114,6 +116,8 @@ WRONG_LEGACY = [
     ({"logprobs": 6}, "logprobs"),
     ({"n": 3, "best_of": 2}, "best_of"),
     ({"response_fields": ["choices"]}, "response_fields"),
+    ({"stream": False, "stream_options": {"include_usage": True}}, "stream_options"),
+    ({"stream": None, "stream_options": {}}, "stream_options"),
     ({"suffix": "x", "echo": True, "logprobs": 0}, "echo"),
 ]
 NOT_YET_LEGACY = [
@@ -156,6 +160,7 @@ async def test_not_yet_legacy(client: Client, engine: FakeEngine, fields: Any, p
         {"tools": [], "functions": [], "tool_choice": "auto", "parallel_tool_calls": True},
         {"tool_choice": "none", "response_format": {"type": "text"}, "lora": [], "grammar": "", "response_fields": []},
         {"user": "u", "metadata": {"a": "b"}, "store": True, "something_new": {"x": 1}},
+        {"stream": False, "stream_options": None},
         {"messages": [{"role": "user", "content": [{"type": "text", "text": "hi"}]}]},
         {"messages": [{"role": "assistant", "content": None, "tool_calls": [{"id": "1"}]}, *MESSAGES]},
     ],
