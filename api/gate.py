@@ -6,7 +6,7 @@ from typing import Final
 
 from quart.wrappers import Request
 
-from api.errors import ApiError, not_supported
+from api.errors import ApiError, bad_request, not_supported
 from api.http import ApiRequest, Response
 from engine.bridge import TextEngine
 from llamabox.services import Phase, Prompts, Services
@@ -17,6 +17,9 @@ _REFUSALS: Final = {
     Phase.STOPPING: "The server is stopping",
     Phase.FAILED: "The model is not available",
 }
+# Characters of a model's name that is not known here. Each event of a stream repeats it, so that a request of some KB
+# could ask for GBs. Names of files, which models go by, have at most 255 bytes.
+MAX_MODEL_NAME: Final = 256
 _MESSAGES: Final = "/v1/messages"
 _KEY_HEADER: Final = "X-Api-Key"
 _METHODS: Final = "GET, POST, DELETE, OPTIONS"
@@ -70,7 +73,7 @@ def token_side(services: Services) -> tuple[TextEngine, Prompts]:
 
 
 def model_name(services: Services, asked: str | None) -> str:
-    """The name of the text model to echo. Raises ApiError 404 for one that cannot be meant."""
+    """The name of the text model to echo. Raises ApiError 404 for one that cannot be meant, 400 for one too long."""
     return _chosen(asked, services.model_ids, services.image_ids)
 
 
@@ -83,6 +86,8 @@ def _chosen(asked: str | None, own: Sequence[str], others: Sequence[str]) -> str
     """Clients have names of their own for a single model, so any is taken but that of the other kind's model."""
     if asked is None or asked in own:
         return own[0] if asked is None else asked
+    if len(asked) > MAX_MODEL_NAME:
+        raise bad_request(f"model: the name has {len(asked)} characters, at most {MAX_MODEL_NAME} are taken", "model")
     if asked in others:
         raise ApiError(404, f"The model {asked!r} does not serve this route, {own[0]!r} does", "model")
     if len(own) > 1:

@@ -34,7 +34,7 @@ _TEXT_SHAPES: Final = ("EmbeddingFields", "NativeEmbeddingFields", "RerankFields
 _IMAGE_SHAPES: Final = ("GenerationFields", "EditFields", "VariationFields")
 DESCRIPTIONS: Final = {
     # All text routes
-    "model": "Echoed. Another name than the server's is accepted unless it has several",
+    "model": "Echoed. Another name than the server's, of 256 characters at most, is accepted unless it has several",
     "stream": "Answer by server-sent events",
     "stream_options": "include_usage: one more chunk with the usage; in OpenAI's routes only with stream",
     "seed": "Seed of the sampling; -1: random",
