@@ -58,6 +58,9 @@ def function_tool(given: object, where: str, *, parameters: str = "parameters") 
         raise bad_request(f"{where}.description: expected text", f"{where}.description")
     if not isinstance(schema, dict | None):
         raise bad_request(f"{where}.{parameters}: expected a JSON schema of an object", f"{where}.{parameters}")
+    if schema and schema.get("type", "object") != "object":
+        name = f"{where}.{parameters}.type"
+        raise bad_request(f"{name}: expected object, for a call names its arguments", name)
     check_nesting(schema, f"{where}.{parameters}")
     if not isinstance(strict, bool | None):
         raise bad_request(f"{where}.strict: expected true or false", f"{where}.strict")

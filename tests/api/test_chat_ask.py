@@ -187,6 +187,10 @@ WRONG = [
     ({"tools": [tool("get", description=5)]}, "tools[0].function.description"),
     ({"tools": [tool("get", parameters=[])]}, "tools[0].function.parameters"),
     ({"tools": [tool("get", parameters="{}")]}, "tools[0].function.parameters"),
+    *(
+        ({"tools": [*TOOLS, tool("f", parameters={"type": kind})]}, "tools[2].function.parameters.type")
+        for kind in ("string", "array", "OBJECT", "", None, ["object", "null"], {}, 5)
+    ),
     ({"tools": [tool("get", strict="yes")]}, "tools[0].function.strict"),
     ({"tools": [tool("get"), tool("put"), tool("get")]}, "tools[2].function.name"),
     ({"tools": TOOLS, "tool_choice": 5}, "tool_choice"),
@@ -218,6 +222,7 @@ WRONG = [
     ({"functions": [5]}, "functions[0]"),
     ({"functions": [{"name": "a b"}]}, "functions[0].name"),
     ({"functions": [{"name": "f", "parameters": 5}]}, "functions[0].parameters"),
+    ({"functions": [{"name": "f", "parameters": {"type": "string"}}]}, "functions[0].parameters.type"),
     ({"functions": [{"name": "f"}, {"name": "f"}]}, "functions[1].name"),
     ({"functions": [{"name": "f"}], "tools": TOOLS}, "functions"),
     ({"functions": [{"name": "f"}], "tool_choice": "required"}, "tool_choice"),
@@ -264,6 +269,13 @@ async def test_what_is_wrong_is_named(client: Client, engine: FakeEngine, fields
         assert (reply.status, reply.error["param"]) == (400, param), reply.body
         assert param.partition("[")[0].partition(".")[0] in reply.error["message"]
     assert engine.opened == []
+
+
+async def test_schemas_of_objects_need_not_say_so() -> None:
+    by_reference = {"$ref": "#/$defs/a", "$defs": {"a": {"type": "object"}}}
+    for schema in ({}, {"properties": {"type": {"type": "string"}}}, {"anyOf": [{"required": ["a"]}]}, by_reference):
+        ask = await asked(tools=[tool("f", parameters=schema)])
+        assert ask.tools == (Tool(name="f", parameters=schema),)
 
 
 async def test_what_is_nested_less_deeply_is_taken() -> None:

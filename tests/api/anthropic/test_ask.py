@@ -185,6 +185,7 @@ def nested(block: Any) -> dict[str, Any]:
         ({"tools": [{"name": "add"}]}, "tools[0].input_schema"),
         ({"tools": [{"name": "", "input_schema": {}}]}, "tools[0].name"),
         ({"tools": [{**ADD, "input_schema": []}]}, "tools[0].input_schema"),
+        ({"tools": [{**ADD, "input_schema": {"type": "string"}}]}, "tools[0].input_schema.type"),
         ({"tools": [ADD, ADD]}, "tools[1].name"),
         ({"tools": [ADD], "tool_choice": {"type": "sometimes"}}, "tool_choice.type"),
         ({"tools": [ADD], "tool_choice": "auto"}, "tool_choice"),

@@ -200,6 +200,11 @@ def test_limits() -> None:
         ({"tools": [{"type": "namespace", "name": "n", "tools": [{**ADD, "name": "?"}]}]}, "tools[0].tools[0].name"),
         ({"tools": [{"type": "function"}]}, "tools[0].name"),
         ({"tools": [{**ADD, "parameters": []}]}, "tools[0].parameters"),
+        ({"tools": [{**ADD, "parameters": {"type": "array"}}]}, "tools[0].parameters.type"),
+        (
+            {"tools": [{"type": "namespace", "name": "n", "tools": [{**ADD, "parameters": {"type": "array"}}]}]},
+            "tools[0].tools[0].parameters.type",
+        ),
         ({"tools": [ADD, ADD]}, "tools[1].name"),
         ({"tools": [ADD], "tool_choice": "sometimes"}, "tool_choice"),
         ({"tools": [ADD], "tool_choice": {"type": "file_search"}}, "tool_choice"),
