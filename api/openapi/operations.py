@@ -28,6 +28,7 @@ from api.openapi.replies.others import (
     MessageObject,
     ResponseDeleted,
     ResponseEvent,
+    ResponseInputTokens,
     ResponseItemList,
     ResponseObject,
 )
@@ -129,6 +130,13 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
         reply=ResponseObject,
         event=ResponseEvent,
     ),
+    "POST /v1/responses/input_tokens": Operation(
+        "How long the prompt of a request for a response is",
+        Tag.OPENAI,
+        request=ResponsesFields,
+        reply=ResponseInputTokens,
+    ),
+    "POST /v1/responses/compact": Operation("Refused: conversations are not compacted here", Tag.OPENAI),
     "GET /v1/responses/<response_id>": Operation(
         "A response that is kept in memory", Tag.OPENAI, reply=ResponseObject, query=(_NO_STREAM,)
     ),

@@ -57,6 +57,8 @@ ROUTES: Final[tuple[Route, ...]] = (
     Route("POST", ("/v1/completions",), completions.completions),
     Route("POST", ("/v1/chat/completions", "/chat/completions"), chat.chat),
     Route("POST", ("/v1/responses", "/responses"), responses.create),
+    Route("POST", ("/v1/responses/input_tokens", "/responses/input_tokens"), responses.input_tokens),
+    Route("POST", ("/v1/responses/compact", "/responses/compact"), responses.compact),
     Route("GET", _RESPONSE, kept_responses.retrieve),
     Route("DELETE", _RESPONSE, kept_responses.delete),
     Route("GET", tuple(f"{path}/input_items" for path in _RESPONSE), kept_responses.input_items),

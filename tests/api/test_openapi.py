@@ -157,6 +157,7 @@ REQUESTS: list[tuple[str, dict[str, Any]]] = [
     ("/v1/chat/completions", {"messages": MESSAGES, "functions": [TOOL["function"]]}),
     ("/v1/chat/completions", {"messages": MESSAGES, "json_schema": {"type": "object"}, "logit_bias": {"5": 1}}),
     ("/v1/responses", {"input": "hi", "max_output_tokens": 5, "reasoning": {"effort": "low"}}),
+    ("/v1/responses/input_tokens", {"input": "hi", "instructions": "be"}),
     ("/v1/messages", {"messages": MESSAGES, "max_tokens": 5, "thinking": {"type": "enabled", "budget_tokens": 2}}),
     ("/v1/messages/count_tokens", {"messages": MESSAGES, "system": "be"}),
 ]

@@ -22,6 +22,14 @@ class ResponseObject:
 
 
 @attrs.frozen(kw_only=True)
+class ResponseInputTokens:
+    """POST /v1/responses/input_tokens."""
+
+    object: Literal["response.input_tokens"]
+    input_tokens: int
+
+
+@attrs.frozen(kw_only=True)
 class ResponseDeleted:
     """DELETE /v1/responses/ID."""
 

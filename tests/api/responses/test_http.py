@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from openai import AsyncOpenAI, BadRequestError
+from openai import APIStatusError, AsyncOpenAI, BadRequestError
 
 from engine.text.events import FinishReason
 from llamabox.chat.ask import ToolChoice
@@ -165,3 +165,48 @@ async def test_template_error(client: Client) -> None:
     reply = await client.post(PATH, {"input": "raise"})
     assert reply.status == 400
     assert "the template says no" in reply.error["message"]
+
+
+async def test_input_tokens(sdk: AsyncOpenAI, client: Client, engine: FakeEngine) -> None:
+    asked: dict[str, Any] = {"model": "tiny", "instructions": "be brief", "tools": [ADD]}
+    first = await sdk.responses.create(input="hi", **asked)
+    for given in ({"input": "hi"}, {"input": "so?", "previous_response_id": first.id}):
+        count = await sdk.responses.input_tokens.count(**given, **asked)
+        response = await sdk.responses.create(**given, **asked)
+        assert count.object == "response.input_tokens"
+        assert count.input_tokens == response.usage.input_tokens == len(engine.opened[-1].prompt)
+        counted, answered = client.services.prompts.asks[-2:]
+        assert counted == answered
+    assert len(engine.opened) == 3
+    kept = len(client.services.responses)
+    reply = await client.post("/responses/input_tokens", {"input": "hi", "store": True})
+    assert (reply.status, len(client.services.responses)) == (200, kept)
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "param"),
+    [
+        ({}, 400, "input"),
+        ({"input": "hi", "conversation": "conv_1"}, 400, "conversation"),
+        ({"input": "hi", "previous_response_id": "resp_1"}, 400, "previous_response_id"),
+        ({"input": "hi", "tools": [{"type": "web_search"}]}, 400, "tools[0].type"),
+        ({"input": "hi", "temperature": "hot"}, 400, "temperature"),
+        ({"input": "hi", "model": "painter"}, 404, "model"),
+    ],
+)
+async def test_what_is_counted_is_what_could_be_answered(
+    client: Client, body: dict[str, Any], status: int, param: str
+) -> None:
+    client.services.image_ids = ("painter",)
+    counted, answered = [await client.post(path, body) for path in (f"{PATH}/input_tokens", PATH)]
+    assert (counted.status, counted.json["error"]["param"]) == (status, param)
+    assert counted.json == answered.json
+
+
+async def test_nothing_is_compacted(sdk: AsyncOpenAI, client: Client, engine: FakeEngine) -> None:
+    with pytest.raises(APIStatusError, match="summary") as caught:
+        await sdk.responses.compact(model="tiny", input="hi")
+    assert (caught.value.status_code, caught.value.type) == (501, "not_supported_error")
+    assert (await client.post("/responses/compact", {"input": "hi"})).status == 501
+    assert engine.opened == []
+    assert (await client.get(f"{PATH}/compact")).status == 404  # no response has this id
