@@ -7,6 +7,7 @@ import attrs
 from api.constraint import Constraint, formatted
 from api.convert.constraint import one_constraint, to_blame
 from api.convert.variables import without_thinking
+from api.custom.chat import with_functions
 from api.errors import bad_request
 from api.legacy_functions import modern
 from api.messages import check_messages
@@ -52,7 +53,7 @@ def _ask(fields: Templated, offer: Offer, constraint: Constraint, modalities: Mo
         effort = None
         enable_thinking = False if enable_thinking is None else enable_thinking
     return ChatAsk(
-        messages=messages,
+        messages=with_functions(messages),
         tools=offer.tools,
         choice=offer.choice,
         named=offer.named,

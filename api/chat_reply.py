@@ -1,6 +1,6 @@
 """Replies of POST /v1/chat/completions."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import msgspec
@@ -15,12 +15,16 @@ from llamabox.chat.deltas import CallArguments, CallStarted, Content, Delta, Rea
 
 
 class ChatChunks(PlainEnds):
-    """Satisfies ``TurnRenderer``: the chunks of one generation. ``legacy``: calls in OpenAI's older form."""
+    """Satisfies ``TurnRenderer``: the chunks of one generation. ``legacy``: calls in OpenAI's older form.
 
-    def __init__(self, job: Job, *, legacy: bool = False) -> None:
+    ``custom``: the tools that take text.
+    """
+
+    def __init__(self, job: Job, *, legacy: bool = False, custom: Collection[str] = ()) -> None:
         self._chunks = Chunks(job, "chat.completion.chunk")
-        self._delta = _legacy_delta if legacy else _delta
         self._legacy = legacy
+        self._custom = custom
+        self._custom_calls: set[tuple[int, int]] = set()  # (choice, index)
         self._logprobs = wants_logprobs(job)
         self._return_tokens = bool(job.fields.return_tokens)
         self._held = [Held() for _ in job.requests]
@@ -39,7 +43,7 @@ class ChatChunks(PlainEnds):
             before, behind = self._around[choice]
             return before + msgspec.json.encode(part.deltas[0].text) + behind
         self._held[choice].keep(part)
-        bodies = [body for delta in part.deltas if (body := self._delta(delta))]
+        bodies = [body for delta in part.deltas if (body := self._delta(choice, delta))]
         chunks = [self._chunks.text(self._choice(choice, body), part.timings) for body in bodies]
         return b"".join([self._opening(choice), *chunks])
 
@@ -59,30 +63,43 @@ class ChatChunks(PlainEnds):
         self._begun.add(choice)
         return self._chunks.plain(_chunk(choice, {"role": "assistant", "content": ""}))
 
+    def _delta(self, choice: int, delta: Delta) -> dict[str, Any]:
+        match delta:
+            case CallStarted(index, call_id, name) if name in self._custom:
+                self._custom_calls.add((choice, index))
+                custom = {"name": name, "input": ""}
+                return {"tool_calls": [{"index": index, "id": call_id, "type": "custom", "custom": custom}]}
+            case CallArguments(index, text) if (choice, index) in self._custom_calls:
+                return {"tool_calls": [{"index": index, "custom": {"input": text}}]}
+            case _:
+                return _legacy_delta(delta) if self._legacy else _delta(delta)
+
     def _choice(self, choice: int, delta: dict[str, Any]) -> dict[str, Any]:
         tokens, infos = self._held[choice].take()
         body = _chunk(choice, delta, chat_logprobs(infos) if self._logprobs and infos else None)
         return {**body, "tokens": tokens} if self._return_tokens else body
 
 
-def whole_chat(job: Job, turns: Sequence[Turn], *, legacy: bool = False) -> dict[str, Any]:
+def whole_chat(
+    job: Job, turns: Sequence[Turn], *, legacy: bool = False, custom: Collection[str] = ()
+) -> dict[str, Any]:
     """The chat.completion object."""
-    choices = [_whole_choice(job, index, turn, legacy) for index, turn in enumerate(turns)]
+    choices = [_whole_choice(job, index, turn, legacy, custom) for index, turn in enumerate(turns)]
     reasoning_tokens = sum(turn.end.reasoning_tokens for turn in turns)
     return reply(job, "chat.completion", choices, [turn.end.timings for turn in turns], reasoning_tokens)
 
 
-def _whole_choice(job: Job, index: int, turn: Turn, legacy: bool) -> dict[str, Any]:
+def _whole_choice(job: Job, index: int, turn: Turn, legacy: bool, custom: Collection[str]) -> dict[str, Any]:
     body: dict[str, Any] = {
         "index": index,
-        "message": _message(turn, legacy),
+        "message": _message(turn, legacy, custom),
         "logprobs": chat_logprobs(turn.infos) if wants_logprobs(job) else None,
         "finish_reason": _finish_reason(turn.end.ending, legacy),
     }
     return {**body, "tokens": turn.tokens} if job.fields.return_tokens else body
 
 
-def _message(turn: Turn, legacy: bool) -> dict[str, Any]:
+def _message(turn: Turn, legacy: bool, custom: Collection[str]) -> dict[str, Any]:
     content = turn.content if turn.content or not turn.calls else None
     message: dict[str, Any] = {"role": "assistant", "content": content, "refusal": None}
     if turn.reasoning:
@@ -90,10 +107,14 @@ def _message(turn: Turn, legacy: bool) -> dict[str, Any]:
     if turn.calls and legacy:
         message["function_call"] = _function(turn.calls[0])
     elif turn.calls:
-        message["tool_calls"] = [
-            {"id": call.id, "type": "function", "function": _function(call)} for call in turn.calls
-        ]
+        message["tool_calls"] = [_call(call, custom) for call in turn.calls]
     return message
+
+
+def _call(call: ToolCall, custom: Collection[str]) -> dict[str, Any]:
+    if call.name in custom:
+        return {"id": call.id, "type": "custom", "custom": {"name": call.name, "input": call.arguments}}
+    return {"id": call.id, "type": "function", "function": _function(call)}
 
 
 def _function(call: ToolCall) -> dict[str, str]:

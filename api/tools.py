@@ -1,12 +1,13 @@
-"""Functions that a client offers, and which of them may be called."""
+"""Tools that a client offers, and which of them may be called."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import attrs
 
 from api.convert.nesting import check_nesting
+from api.custom.functions import as_function
 from api.errors import bad_request
 from api.shapes import Templated
 from llamabox.chat.ask import ToolChoice
@@ -34,13 +35,14 @@ def read_offer(fields: Templated) -> Offer:
         if fields.tool_choice is not None:
             raise bad_request("tool_choice: it goes with tools, function_call with functions", "tool_choice")
         functions = [function_tool(given, f"functions[{i}]") for i, given in enumerate(fields.functions)]
-        return _legacy_offer(distinct(functions, "functions[{}].name"), fields.function_call)
+        return _legacy_offer(distinct(functions, "functions[{}].name".format), fields.function_call)
     tools = [_tool(given, f"tools[{i}]") for i, given in enumerate(fields.tools or ())]
     if tools and fields.function_call is not None:
         raise bad_request("function_call: it goes with functions, tool_choice with tools", "function_call")
     if not tools:
         _legacy_offer((), fields.function_call)  # what it names cannot be there
-    return _offer(distinct(tools, "tools[{}].function.name"), fields.tool_choice)
+    given = fields.tools or ()
+    return _offer(distinct(tools, lambda index: f"tools[{index}].{given[index]['type']}.name"), fields.tool_choice)
 
 
 def function_tool(given: object, where: str, *, parameters: str = "parameters") -> Tool:
@@ -67,21 +69,26 @@ def function_tool(given: object, where: str, *, parameters: str = "parameters") 
     return Tool(name=name, parameters=schema or {}, description=description or "", strict=bool(strict))
 
 
-def distinct(tools: Sequence[Tool], where: str) -> tuple[Tool, ...]:
-    """The tools. Raises ApiError 400 where two have one name; ``where`` has {} for the second one's index."""
+def distinct(tools: Sequence[Tool], where: Callable[[int], str]) -> tuple[Tool, ...]:
+    """The tools. Raises ApiError 400 where two have one name; ``where`` tells a name's place by the tool's index."""
     seen: set[str] = set()
     for index, tool in enumerate(tools):
         if tool.name in seen:
-            name = where.format(index)
+            name = where(index)
             raise bad_request(f"{name}: there are two tools of the name {tool.name}", name)
         seen.add(tool.name)
     return tuple(tools)
 
 
 def _tool(given: dict[str, Any], where: str) -> Tool:
-    if given.get("type") != "function":
-        raise bad_request(f"{where}.type: only tools of type function can be used", f"{where}.type")
-    return function_tool(given.get("function"), f"{where}.function")
+    match given.get("type"):
+        case "function":
+            return function_tool(given.get("function"), f"{where}.function")
+        case "custom":
+            place = f"{where}.custom"
+            return function_tool(as_function(given.get("custom"), place, nested=True), place)
+        case _:
+            raise bad_request(f"{where}.type: only tools of type function or custom can be used", f"{where}.type")
 
 
 def _legacy_offer(tools: tuple[Tool, ...], choice: str | dict[str, Any] | None) -> Offer:
@@ -102,16 +109,16 @@ def _offer(tools: tuple[Tool, ...], choice: str | dict[str, Any] | None) -> Offe
         return Offer(tools=tools, choice=_mode(tools, choice, where))
     _need_tools(tools, where)
     match choice.get("type"):
-        case "function":
-            function = choice.get("function")
-            if not isinstance(function, dict):
-                raise bad_request(f"{where}.function: expected an object with a name", f"{where}.function")
-            named = _known(tools, function.get("name"), f"{where}.function.name")
+        case "function" | "custom" as kind:
+            tool = choice.get(kind)
+            if not isinstance(tool, dict):
+                raise bad_request(f"{where}.{kind}: expected an object with a name", f"{where}.{kind}")
+            named = _known(tools, tool.get("name"), f"{where}.{kind}.name")
             return Offer(tools=tools, choice=ToolChoice.REQUIRED, named=named)
         case "allowed_tools":
             return _allowed(tools, choice.get("allowed_tools"))
         case _:
-            raise bad_request(f"{where}.type: expected function or allowed_tools", f"{where}.type")
+            raise bad_request(f"{where}.type: expected function, custom or allowed_tools", f"{where}.type")
 
 
 def _allowed(tools: tuple[Tool, ...], given: object) -> Offer:
@@ -124,9 +131,10 @@ def _allowed(tools: tuple[Tool, ...], given: object) -> Offer:
         raise bad_request(f"{where}.mode: expected auto or required", f"{where}.mode")
     names = set()
     for index, entry in enumerate(given["tools"]):
-        function = entry.get("function") if isinstance(entry, dict) else None
-        name = function.get("name") if isinstance(function, dict) else None
-        names.add(_known(tools, name, f"{where}.tools[{index}].function.name"))
+        kind = "custom" if isinstance(entry, dict) and entry.get("type") == "custom" else "function"
+        tool = entry.get(kind) if isinstance(entry, dict) else None
+        name = tool.get("name") if isinstance(tool, dict) else None
+        names.add(_known(tools, name, f"{where}.tools[{index}].{kind}.name"))
     allowed = tuple(tool for tool in tools if tool.name in names)
     return Offer(tools=allowed, choice=_mode(allowed, mode, where))
 

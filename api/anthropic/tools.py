@@ -23,7 +23,9 @@ class _Choice:
 
 def read_offer(given: list[dict[str, Any]] | None, choice: dict[str, Any] | None) -> tuple[Offer, bool]:
     """The tools that may be called and how, and whether several at once. Raises ApiError 400."""
-    tools = distinct([_tool(tool, f"tools[{index}]") for index, tool in enumerate(given or ())], "tools[{}].name")
+    tools = distinct(
+        [_tool(tool, f"tools[{index}]") for index, tool in enumerate(given or ())], "tools[{}].name".format
+    )
     asked = typed(choice or {}, _Choice, "tool_choice")
     parallel = not asked.disable_parallel_tool_use
     if asked.type != "tool":

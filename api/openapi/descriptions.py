@@ -85,9 +85,9 @@ DESCRIPTIONS: Final = {
     "lora": "Scales of LoRA adapters for this request",
     # Conversations
     "messages": "The conversation so far",
-    "tools": "Functions that the model may call",
+    "tools": "Functions, and custom tools, which take text, that the model may call",
     "functions": "The same in OpenAI's older form",
-    "tool_choice": "none, auto, required, or one function",
+    "tool_choice": "none, auto, required, one tool, or some of them",
     "function_call": "tool_choice in OpenAI's older form",
     "parallel_tool_calls": "Whether one answer may have several calls",
     "reasoning_effort": "How much the model is to think; none: not at all, where the template can",

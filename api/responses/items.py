@@ -6,6 +6,7 @@ import attrs
 
 from api.convert.transcript import Content, Transcript, content_of
 from api.convert.typed import typed
+from api.custom.functions import arguments_of
 from api.errors import bad_request
 from api.modalities import TEXT_ONLY, Modalities
 from api.responses.namespaces import joined
@@ -29,6 +30,14 @@ class _Call:
     call_id: str
     name: str
     arguments: str
+    namespace: str | None = None
+
+
+@attrs.frozen(kw_only=True)
+class _CustomCall:
+    call_id: str
+    name: str
+    input: str
     namespace: str | None = None
 
 
@@ -77,9 +86,11 @@ def _add_item(item: dict[str, Any], transcript: Transcript, where: str, modaliti
                 transcript.add(message.role, _content(message.content, place, modalities))
         case "function_call":
             call = typed(item, _Call, where)
-            name = call.name if call.namespace is None else joined(call.namespace, call.name)
-            transcript.call(call.call_id, name, call.arguments)
-        case "function_call_output":
+            transcript.call(call.call_id, _name(call), call.arguments)
+        case "custom_tool_call":
+            custom = typed(item, _CustomCall, where)
+            transcript.call(custom.call_id, _name(custom), arguments_of(custom.input))
+        case "function_call_output" | "custom_tool_call_output":
             output = typed(item, _Output, where)
             transcript.result(output.call_id, _content(output.output, f"{where}.output", modalities))
         case "reasoning":
@@ -87,6 +98,10 @@ def _add_item(item: dict[str, Any], transcript: Transcript, where: str, modaliti
                 transcript.reason(text)
         case kind:
             raise bad_request(f"{where}.type: {kind!r} is no item that this server knows", f"{where}.type")
+
+
+def _name(call: _Call | _CustomCall) -> str:
+    return call.name if call.namespace is None else joined(call.namespace, call.name)
 
 
 def _reasoning(item: _Reasoning, where: str) -> str:

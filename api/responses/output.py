@@ -1,7 +1,7 @@
 """Output items: how each grows, and what the stream says about it."""
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import attrs
 
@@ -85,6 +85,22 @@ class MessageItem:
         return {"item_id": self.id, "content_index": 0}
 
 
+@attrs.frozen(kw_only=True)
+class CallForm:
+    """How calls of a kind of tools are told."""
+
+    prefix: str  # of ids
+    type: str
+    field: str  # of the text that the tool gets
+    events: str  # what the types of the text's events begin with
+
+
+FUNCTION: Final = CallForm(
+    prefix="fc", type="function_call", field="arguments", events="response.function_call_arguments"
+)
+CUSTOM: Final = CallForm(prefix="ctc", type="custom_tool_call", field="input", events="response.custom_tool_call_input")
+
+
 @attrs.define
 class CallItem:
     """A tool call. ``call_id`` is what its result refers to."""
@@ -93,32 +109,33 @@ class CallItem:
     call_id: str
     name: str
     namespace: str | None = None
+    form: CallForm = FUNCTION
     _pieces: list[str] = attrs.field(factory=list)
 
     def add(self, text: str) -> Event:
-        """More of its arguments."""
+        """More of the tool's text: JSON of the arguments of a function."""
         self._pieces.append(text)
-        return "response.function_call_arguments.delta", {"item_id": self.id, "delta": text}
+        return f"{self.form.events}.delta", {"item_id": self.id, "delta": text}
 
     def opening(self) -> Sequence[Event]:
         """Nothing: a call has no parts."""
         return []
 
     def closing(self) -> Sequence[Event]:
-        """What concludes its arguments."""
-        body = {"item_id": self.id, "name": self.name, "arguments": "".join(self._pieces)}
-        return [("response.function_call_arguments.done", body)]
+        """What concludes the text."""
+        name = {"name": self.name} if self.form is FUNCTION else {}
+        return [(f"{self.form.events}.done", {"item_id": self.id, **name, self.form.field: "".join(self._pieces)})]
 
     def json(self, status: Status) -> dict[str, Any]:
         """The item as it is now."""
         return {
             "id": self.id,
-            "type": "function_call",
+            "type": self.form.type,
             "status": status,
             "call_id": self.call_id,
             **({} if self.namespace is None else {"namespace": self.namespace}),
             "name": self.name,
-            "arguments": "".join(self._pieces),
+            self.form.field: "".join(self._pieces),
         }
 
 

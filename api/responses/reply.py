@@ -7,8 +7,8 @@ import attrs
 
 from api.errors import ApiError
 from api.logprobs import chat_logprobs
-from api.responses.namespaces import Parts, parts_of
-from api.responses.output import CallItem, Item, MessageItem, ReasoningItem, Status
+from api.responses.namespaces import Given, by_name
+from api.responses.output import CUSTOM, FUNCTION, CallItem, Item, MessageItem, ReasoningItem, Status
 from api.responses.shapes import ResponsesFields
 from api.responses.tools import tools_json
 from api.turn.model import Turn, TurnEnd
@@ -24,9 +24,9 @@ class Reply:
     created: int  # Unix time
     model: str
     settings: Mapping[str, Any]
+    names: Mapping[str, Given]  # the tools by what the model calls them
     logprobs: bool = False
     sealed_reasoning: bool = False
-    names: Mapping[str, Parts] = attrs.field(factory=dict)  # of functions in namespaces, by what the model calls them
 
     def body(self, status: str, output: Sequence[dict[str, Any]], **changes: Any) -> dict[str, Any]:
         """The response object; ``changes`` are fields that are not null or empty this time."""
@@ -62,8 +62,9 @@ class Reply:
         return MessageItem(f"msg_{self.uid}_{index}")
 
     def call_item(self, index: int, call_id: str, name: str) -> CallItem:
-        namespace, own = self.names.get(name, (None, name))
-        return CallItem(f"fc_{self.uid}_{index}", call_id, own, namespace)
+        given = self.names[name]
+        form = CUSTOM if given.is_custom else FUNCTION
+        return CallItem(f"{form.prefix}_{self.uid}_{index}", call_id, given.name, given.namespace, form)
 
     def logprobs_of(self, infos: Sequence[TokenInfo]) -> list[dict[str, Any]]:
         """The entries for these tokens, none where they were not asked for."""
@@ -86,7 +87,7 @@ def settings(fields: ResponsesFields, ask: ChatAsk, sampling: SamplingParams) ->
         "temperature": sampling.temperature,
         "text": {"format": given or {"type": "text"}},
         "tool_choice": "auto" if fields.tool_choice is None else fields.tool_choice,
-        "tools": tools_json(ask.tools, parts_of(fields.tools)),
+        "tools": tools_json(ask.tools, by_name(fields.tools)),
         "top_logprobs": fields.top_logprobs or 0,
         "top_p": sampling.top_p,
         "truncation": "disabled",

@@ -2,6 +2,7 @@
 
 from api.ask import chat_ask, template_ask
 from api.chat_reply import ChatChunks, whole_chat
+from api.custom.chat import custom_names
 from api.decode import read
 from api.errors import bad_request
 from api.gate import text_side
@@ -27,13 +28,15 @@ async def chat(services: Services, request: ApiRequest) -> Response:
     with blaming(asked.param):
         plan = await prompts.plan(asked.ask)
     job = await _job(services, request, fields, plan, asked.param)
+    custom = custom_names(fields.tools)
     return await answer_turns(
         services,
         request,
         job,
         plan,
-        lambda: ChatChunks(job, legacy=asked.legacy),
-        lambda turns: whole_chat(job, turns, legacy=asked.legacy),
+        lambda: ChatChunks(job, legacy=asked.legacy, custom=custom),
+        lambda turns: whole_chat(job, turns, legacy=asked.legacy, custom=custom),
+        custom=custom,
         reasoning_in_content=services.settings.chat.reasoning_in_content,
     )
 

@@ -16,7 +16,7 @@ from api.modalities import Modalities
 from api.prompt_forms import TokenizedPrompt
 from api.responses.ask import responses_ask
 from api.responses.keep import items_of, keeping, last_turn, resolved
-from api.responses.namespaces import parts_of
+from api.responses.namespaces import by_name
 from api.responses.reply import Reply, settings, whole_response
 from api.responses.shapes import ResponsesFields
 from api.responses.stream import ResponsesStream
@@ -56,6 +56,7 @@ async def create(services: Services, request: ApiRequest) -> Response:
         n_probs=fields.top_logprobs,
         guidance=Guidance.of_plan(plan, asked.param),
     )
+    names = by_name(fields.tools)
     reply = Reply(
         uid=secrets.token_hex(16),  # not the request's, which /slots shows: who knows it may read what is kept
         created=job.created,
@@ -63,7 +64,7 @@ async def create(services: Services, request: ApiRequest) -> Response:
         settings=settings(fields, asked.ask, job.requests[0].sampling),
         logprobs=fields.wants_logprobs,
         sealed_reasoning=fields.wants_sealed_reasoning,
-        names=parts_of(fields.tools),
+        names=names,
     )
     return await answer_turns(
         services,
@@ -72,6 +73,7 @@ async def create(services: Services, request: ApiRequest) -> Response:
         plan,
         lambda: ResponsesStream(reply, keep),
         lambda turns: keep(whole_response(reply, turns[0])),
+        custom={name for name, tool in names.items() if tool.is_custom},
     )
 
 

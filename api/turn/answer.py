@@ -1,6 +1,6 @@
 """Runs a chat job and answers in one of the two ways, for every API that has turns."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 from api.answer import respond
@@ -23,14 +23,17 @@ async def answer_turns(
     renderer: Callable[[], TurnRenderer],
     whole: Callable[[Sequence[Turn]], Any],
     *,
+    custom: Collection[str] = (),
     reasoning_in_content: bool = False,
 ) -> Response:
-    """The response to ``job``, which was built from ``plan``. Raises ApiError while there is still a status to set.
+    """The response to ``job``, which was built from ``plan``; ``custom``: see ``TurnReader``.
 
-    Cancellation (the client left) ends the generation: it runs in the request's nursery.
+    Raises ApiError while there is still a status to set. Cancellation (the client left) ends the generation: it runs in
+    the request's nursery.
     """
     readers = [
-        TurnReader(plan.parser(), stop=job.stop, reasoning_in_content=reasoning_in_content) for _ in job.requests
+        TurnReader(plan.parser(), stop=job.stop, custom=custom, reasoning_in_content=reasoning_in_content)
+        for _ in job.requests
     ]
 
     async def reply(generation: Generation) -> Any:

@@ -16,7 +16,7 @@ type Ending = Literal["stop", "length", "tool_calls"]
 
 @attrs.frozen
 class ToolCall:
-    """``arguments``: the text of a JSON object, as the model wrote it."""
+    """``arguments``: the text of a JSON object, as the model wrote it; of a custom tool the text that it gets."""
 
     id: str
     name: str

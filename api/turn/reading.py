@@ -5,6 +5,7 @@ from typing import Final
 
 import attrs
 
+from api.custom.texts import CustomTexts
 from api.turn.model import Ending, Part, TurnEnd
 from engine.text.events import Finished, FinishReason, Tokens
 from engine.text.requests import TokenInfo
@@ -42,9 +43,20 @@ class _InContent:
 class TurnReader:
     """One choice: the engine's events in, parts out. Tokens whose text is held back go with the next part."""
 
-    def __init__(self, parser: OutputParser, *, stop: Collection[str] = (), reasoning_in_content: bool = False) -> None:
-        """``stop``: the stop strings that the client knows of; one that the model's format needs is not told."""
+    def __init__(
+        self,
+        parser: OutputParser,
+        *,
+        stop: Collection[str] = (),
+        custom: Collection[str] = (),
+        reasoning_in_content: bool = False,
+    ) -> None:
+        """``stop``: the stop strings that the client knows of; one that the model's format needs is not told.
+
+        ``custom``: the tools that take text, which stands in the place of the arguments of their calls.
+        """
         self._parser = parser
+        self._custom = CustomTexts(custom) if custom else None
         self._stop = frozenset(stop)
         self._in_content = _InContent() if reasoning_in_content else None
         self._tokens: list[int] = []
@@ -57,6 +69,8 @@ class TurnReader:
         """What is sure by now; None while nothing is."""
         deltas = self._parser.feed(event.text)
         self._count(event, deltas)
+        if self._custom is not None:
+            deltas = self._custom.turned(deltas)
         if self._in_content is not None:
             deltas = self._in_content.turned(deltas)
         self._hold(event)
@@ -68,6 +82,8 @@ class TurnReader:
         at_limit = event.reason is FinishReason.LIMIT
         deltas += self._parser.finish(at_limit=at_limit, stop_string=event.stopping_word)
         self._count(event, deltas)
+        if self._custom is not None:
+            deltas = self._custom.turned(deltas)
         if self._in_content is not None:
             deltas = [*self._in_content.turned(deltas), *self._in_content.rest()]
         self._hold(event)

@@ -4,6 +4,8 @@ from typing import Any
 
 import attrs
 
+_TEXTS = {"function": "arguments", "custom": "input"}  # kind of a tool: what it gets
+
 
 @attrs.define
 class Streamed:
@@ -59,18 +61,19 @@ def _add(so_far: Streamed, choice: dict[str, Any]) -> None:
 def _add_call(calls: list[dict[str, Any]], call: dict[str, Any]) -> None:
     index = call.pop("index")
     if index == len(calls):
-        assert call.keys() == {"id", "type", "function"}
+        kind = call["type"]
+        assert call.keys() == {"id", "type", kind}
         assert call["id"]
-        assert call["type"] == "function"
-        assert call["function"]["name"]
-        assert call["function"] == {"name": call["function"]["name"], "arguments": ""}
+        assert call[kind]["name"]
+        assert call[kind] == {"name": call[kind]["name"], _TEXTS[kind]: ""}
         calls.append(call)
         return
     assert index == len(calls) - 1, "arguments are those of the last call"
-    assert call.keys() == {"function"}
-    assert call["function"].keys() == {"arguments"}
-    assert call["function"]["arguments"]
-    calls[-1]["function"]["arguments"] += call["function"]["arguments"]
+    kind = calls[-1]["type"]
+    assert call.keys() == {kind}
+    assert call[kind].keys() == {_TEXTS[kind]}
+    assert call[kind][_TEXTS[kind]]
+    calls[-1][kind][_TEXTS[kind]] += call[kind][_TEXTS[kind]]
 
 
 def _add_function(message: dict[str, Any], function: dict[str, Any]) -> None:

@@ -196,7 +196,7 @@ WRONG = [
     ({"tools": TOOLS, "tool_choice": 5}, "tool_choice"),
     ({"tools": TOOLS, "tool_choice": "any"}, "tool_choice"),
     ({"tools": TOOLS, "tool_choice": {}}, "tool_choice.type"),
-    ({"tools": TOOLS, "tool_choice": {"type": "custom"}}, "tool_choice.type"),
+    ({"tools": TOOLS, "tool_choice": {"type": "web_search"}}, "tool_choice.type"),
     ({"tools": TOOLS, "tool_choice": {"type": "function"}}, "tool_choice.function"),
     ({"tools": TOOLS, "tool_choice": {"type": "function", "function": "get"}}, "tool_choice.function"),
     ({"tools": TOOLS, "tool_choice": named("put")}, "tool_choice.function.name"),

@@ -27,11 +27,12 @@ SCALARS = st.one_of(
     st.floats(allow_nan=False, allow_infinity=False),
     st.text(st.characters(exclude_categories=["Cs"]), max_size=8),
     st.sampled_from(["user", "assistant", "text", "image_url", "auto", "top_k", "kt", "json_object", "json_schema"]),
-    st.sampled_from(["function", "required", "f", "allowed_tools"]),
+    st.sampled_from(["function", "custom", "required", "f", "allowed_tools"]),
 )
 KNOWN_KEYS = [
     *("role", "content", "type", "text", "id", "scale", "include_usage", "7", "tool_calls", "function_call"),
     *("function", "name", "parameters", "schema", "json_schema", "allowed_tools", "mode", "tools", "enable_thinking"),
+    *("custom", "format", "grammar", "syntax", "definition", "input"),
 ]
 KEYS = st.one_of(st.sampled_from(KNOWN_KEYS), st.text())
 VALUES = st.recursive(

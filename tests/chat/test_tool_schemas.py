@@ -98,7 +98,7 @@ def test_of_what_cannot_be_compiled_the_outline_is_left(name: str) -> None:
     less = spec.instead()
     assert compiles(less.source)
     assert less.triggers == spec.triggers
-    found = read(FORMS[name], _sample(less.source), tools={"look": tool(TOO_MUCH), CLOCK.name: CLOCK})
+    found = read(FORMS[name], sampled(less.source), tools={"look": tool(TOO_MUCH), CLOCK.name: CLOCK})
     assert found.calls
     for call in found.calls:
         arguments = json.loads(call.arguments)
@@ -193,8 +193,8 @@ def test_the_answers_schema_is_ignored_where_it_is_not_known_unless_it_is_strict
     assert guidance.accepts(json_grammar({"enum": ["a"]}, strict=strict).source, '"a"')
 
 
-def _sample(source: str) -> str:
+def sampled(source: str, seed: int = 3) -> str:
     """Samples are ASCII, and so has the grammar to be; only Deepseek's old format writes other text in its marks."""
     if "DSML" not in source:
-        return guidance.sample(source, 3, closing=CLOSING)
-    return guidance.sample(source.replace("\uff5c", "|"), 3, closing=CLOSING).replace("|DSML|", "\uff5cDSML\uff5c")
+        return guidance.sample(source, seed, closing=CLOSING)
+    return guidance.sample(source.replace("\uff5c", "|"), seed, closing=CLOSING).replace("|DSML|", "\uff5cDSML\uff5c")

@@ -1,6 +1,7 @@
 """The Responses API and the Messages API on the real model, through their vendors' own SDKs."""
 
 import json
+import re
 
 import anthropic
 import openai
@@ -29,6 +30,32 @@ def test_responses(real_server: str) -> None:
     deltas = [event.delta for event in events if event.type == "response.function_call_arguments.delta"]
     assert "".join(deltas) == call.arguments
     assert "Paris" in json.loads(call.arguments)["city"]
+
+
+def test_custom_tools(real_server: str) -> None:
+    tool = {"type": "custom", "name": "run_sql", "description": "Runs SQL against the shop's database."}
+    form = {"syntax": "regex", "definition": r'SELECT "[a-z]+" FROM "[a-z]+"\n;'}
+    asked = {"model": "qwen", "temperature": 0, "tool_choice": "required", "parallel_tool_calls": False}
+    question = [{"role": "user", "content": "What are the names of all customers?"}]
+    with openai.OpenAI(base_url=f"{real_server}/v1", api_key="none", max_retries=0) as client:
+        tools = [{**tool, "format": {"type": "grammar", **form}}]
+        with client.responses.create(input=question, tools=tools, stream=True, **asked) as stream:
+            events = list(stream)
+        (call,) = events[-1].response.output
+        result = {"type": "custom_tool_call_output", "call_id": call.call_id, "output": "Ada, Grace"}
+        counted = client.responses.input_tokens.count(model="qwen", input=[*question, call, result], tools=tools)
+        asked["tools"] = [{"type": "custom", "custom": {**tool, "format": {"type": "grammar", "grammar": form}}}]
+        (chat_call,) = client.chat.completions.create(messages=question, **asked).choices[0].message.tool_calls
+        history = [*question, {"role": "assistant", "tool_calls": [chat_call.model_dump()]}]
+        history += [{"role": "tool", "tool_call_id": chat_call.id, "content": "Ada, Grace"}]
+        going_on = client.chat.completions.create(messages=history, max_tokens=1, **asked | {"tool_choice": "none"})
+    assert (call.type, call.name) == ("custom_tool_call", "run_sql")
+    assert re.fullmatch(form["definition"], call.input)
+    deltas = [event.delta for event in events if event.type == "response.custom_tool_call_input.delta"]
+    assert "".join(deltas) == call.input
+    assert len(deltas) > 1
+    assert chat_call.custom.input == call.input
+    assert going_on.usage.prompt_tokens == counted.input_tokens
 
 
 def test_responses_go_on_by_id(real_server: str) -> None:

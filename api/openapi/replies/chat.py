@@ -40,10 +40,19 @@ class FunctionCall:
 
 
 @attrs.frozen(kw_only=True)
+class CustomCall:
+    name: str
+    input: str
+
+
+@attrs.frozen(kw_only=True)
 class ToolCallObject:
+    """It has the field that ``type`` names."""
+
     id: str
-    type: Literal["function"]
-    function: FunctionCall
+    type: Literal["function", "custom"]
+    function: FunctionCall | UnsetType = UNSET
+    custom: CustomCall | UnsetType = UNSET
 
 
 @attrs.frozen(kw_only=True)
@@ -90,13 +99,20 @@ class FunctionDelta:
 
 
 @attrs.frozen(kw_only=True)
+class CustomDelta:
+    name: str | UnsetType = UNSET
+    input: str | UnsetType = UNSET
+
+
+@attrs.frozen(kw_only=True)
 class ToolCallDelta:
     """Id, type and name come once, with the first piece of a call."""
 
     index: int
     id: str | UnsetType = UNSET
-    type: Literal["function"] | UnsetType = UNSET
+    type: Literal["function", "custom"] | UnsetType = UNSET
     function: FunctionDelta | UnsetType = UNSET
+    custom: CustomDelta | UnsetType = UNSET
 
 
 @attrs.frozen(kw_only=True)

@@ -110,9 +110,9 @@ def test_tools_and_choices() -> None:
     assert (tool.parameters, tool.strict) == ({}, False)
 
 
-def test_what_is_no_function_the_model_does_not_see() -> None:
+def test_what_openai_runs_the_model_does_not_see() -> None:
     """As Codex asks: OpenAI's web search is among its tools, whoever answers."""
-    hosted = [{"type": "web_search", "external_web_access": False}, {"type": "custom", "name": "patch"}]
+    hosted = [{"type": "web_search", "external_web_access": False}, {"type": "image_generation"}]
     assert [tool.name for tool in ask(tools=[hosted[0], ADD, hosted[1]]).tools] == ["add"]
 
 
@@ -196,7 +196,7 @@ def test_limits() -> None:
         ({"tools": [ADD, {"type": 5}]}, "tools[1].type"),
         ({"tools": [{"type": "web_search"}, {"type": "file_search"}]}, "tools[0].type"),
         ({"tools": [{"type": "namespace", "name": "n"}]}, "tools[0]"),
-        ({"tools": [{"type": "namespace", "name": "n", "tools": [{"type": "custom"}]}]}, "tools[0].tools[0].type"),
+        ({"tools": [{"type": "namespace", "name": "n", "tools": [{"type": "mcp"}]}]}, "tools[0].tools[0].type"),
         ({"tools": [{"type": "namespace", "name": "n", "tools": [{**ADD, "name": "?"}]}]}, "tools[0].tools[0].name"),
         ({"tools": [{"type": "function"}]}, "tools[0].name"),
         ({"tools": [{**ADD, "parameters": []}]}, "tools[0].parameters"),

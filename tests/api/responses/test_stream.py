@@ -12,6 +12,7 @@ from pydantic import TypeAdapter
 
 from api.errors import ApiError
 from api.responses.ask import responses_ask
+from api.responses.namespaces import by_name
 from api.responses.reply import Reply, settings, whole_response
 from api.responses.shapes import ResponsesFields
 from api.responses.stream import ResponsesStream
@@ -29,7 +30,8 @@ TOOL = {"type": "function", "name": "add", "parameters": {"type": "object"}}
 def make_reply(**changes: Any) -> Reply:
     fields = ResponsesFields(input="hi", tools=[TOOL])
     ask = responses_ask(fields, GenerationDefaults()).ask
-    reply = Reply(uid="u", created=1, model="tiny", settings=settings(fields, ask, SamplingParams()))
+    names = by_name([TOOL, {**TOOL, "name": "now"}])
+    reply = Reply(uid="u", created=1, model="tiny", settings=settings(fields, ask, SamplingParams()), names=names)
     return attrs.evolve(reply, **changes)
 
 
