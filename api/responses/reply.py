@@ -46,10 +46,10 @@ class Reply:
 
     def ended(self, output: Sequence[dict[str, Any]], end: TurnEnd) -> dict[str, Any]:
         """The response object of a turn that has ended."""
-        if end.ending == "length":
-            details = {"reason": "max_output_tokens"}
-            return self.body("incomplete", output, incomplete_details=details, usage=usage(end))
-        return self.body("completed", output, usage=usage(end))
+        reason = _cut_by(end)
+        if reason is None:
+            return self.body("completed", output, usage=usage(end))
+        return self.body("incomplete", output, incomplete_details={"reason": reason}, usage=usage(end))
 
     def failed(self, output: Sequence[dict[str, Any]], error: ApiError) -> dict[str, Any]:
         """The response object of a turn that could not go on."""
@@ -130,6 +130,13 @@ def usage(end: TurnEnd) -> dict[str, Any]:
         "output_tokens_details": {"reasoning_tokens": end.reasoning_tokens},
         "total_tokens": prompt + timings.predicted_n,
     }
+
+
+def _cut_by(end: TurnEnd) -> str | None:
+    """The field that left the turn incomplete. OpenAI's own API has no ``stop``, and so no such reason."""
+    if end.ending == "length":
+        return "max_output_tokens"
+    return "stop" if end.cut_call else None
 
 
 def _failure(error: ApiError) -> str:

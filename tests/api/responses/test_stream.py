@@ -166,18 +166,25 @@ def test_failure(status: int, code: str) -> None:
     assert response["output"][0]["status"] == "incomplete"
 
 
-async def test_a_call_that_a_stop_string_cuts_is_incomplete() -> None:
-    """The turn has ended as it was to, but the call is none to carry out."""
-    for text, statuses in (
-        ("Well. " + MORE_CALLS[:-15], ["completed", "completed", "incomplete"]),
-        ("Well. " + MORE_CALLS, ["completed"] * 3),
-        ("Well. <tool_call>", ["completed"]),
+async def test_a_stop_string_in_a_call_leaves_it_incomplete() -> None:
+    """And the response with it: elsewhere the turn has ended as it was to."""
+    for text, statuses, cut in (
+        ("Well. " + MORE_CALLS[:-15], ["completed", "completed", "incomplete"], True),
+        ("Well. " + MORE_CALLS, ["completed"] * 3, False),
+        ("Well. <tool_call>", ["completed"], False),
     ):
         output = Output(text=text, reason=FinishReason.WORD, stopping_word="END")
-        last: Any = output.streamed(ResponsesStream(make_reply()))[-1].data["response"]
-        for response in (last, whole_response(make_reply(), await output.whole())):
-            assert [item["status"] for item in response["output"]] == statuses
-            assert (response["status"], response["incomplete_details"]) == ("completed", None)
+        events = output.streamed(ResponsesStream(make_reply()))
+        last: Any = events[-1].data["response"]
+        whole = whole_response(make_reply(), await output.whole())
+        assert last == whole
+        assert [item["status"] for item in whole["output"]] == statuses
+        assert (whole["status"], events[-1].name) == (
+            ("incomplete", "response.incomplete") if cut else ("completed", "response.completed")
+        )
+        assert whole["incomplete_details"] == ({"reason": "stop"} if cut else None)
+        done: Any = [event.data["item"] for event in events if event.name == "response.output_item.done"]
+        assert done == whole["output"]
 
 
 def test_only_the_last_item_is_incomplete() -> None:
