@@ -109,14 +109,15 @@ def whole_response(reply: Reply, turn: Turn) -> dict[str, Any]:
         item = reply.call_item(len(items), call.id, call.name)
         item.add(call.arguments)
         items.append(item)
-    last: Status = item_status(turn.end)
-    output = [item.json("completed") for item in items[:-1]] + [item.json(last) for item in items[-1:]]
+    *whole, last = items
+    output = [*(item.json("completed") for item in whole), last.json(last_status(last, turn.end))]
     return reply.ended(output, turn.end)
 
 
-def item_status(end: TurnEnd) -> Status:
-    """How the last item of a turn has ended."""
-    return "incomplete" if end.ending == "length" or end.cut_call else "completed"
+def last_status(item: Item, end: TurnEnd) -> Status:
+    """How the last item of a turn has ended. A call is complete where its text is, also right before a limit."""
+    cut = end.cut_call if isinstance(item, CallItem) else end.ending == "length"
+    return "incomplete" if cut else "completed"
 
 
 def usage(end: TurnEnd) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import msgspec
 from api.errors import ApiError
 from api.responses.keep import Keep, as_it_is
 from api.responses.output import CallItem, Event, Item, MessageItem, ReasoningItem, Status
-from api.responses.reply import Reply, item_status
+from api.responses.reply import Reply, last_status
 from api.sse import PING
 from api.turn.model import Part, TurnEnd
 from engine.text.events import PrefillProgress
@@ -46,7 +46,8 @@ class ResponsesStream:
         events = [self._begin()]
         if self._open is None and not self._done:
             events.append(self._enter(self._reply.message_item(0)))
-        events.append(self._leave(item_status(end)))
+        if self._open is not None:
+            events.append(self._leave(last_status(self._open, end)))
         body = self._keep(self._reply.ended(self._done, end))
         events.append(self._event(f"response.{body['status']}", {"response": body}))
         return b"".join(events)

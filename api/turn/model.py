@@ -39,7 +39,7 @@ class TurnEnd:
 
     ending: Ending
     stop_string: str  # "" unless one of the client's ended it
-    cut_call: bool = False  # a stop string has cut the last call in two, which is none to carry out
+    cut_call: bool = False  # a stop string or a limit has cut the last call in two: it is none to carry out
     timings: Timings
     reasoning_tokens: int
 

@@ -88,7 +88,7 @@ class TurnReader:
             deltas = [*self._in_content.turned(deltas), *self._in_content.rest()]
         self._hold(event)
         part = self._part(event, deltas) if deltas or self._tokens else None
-        cut = event.reason is FinishReason.WORD and self._parser.in_call
+        cut = event.reason is not FinishReason.EOS and self._parser.in_call
         return part, TurnEnd(
             ending=self._ending(event.reason, cut),
             stop_string=event.stopping_word if event.stopping_word in self._stop else "",

@@ -149,6 +149,15 @@ def test_ending(text: str, reason: FinishReason, ending: str) -> None:
     assert given.finish(ended(reason=reason))[1].ending == ending
 
 
+@pytest.mark.parametrize("reason", [FinishReason.WORD, FinishReason.LIMIT])
+def test_where_a_call_is_cut_in_two(reason: FinishReason) -> None:
+    begun, whole = OUTPUT.index('{"a"') + 1, OUTPUT.index("}}") + 1
+    for end in range(len(OUTPUT) + 1):
+        given = reader()
+        given.feed(event(OUTPUT[:end]))
+        assert given.finish(ended(reason=reason))[1].cut_call is (begun <= end < whole)
+
+
 @pytest.mark.parametrize("head", ["<tool", "<tool_call>", '<tool_call>\n{"na', '<tool_call>\n{"name": "f", "arg'])
 def test_half_of_a_calls_head_is_no_content_where_a_limit_cut_it(head: str) -> None:
     for before, content in (("So", "So"), (OUTPUT, "So <b>")):

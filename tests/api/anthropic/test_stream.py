@@ -64,6 +64,14 @@ async def test_a_call_that_was_cut_off() -> None:
         assert accumulated(events)["stop_reason"] == "max_tokens"
 
 
+async def test_a_call_that_is_whole_at_the_limit() -> None:
+    """All of its input is there; who reads the reason knows that the model had not come to its end."""
+    output = OUTPUTS["limit behind calls"]
+    whole = whole_message(REPLY, await output.whole())
+    assert [use["input"] for use in whole["content"]] == [{"a": 1, "b": "é"}, {}]
+    assert whole["stop_reason"] == accumulated(output.streamed(new_stream()))["stop_reason"] == "max_tokens"
+
+
 def test_order_of_events() -> None:
     output = Output(text=f"<think>\nhm</think>\n\nOk. {MORE_CALLS}")
     found = []

@@ -116,6 +116,7 @@ OUTPUTS = {
     "calls": Output(text=f"<think>\nhm</think>\n\nLet me see. {MORE_CALLS}"),
     "cut reasoning": Output(text="<think>\nit is", reason=FinishReason.LIMIT),
     "cut call": Output(text=CALLS[:-20], reason=FinishReason.LIMIT),
+    "limit behind calls": Output(text=MORE_CALLS, reason=FinishReason.LIMIT),
     "stopped": Output(text="one two ", reason=FinishReason.WORD, stopping_word="END"),
 }
 

@@ -194,3 +194,24 @@ def test_only_the_last_item_is_incomplete() -> None:
     assert response["incomplete_details"] == {"reason": "max_output_tokens"}
     assert response["usage"]["input_tokens"] == 6
     assert response["usage"]["input_tokens_details"]["cached_tokens"] == 2
+
+
+async def test_a_call_that_is_whole_at_the_limit_is_completed() -> None:
+    """Whatever came of what is around it. The response is incomplete, as the model was not at its end."""
+    arguments = MORE_CALLS.rindex("{}")
+    for end in range(arguments + 1, len(MORE_CALLS) + 1):
+        output = Output(text=MORE_CALLS[:end], reason=FinishReason.LIMIT)
+        last: Any = output.streamed(ResponsesStream(make_reply()))[-1].data["response"]
+        whole = whole_response(make_reply(), await output.whole())
+        assert last == whole
+        status = "completed" if end >= arguments + len("{}") else "incomplete"
+        assert [item["status"] for item in whole["output"]] == ["completed", status]
+        assert (whole["status"], whole["incomplete_details"]) == ("incomplete", {"reason": "max_output_tokens"})
+
+
+def test_text_at_the_limit_is_incomplete() -> None:
+    for text in ("Well. ", "<think>\nit", f"{MORE_CALLS} So"):
+        output = Output(text=text, reason=FinishReason.LIMIT)
+        last: Any = output.streamed(ResponsesStream(make_reply()))[-1].data["response"]
+        *before, status = [item["status"] for item in last["output"]]
+        assert (status, {*before, "completed"}) == ("incomplete", {"completed"})
