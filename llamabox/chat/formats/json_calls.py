@@ -112,7 +112,12 @@ class JsonCalls:
         if self.is_list:
             yield from source.expect_loose(self.call.start)
         call = _Call(out, tools)
-        yield from self._members(source, call)
+        try:
+            yield from self._members(source, call)
+        except Unparsable:
+            if self.only_first and call.name is None and not self._may_begin(source, tools):
+                source.settle()
+            raise
         call.close()
         if self.is_list:
             yield from source.accept_end(self.call.end)
@@ -157,6 +162,19 @@ class JsonCalls:
             raise Unparsable("JSON that is no call")
         else:
             yield from source.json()
+
+    def _may_begin(self, source: Reader, tools: Mapping[str, Tool]) -> bool:
+        """Whether a limit cut a call without marks before it names its tool.
+
+        Any JSON begins like one: it must be just what the model was shown. A stop string is no limit: what stands
+        before it is told to the letter.
+        """
+        if not source.at_limit:
+            return False
+        _, brace, rest = source.so_far.partition("{")
+        text = brace + "".join(rest.split())
+        heads = ("".join(_HOLE.split(self._with_holes(tool))[0].split()) for tool in tools.values())
+        return bool(text) and any(head.startswith(text) for head in heads)
 
     # --- writing ---
 

@@ -67,6 +67,15 @@ class Reader:
         text = self.recorded()
         return "" if self.skip_half() else text
 
+    @property
+    def so_far(self) -> str:
+        """What was read since ``record``, and what has arrived behind it."""
+        return "".join(self._record) + self._buffer[self._at :]
+
+    def settle(self) -> None:
+        """It is clear what was read is, though the text was cut off: it is given back."""
+        self._starved = False
+
     def skip_half(self) -> bool:
         """Whether the text was cut off before it was clear what it is. What is left of it is read, then."""
         half = self._is_cut and self._starved

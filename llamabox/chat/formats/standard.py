@@ -82,8 +82,8 @@ class StandardFormat:
             fenced = yield from source.accept(_FENCE)
             yield from bare.read(source, out, reading.tools)
         except Unparsable:
-            rest = source.recorded()
-            if not out.calls:
+            rest = source.given_back()
+            if rest and not out.calls:
                 out.content(spaces + rest)
             return ""
         source.recorded()
@@ -102,8 +102,9 @@ class StandardFormat:
             if only_first and out.answered:
                 calls = ()
             found = yield from source.at(*calls, *wraps)
+            first = not begun
             if found is None:
-                out.content(spaces if out.said or not begun else "")
+                out.content(spaces if out.said or first else "")
                 ends = (*(() if only_first else calls), *wraps)
                 found = yield from source.until(*ends, to=out.content, trim=bool(ends), at_limit=bool(calls))
                 spaces = source.trimmed
@@ -114,7 +115,9 @@ class StandardFormat:
                 yield from source.take(len(found))
                 spaces = yield from source.space()
             else:
-                behind = yield from self._section(source, out, reading, spaces if out.said else "", out.content)
+                behind = yield from self._section(
+                    source, out, reading, spaces if out.said or first else "", out.content
+                )
                 spaces = "" if behind is None else behind + (yield from source.space())
         if not begun:
             out.content(spaces)

@@ -68,6 +68,7 @@ def read(
     reasoning: Marks | None = None,
     reasoning_open: bool = False,
     at_limit: bool = False,
+    stop_string: str = "",
 ) -> Read:
     """Feed the pieces to a new parser."""
     parser = parser_of(syntax, tools, reasoning=reasoning, reasoning_open=reasoning_open)
@@ -75,7 +76,7 @@ def read(
     for piece in pieces:
         for delta in parser.feed(piece):
             result.add(delta)
-    for delta in parser.finish(at_limit=at_limit):
+    for delta in parser.finish(at_limit=at_limit, stop_string=stop_string):
         result.add(delta)
     return result
 

@@ -81,6 +81,7 @@ def test_an_id_counts_only_before_the_call_begins() -> None:
     "text",
     [
         '{"name": "Ada", "age": 36}',
+        ' \n{"name": "Ada"}',
         '{"answer": {"name": "get", "parameters": {}}}',
         '{"name": 3}',
         '{"name": "get", "parameters": [1]}',
@@ -106,6 +107,64 @@ def test_json_that_is_no_call_is_content(text: str) -> None:
     marked = f"<tool_call>{text}</tool_call> and on"
     result = read(attrs.evolve(HERMES, arguments_key="parameters"), list(marked))
     assert (result.content, result.calls) == (marked, [])
+
+
+BARE = '{"name": "get", "%s": {"n": 3}}'
+bare = pytest.mark.parametrize("syntax", [LLAMA3, HERMES], ids=["never marked", "marks forgotten"])
+
+
+@pytest.mark.parametrize(
+    ("syntax", "before"),
+    [(LLAMA3, before) for before in ("", "[", "\n", f"{BARE}\n")]
+    + [(HERMES, before) for before in ("", "```json\n", "\n", f"{BARE}\n")],
+)
+def test_a_limit_in_a_call_without_marks_leaves_no_half_of_it(syntax: JsonCalls, before: str) -> None:
+    before, call = before.replace("%s", syntax.arguments_key), BARE % syntax.arguments_key
+    n_before = before.count("name")
+    for end in range(1, len(call)):
+        for text in (before + call[:end], *([f"{before}{{{call[:end]}"] if '"get"' in call[:end] else ())):
+            result = read(syntax, list(text), at_limit=True)
+            assert result == read(syntax, [text], at_limit=True)
+            assert result.content == "", text
+            assert len(result.calls) == n_before + (end > call.index('{"n"')), text
+
+
+@bare
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[",
+        "[1, ",
+        '{"name": "Ada',
+        '{"name": "get_up',
+        '{"names',
+        '{"answer": "get',
+        '{"parameters": {"name": "get", "n',
+        '{"arguments": {"n": 3',
+        '{"type": "function", "na',
+        '{"name": ["get"',
+        '```json\n{"name": "Ada',
+        "```json\n",
+        '{"name": "get"} {"a',
+    ],
+)
+def test_a_limit_leaves_json_that_is_no_call(syntax: JsonCalls, text: str) -> None:
+    """What is not just as the model was shown calls is the answer's text until it names a tool."""
+    shown = text.removeprefix('{"name": "get"} ')
+    for pieces in ([text], list(text)):
+        result = read(syntax, pieces, at_limit=True)
+        assert (result.content, len(result.calls)) == (shown, len(text) > len(shown))
+
+
+@bare
+def test_before_a_stop_string_json_is_no_call_until_it_names_a_tool(syntax: JsonCalls) -> None:
+    """What stands there is told to the letter, be it ever so short."""
+    call = BARE % syntax.arguments_key
+    named = call.index('"get"') + len('"get"')
+    for end in range(1, len(call)):
+        for before in ("", " "):
+            result = read(syntax, list(before + call[:end]), stop_string="END")
+            assert result.content == (before + call[:end] if end < named else ""), call[:end]
 
 
 def test_a_json_answer_is_streamed_once_it_is_no_call() -> None:
