@@ -26,14 +26,14 @@ async def answer(
     async def reply(generation: Generation) -> Any:
         return whole(await collect(generation))
 
-    return await respond(services, request, job, stream, reply)
+    return await respond(services, request, job, lambda _: stream(), reply)
 
 
 async def respond(
     services: Services,
     request: ApiRequest,
     job: Job,
-    stream: Callable[[], StreamRenderer],
+    stream: Callable[[Generation], StreamRenderer],
     reply: Callable[[Generation], Awaitable[Any]],
 ) -> Response:
     """The response to ``job``; ``reply`` reads it to its end. Raises ApiError while there is still a status to set.
@@ -48,7 +48,7 @@ async def respond(
         response = json_response(await reply(generation))
         response.headers.update(_rate(generation))
         return response
-    events = EventStream(generation, stream())
+    events = EventStream(generation, stream(generation))
     await events.open()
     request.trailers = lambda: _rate(generation)
     return Response(events, headers=HEADERS)

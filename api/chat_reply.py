@@ -43,8 +43,9 @@ class ChatChunks(PlainEnds):
             before, behind = self._around[choice]
             return before + msgspec.json.encode(part.deltas[0].text) + behind
         self._held[choice].keep(part)
-        bodies = [body for delta in part.deltas if (body := self._delta(choice, delta))]
-        chunks = [self._chunks.text(self._choice(choice, body), part.timings) for body in bodies]
+        chunks = [
+            self._chunks.text(self._choice(choice, self._delta(choice, delta)), part.timings) for delta in part.deltas
+        ]
         return b"".join([self._opening(choice), *chunks])
 
     def finish(self, choice: int, end: TurnEnd) -> bytes:
@@ -140,14 +141,12 @@ def _delta(delta: Delta) -> dict[str, Any]:
 
 
 def _legacy_delta(delta: Delta) -> dict[str, Any]:
-    """Nothing for a second call: the older form has but one."""
+    """The older form has one call, and no turn with it has more."""
     match delta:
-        case CallStarted(0, _, name):
+        case CallStarted(_, _, name):
             return {"function_call": {"name": name, "arguments": ""}}
-        case CallArguments(0, text):
+        case CallArguments(_, text):
             return {"function_call": {"arguments": text}}
-        case CallStarted() | CallArguments():
-            return {}
         case _:
             return _delta(delta)
 

@@ -42,7 +42,7 @@ class Generation:
         self._streams: list[EventStream] = []
         self._arrivals = trio.lowlevel.ParkingLot()
         self._refused: Item | None = None
-        self._left = len(job.requests)
+        self._left = set(range(len(job.requests)))
         self._over = trio.Event()
         self._silence = math.inf
         self._since = trio.current_time()  # when the reader began to wait for something to say
@@ -57,6 +57,19 @@ class Generation:
         """
         self._silence = silence
         nursery.start_soon(self._run)
+
+    @property
+    def left(self) -> int:
+        """Choices that have not ended."""
+        return len(self._left)
+
+    def leave(self, choice: int) -> None:
+        """The choice has ended for its reader: no more items of it. With the last one the engine ends them too."""
+        if choice in self._left:
+            self._left.remove(choice)
+            self._services.metrics.count_generation(self.timings[choice])
+            if not self._left:
+                self._end()
 
     def listen(self) -> None:
         """A silence begins now."""
@@ -111,6 +124,8 @@ class Generation:
         items: list[Item] = []
         for choice, stream in enumerate(self._streams):
             for event in stream.take():
+                if choice not in self._left:
+                    continue
                 part = self._part(choice, event)
                 items.append((choice, part))
                 if isinstance(part, Broken):
@@ -118,7 +133,7 @@ class Generation:
                     return items
         if self._refused is not None:
             items.append(self._refused)
-        if self._left == 0 or self._refused is not None:
+        if not self._left or self._refused is not None:
             self._end()
         return items
 
@@ -128,7 +143,7 @@ class Generation:
         if not isinstance(event, PrefillProgress):
             self.timings[choice] = event.timings
         if isinstance(event, Finished):
-            self._left -= 1
+            self._left.remove(choice)
             self._services.metrics.count_generation(event.timings)
             self._services.running.stopping_words[event.slot] = event.stopping_word
         return event

@@ -96,7 +96,6 @@ class EventStream(EventBody):
     def __init__(self, generation: Generation, renderer: StreamRenderer) -> None:
         self._generation = generation
         self._renderer = renderer
-        self._left = len(generation.job.requests)
         self._opening: list[Item] | None = None  # what came before the response had begun; None: a silence
         self._opened = False
         self._done = False
@@ -142,9 +141,7 @@ class EventStream(EventBody):
                 self._done = True
                 return [*events, self._renderer.failed(part.error)]
             events.append(self._renderer.feed(choice, part))
-            if isinstance(part, Finished):
-                self._left -= 1
-        if self._left == 0:
+        if not self._generation.left:
             self._done = True
             events.append(self._renderer.end(self._generation.timings))
         return events

@@ -253,7 +253,7 @@ class PromptBuilder:
 
 
 def _parser(chat_format: ChatFormat, ask: ChatAsk, *, reasoning_open: bool) -> OutputParser:
-    parser = OutputParser(chat_format, tools=callable_tools(ask), reasoning_open=reasoning_open)
+    parser = OutputParser(chat_format, tools=callable_tools(ask), parallel=ask.parallel, reasoning_open=reasoning_open)
     if ask.continue_final_message and not reasoning_open and chat_format.wrapping is not None:
         parser.feed(chat_format.wrapping.start)  # the prompt has written it
     return parser

@@ -36,7 +36,10 @@ async def answer_turns(
         for _ in job.requests
     ]
 
+    def stream(generation: Generation) -> TurnStream:
+        return TurnStream(readers, renderer(), generation.leave)
+
     async def reply(generation: Generation) -> Any:
         return whole(await read_turns(generation, readers))
 
-    return await respond(services, request, job, lambda: TurnStream(readers, renderer()), reply)
+    return await respond(services, request, job, stream, reply)

@@ -40,6 +40,19 @@ class _InContent:
         return [Content(_CLOSE)] if self._open else []
 
 
+def stopped(event: Tokens) -> Finished:
+    """The end of a turn that is over with ``event``: as if the model had stopped there."""
+    return Finished(
+        reason=FinishReason.EOS,
+        stopping_word="",
+        text="",
+        tokens=(),
+        slot=event.slot,
+        timings=event.timings,
+        truncated=False,
+    )
+
+
 class TurnReader:
     """One choice: the engine's events in, parts out. Tokens whose text is held back go with the next part."""
 
@@ -65,6 +78,11 @@ class TurnReader:
         self._reasoned = False
         self._answering = False
 
+    @property
+    def over(self) -> bool:
+        """Whether the turn has ended, though the model goes on: it may call once, and has begun to call again."""
+        return self._parser.over
+
     def feed(self, event: Tokens) -> Part | None:
         """What is sure by now; None while nothing is."""
         deltas = self._parser.feed(event.text)
@@ -88,10 +106,12 @@ class TurnReader:
             deltas = [*self._in_content.turned(deltas), *self._in_content.rest()]
         self._hold(event)
         part = self._part(event, deltas) if deltas or self._tokens else None
-        cut = event.reason is not FinishReason.EOS and self._parser.in_call
+        reason = FinishReason.EOS if self.over else event.reason
+        cut = reason is not FinishReason.EOS and self._parser.in_call
+        told = event.stopping_word in self._stop and reason is FinishReason.WORD
         return part, TurnEnd(
-            ending=self._ending(event.reason, cut),
-            stop_string=event.stopping_word if event.stopping_word in self._stop else "",
+            ending=self._ending(reason, cut),
+            stop_string=event.stopping_word if told else "",
             cut_call=cut,
             timings=event.timings,
             reasoning_tokens=self._early if self._reasoned else 0,

@@ -6,7 +6,7 @@ import attrs
 
 from api.generation import Generation, drain
 from api.turn.model import Part, ToolCall, Turn, TurnEnd
-from api.turn.reading import TurnReader
+from api.turn.reading import TurnReader, stopped
 from engine.text.events import Finished, Tokens
 from engine.text.requests import TokenInfo
 from llamabox.chat.deltas import CallArguments, CallStarted, Content, Reasoning
@@ -15,7 +15,13 @@ from llamabox.chat.deltas import CallArguments, CallStarted, Content, Reasoning
 async def read_turns(generation: Generation, readers: Sequence[TurnReader]) -> list[Turn]:
     """Wait for all choices, in order; each is read as it comes. Raises ApiError when one fails."""
     gathered = [_Gathered(reader) for reader in readers]
-    await drain(generation, lambda choice, part: gathered[choice].add(part))
+
+    def take(choice: int, event: Tokens | Finished) -> None:
+        gathered[choice].add(event)
+        if readers[choice].over:
+            generation.leave(choice)
+
+    await drain(generation, take)
     return [entry.turn() for entry in gathered]
 
 
@@ -39,12 +45,15 @@ class _Gathered:
     end: TurnEnd | None = None
 
     def add(self, event: Tokens | Finished) -> None:
+        if self.end is not None:
+            return
         if isinstance(event, Tokens):
-            part = self.reader.feed(event)
-        else:
-            part, self.end = self.reader.finish(event)
-        if part is not None:
-            self._add(part)
+            self._add(self.reader.feed(event))
+            if not self.reader.over:
+                return
+            event = stopped(event)
+        part, self.end = self.reader.finish(event)
+        self._add(part)
 
     def turn(self) -> Turn:
         assert self.end is not None, "a drained generation has ended"
@@ -57,7 +66,9 @@ class _Gathered:
             end=self.end,
         )
 
-    def _add(self, part: Part) -> None:
+    def _add(self, part: Part | None) -> None:
+        if part is None:
+            return
         self.tokens += part.tokens
         self.infos += part.infos
         for delta in part.deltas:

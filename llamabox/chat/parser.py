@@ -4,7 +4,7 @@ import secrets
 from collections.abc import Callable, Mapping
 
 from llamabox.chat.deltas import Delta
-from llamabox.chat.formats.base import ChatFormat, Reading, Tool, Writer
+from llamabox.chat.formats.base import ChatFormat, Reading, Tool, TurnOver, Writer
 from llamabox.chat.formats.reader import Parsing, Reader
 
 
@@ -21,12 +21,17 @@ class OutputParser:
         chat_format: ChatFormat,
         *,
         tools: Mapping[str, Tool] | None = None,
+        parallel: bool = True,
         reasoning_open: bool = False,
         new_id: Callable[[], str] = random_id,
     ) -> None:
-        """``tools``: those that may be called, by name; without any, what looks like a call is content."""
+        """``tools``: those that may be called, by name; without any, what looks like a call is content.
+
+        Without ``parallel`` the turn ends where a second call begins: what follows means nothing.
+        """
+        self.over = False  # the turn has ended so
         self._source = Reader()
-        self._out = Writer(new_id)
+        self._out = Writer(new_id, parallel=parallel)
         reading = Reading(tools=tools or {}, reasoning_open=reasoning_open, new_id=new_id)
         self._parsing: Parsing[None] | None = chat_format.read(self._source, self._out, reading)
 
@@ -61,6 +66,9 @@ class OutputParser:
                 next(self._parsing)
             except StopIteration:
                 self._parsing = None
-        if self._parsing is None and self._source.pending:
-            self._out.content(self._source.rest())
+            except TurnOver:
+                self._parsing = None
+                self.over = True
+        if self._parsing is None and (rest := self._source.rest()) and not self.over:
+            self._out.content(rest)
         return self._out.drain()

@@ -44,7 +44,7 @@ class FakePrompts:
         return ChatPlan(
             text=text,
             tokens=await self.tokenize(text, add_special=True, parse_special=True),
-            parser=lambda: OutputParser(FORMAT, tools=tools, new_id=lambda: next(ids)),
+            parser=lambda: OutputParser(FORMAT, tools=tools, parallel=ask.parallel, new_id=lambda: next(ids)),
             grammar=_spec(ask.grammar, ask.schema, [*tools] if ask.choice is ToolChoice.REQUIRED else []),
             visible=self.visible,
             thinking=self.thinking,

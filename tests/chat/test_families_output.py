@@ -41,13 +41,16 @@ def described(family: Family) -> tuple[ChatFormat, Description]:
     return format_of(family.source, description), description
 
 
-def read(family: Family, pieces: Iterable[str], *, tools: bool = True, at_limit: bool = False) -> list[Delta]:
+def read(
+    family: Family, pieces: Iterable[str], *, tools: bool = True, parallel: bool = True, at_limit: bool = False
+) -> list[Delta]:
     """All deltas of a turn that arrives in pieces; neighbours of a kind joined."""
     chat_format, description = described(family)
     fresh = itertools.count()
     parser = OutputParser(
         chat_format,
         tools=OFFERED if tools else None,
+        parallel=parallel,
         reasoning_open=description.opened_by_prompt,
         new_id=lambda: FRESH.format(next(fresh)),
     )
@@ -131,6 +134,13 @@ def test_a_limit_leaves_no_half_markup(family: Family, wire: Wire) -> None:
 )
 def test_a_call_alone(family: Family, wire: Wire, calls: Sequence[Call]) -> None:
     check(family, read(family, [wire(calls, "", "")]), calls, "", "")
+
+
+@pytest.mark.parametrize(("family", "wire"), [spelling for spelling in SPELLINGS if spelling.values[0].parallel])
+def test_one_call_where_there_may_be_no_more(family: Family, wire: Wire) -> None:
+    text = wire(FULL, "", "")
+    for pieces in ((text,), *splits(text)):
+        check(family, read(family, pieces, parallel=False), FULL[:1], "", "")
 
 
 @every

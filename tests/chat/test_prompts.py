@@ -329,6 +329,16 @@ async def test_tools_for_a_template_that_has_no_place_for_them(pool: Interpreter
     assert kinds == [CallStarted, CallArguments]
 
 
+async def test_several_calls_only_where_they_are_asked_for(pool: InterpreterPool) -> None:
+    builder = await make(pool, GEMMA)
+    call = '{"name": "get_weather", "arguments": {}}'
+    text = f'{{"tool_calls": [{call}, {call}]}}'
+    for parallel in (True, False):
+        parser = (await plan(builder, CALLED, tools=(WEATHER,), parallel=parallel)).parser()
+        parser.feed(text)
+        assert (parser.calls, parser.over) == ((2, False) if parallel else (1, True))
+
+
 async def test_tools_that_may_not_be_called_are_not_explained(pool: InterpreterPool) -> None:
     builder = await make(pool, GEMMA)
     found = await plan(builder, CALLED, tools=(WEATHER,), choice=ToolChoice.NONE)

@@ -117,10 +117,11 @@ def test_parallel_calls_with_required(client: openai.OpenAI) -> None:
     assert len({call.id for call in calls}) == len(calls)
 
 
-def test_one_call_without_parallel(client: openai.OpenAI) -> None:
+@pytest.mark.parametrize("choice", ["auto", "required"])
+def test_one_call_without_parallel(client: openai.OpenAI, choice: str) -> None:
     question = [{"role": "user", "content": "What is the weather in Paris and in Rome? Call the tool for both cities."}]
     reply = client.chat.completions.create(
-        model="qwen", messages=question, tools=[WEATHER], tool_choice="required", parallel_tool_calls=False, **GREEDY
+        model="qwen", messages=question, tools=[WEATHER], tool_choice=choice, parallel_tool_calls=False, **GREEDY
     )
     assert len(reply.choices[0].message.tool_calls) == 1
 

@@ -38,11 +38,16 @@ class Reading:
     new_id: Callable[[], str] = attrs.field()  # ids for calls to which the model gives none
 
 
-class Writer:
-    """Collects what was read."""
+class TurnOver(Exception):
+    """A call begins where the turn may have no other one: the turn has ended before it."""
 
-    def __init__(self, new_id: Callable[[], str]) -> None:
+
+class Writer:
+    """Collects what was read. ``parallel``: there may be more than one call."""
+
+    def __init__(self, new_id: Callable[[], str], *, parallel: bool = True) -> None:
         self._new_id = new_id
+        self._parallel = parallel
         self._deltas: list[Delta] = []
         self._make: Callable[[str], Delta] | None = None  # what the pieces become
         self._pieces: list[str] = []  # joined once, so that many small ones cost no more than a long one
@@ -64,7 +69,9 @@ class Writer:
         self._add(Reasoning, text)
 
     def call(self, name: str, call_id: str | None = None) -> None:
-        """A tool call begins."""
+        """A tool call begins. Raises TurnOver where it is one too many."""
+        if self.calls and not self._parallel:
+            raise TurnOver
         self.answered = True
         self._close()
         self._deltas.append(CallStarted(self.calls, call_id or self._new_id(), name))

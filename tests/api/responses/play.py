@@ -68,7 +68,7 @@ class Output:
 
     def streamed(self, renderer: TurnRenderer, cuts: Sequence[int] = (), *, progress: bool = False) -> list[Event]:
         """What ``renderer`` makes of it."""
-        stream = TurnStream([self.reader()], renderer)
+        stream = TurnStream([self.reader()], renderer, lambda _: None)
         report = PrefillProgress(total=6, cache=2, processed=6, time_ms=1.0)
         sent = stream.feed(0, report) if progress else b""
         events = self.events(cuts)
@@ -78,15 +78,19 @@ class Output:
     async def whole(self) -> Turn:
         """It as one turn, in pieces of a character."""
         events = self.events(range(1, len(self.text)))
-        [turn] = await read_turns(_Played([(0, event) for event in events]), [self.reader()])
+        [turn] = await read_turns(Played([(0, event) for event in events]), [self.reader()])
         return turn
 
 
 @attrs.define
-class _Played:
+class Played:
     """A generation that has ended."""
 
     items: list[Item]
+    left: list[int] = attrs.field(factory=list)  # choices whose turn was over before
+
+    def leave(self, choice: int) -> None:
+        self.left.append(choice)
 
     async def receive(self) -> list[Item]:
         items, self.items = self.items, []

@@ -53,11 +53,14 @@ def parser_of(
     *,
     reasoning: Marks | None = None,
     reasoning_open: bool = False,
+    parallel: bool = True,
 ) -> OutputParser:
     """A parser whose ids of calls without one are id0, id1, …"""
     count = itertools.count()
     chat_format = StandardFormat(reasoning=reasoning, tools=syntax) if hasattr(syntax, "starts") else syntax
-    return OutputParser(chat_format, tools=tools, reasoning_open=reasoning_open, new_id=lambda: f"id{next(count)}")
+    return OutputParser(
+        chat_format, tools=tools, parallel=parallel, reasoning_open=reasoning_open, new_id=lambda: f"id{next(count)}"
+    )
 
 
 def read(
@@ -67,11 +70,12 @@ def read(
     *,
     reasoning: Marks | None = None,
     reasoning_open: bool = False,
+    parallel: bool = True,
     at_limit: bool = False,
     stop_string: str = "",
 ) -> Read:
     """Feed the pieces to a new parser."""
-    parser = parser_of(syntax, tools, reasoning=reasoning, reasoning_open=reasoning_open)
+    parser = parser_of(syntax, tools, reasoning=reasoning, reasoning_open=reasoning_open, parallel=parallel)
     result = Read()
     for piece in pieces:
         for delta in parser.feed(piece):

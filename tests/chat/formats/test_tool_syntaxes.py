@@ -219,6 +219,25 @@ def test_text_around_calls(family: str) -> None:
 
 
 @ALL
+def test_one_call_where_there_may_be_no_more(family: str) -> None:
+    """Where another one begins the turn has ended; what stands between is told, and nothing behind."""
+    syntax = SYNTAXES[family]
+    calls: list[Call] = [("get_weather", {"city": "Ulm"}), ("get", {"n": 3}), ("get_time", {})]
+    for pieces in every_split(f"{canonical(syntax, calls)}\nBye"):
+        result = read(syntax, pieces, TOOLS, parallel=False)
+        assert (result.values, result.content) == (calls[:1], ""), pieces
+    one = f"{canonical(syntax, calls[:1])}\nBye"
+    assert read(syntax, [one], TOOLS, parallel=False) == read(syntax, [one], TOOLS)
+    parser = parser_of(syntax, parallel=False)
+    parser.feed(canonical(syntax, calls[:1]))
+    assert (parser.over, parser.in_call) == (False, False)
+    parser = parser_of(syntax, parallel=False)
+    parser.feed(canonical(syntax, calls[:2]))
+    assert (parser.over, parser.in_call) == (True, False)
+    assert [*parser.feed("Bye"), *parser.finish()] == []
+
+
+@ALL
 def test_without_tools_everything_is_content(family: str) -> None:
     text = canonical(SYNTAXES[family], [("get_weather", {"city": "Ulm"})])
     for pieces in every_split(text):
