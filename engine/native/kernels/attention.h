@@ -191,7 +191,7 @@ template <class Put> static inline void times(const Panel16 *panels, int64_t n_p
         for (int64_t r = 0; r < count; r += F::tokens) {
             Reals out[F::parts * F::tokens];
             const int together = (int) least(F::tokens, count - r);
-            Tile<F, F::tokens>::multiply(together, panels + p * apart, k, w.rows + r, nullptr, out);
+            Tile<F, F::tokens, 1>::multiply(together, panels + p * apart, k, w.rows + r, nullptr, out);
             for (int t = 0; t < together; t++) put(r + t, p, (const float *) (out + F::parts * t));
         }
     }

@@ -41,10 +41,12 @@ template <class Number, class Token = Single> struct Floats {
     typedef typename Number::number block;
     typedef typename Token::number activation;
     typedef float factor;
-    static constexpr int rows = 16, parts = rows / ROWS, tokens = 12 / parts;
+    static constexpr int rows = 16, parts = rows / ROWS, tokens = 12 / parts, straight = 0;
     static constexpr bool columns = false;
     static constexpr int64_t most = 2048;
     struct alignas(64) Panel { Reals w[parts]; };  // a column of 16 rows
+    typedef const Panel *FromPanel;
+    struct Column {};
 
     static void convert(const activation *from, int64_t k, float *to) {
         for (int64_t c = 0; c < k; c += 8) _mm256_storeu_ps(to + c, Token::load(from + c));
@@ -61,8 +63,8 @@ template <class Number, class Token = Single> struct Floats {
         }
     }
 
-    template <int N>
-    static inline void multiply(const Panel *p, int64_t k, const factor *const *tokens, const Column *, Reals *out) {
+    template <int N, class From>
+    static inline void multiply(From p, int64_t k, const factor *const *tokens, const Column *, Reals *out) {
         Reals f[N][parts];
         for (int t = 0; t < N; t++)
             for (int i = 0; i < parts; i++) f[t][i] = Reals{};

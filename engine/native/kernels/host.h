@@ -32,8 +32,8 @@ struct ggml_base_traits {
 };
 enum Type { TYPE_F32 = 0, TYPE_F16 = 1, TYPE_Q4_0 = 2, TYPE_Q5_0 = 6, TYPE_Q8_0 = 8, TYPE_Q2_K = 10, TYPE_Q3_K = 11, TYPE_Q4_K = 12, TYPE_Q5_K = 13, TYPE_Q6_K = 14, TYPE_Q8_K = 15, TYPE_IQ4_NL = 20, TYPE_IQ4_XS = 23, TYPE_BF16 = 30, TYPE_MXFP4 = 39 };
 
-// Those of one library: each source that includes this serves another one.
-static struct {
+// Functions of one library.
+struct Library {
     bool (*sgemm)(const ggml_compute_params *, int64_t m, int64_t n, int64_t k, const void *A, int64_t lda, const void *B,
                   int64_t ldb, void *C, int64_t ldc, int Atype, int Btype, int Ctype);
     bool (*tiled)(const ggml_compute_params *, ggml_tensor *);
@@ -46,7 +46,8 @@ static struct {
     int (*next_chunk)(ggml_threadpool *, int);
     const ggml_type_traits_cpu *(*traits)(int type);
     const ggml_base_traits *(*base_traits)(int type);
-} ggml;
+};
+namespace { Library ggml; }  // each source serves another one
 
 // How the threads of a product share its jobs: by the library's counter, which the product sets first (COUNT) or which is
 // set already (COUNTED); or each takes every nth, and waits for nobody (FIXED).
@@ -55,11 +56,10 @@ enum class Share { COUNT, COUNTED, FIXED };
 // Where one token is, and where its results go.
 struct Route { const void *token; float *results; };
 
-namespace {  // of each source its own, as what it calls by `ggml` is
-
 // m rows of weights A (k blocks each, lda blocks apart) times n tokens B (ldb blocks apart): C[token * ldc + row]. With
 // routes, tokens and results are where these say. All threads of a product share it; params has the thread's number.
 struct Product {
+    const Library *library;
     const ggml_compute_params *params;
     int64_t m, n, k;
     const void *A;
@@ -74,15 +74,13 @@ struct Product {
     template <class Token> const Token *token(int64_t t) const { return routes ? (const Token *) routes[t].token : (const Token *) B + t * ldb; }
     float *results(int64_t t) const { return routes ? routes[t].results : C + t * ldc; }
     void begin() const {
-        if (share == Share::COUNT && params->ith == 0) ggml.set_chunk(params->threadpool, params->nth);
+        if (share == Share::COUNT && params->ith == 0) library->set_chunk(params->threadpool, params->nth);
     }
     void meet() const {
-        if (share == Share::COUNT) ggml.barrier(params->threadpool);
+        if (share == Share::COUNT) library->barrier(params->threadpool);
     }
-    int64_t next(int64_t job) const { return share == Share::FIXED ? job + params->nth : ggml.next_chunk(params->threadpool, 1); }
+    int64_t next(int64_t job) const { return share == Share::FIXED ? job + params->nth : library->next_chunk(params->threadpool, 1); }
 };
-
-}
 
 typedef bool (*Multiply)(const Product &);
 

@@ -8,6 +8,7 @@
 
 #include "floats.h"
 #include "formats.h"
+#include "panels.h"
 #include "slots.h"
 #include "unfold.h"
 
@@ -55,7 +56,7 @@ static bool multiplied(const ggml_compute_params *params, ggml_tensor *dst) {
     const size_t size = format ? format->size : weights->type == TYPE_F32 ? 4 : 2, number = tokens->type == TYPE_F16 ? 2 : 4;
     if (weights->nb[0] != size || weights->nb[1] % size || tokens->nb[0] != number || tokens->nb[1] % number || dst->nb[0] != 4 || dst->nb[1] % 4)
         return false;
-    Product p = {params, weights->ne[1], n, k / (format ? format->columns : 1), nullptr, (int64_t) (weights->nb[1] / size), nullptr,
+    Product p = {&ggml, params, weights->ne[1], n, k / (format ? format->columns : 1), nullptr, (int64_t) (weights->nb[1] / size), nullptr,
                  (int64_t) (tokens->nb[1] / number), nullptr, (int64_t) (dst->nb[1] / 4), Share::COUNT, nullptr};
     Encoded there = {nullptr, 0};
     if (format) {

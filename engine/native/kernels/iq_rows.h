@@ -1,4 +1,4 @@
-// Products with few tokens, row by row (see rows.h), of IQ4_XS: nibbles that stand for values, a scale for each 32.
+// Products with one token, row by row (see rows.h), of IQ4_XS: nibbles that stand for values, a scale for each 32.
 #pragma once
 #include "rows.h"
 
@@ -23,48 +23,38 @@ static inline void in_pairs(const int8_t *quants, __m256i *to) {
 }
 
 struct IQ4Rows {
-    static constexpr int few = 4;
-
-    // `quants`: of the tokens, in pairs.
-    template <int N> static inline void row(const block_iq4_xs *w, int64_t k, const Few<block_q8_k, N> &few, const __m256i *quants, float *sums) {
+    // `quants`: of the token, in pairs.
+    static inline float row(const block_iq4_xs *w, int64_t k, const block_q8_k *x, const __m256i *quants) {
         const __m256i values = _mm256_broadcastsi128_si256(iq4_values());
-        __m256 all[N];
-        for (int t = 0; t < N; t++) all[t] = _mm256_setzero_ps();
+        __m256 all = _mm256_setzero_ps();
         for (int64_t b = 0; b < k; b++) {
             fetch((const char *) (w + b) + AHEAD, sizeof *w);
             const __m256i scales = iq4_scales(w[b]);
             const auto *nibbles = (const __m256i *) w[b].qs;
-            __m256i even[N], odd[N];
-            for (int t = 0; t < N; t++) even[t] = odd[t] = _mm256_setzero_si256();
-            const auto add = [&](int i, __m256i from, __m256i own, __m256i *to) {
-                const __m256i q = _mm256_shuffle_epi8(values, from), magnitude = _mm256_abs_epi8(q);
-                for (int t = 0; t < N; t++) {
-                    const __m256i y = _mm256_sign_epi8(quants[(t * k + b) * 8 + i], q);
-                    to[t] = _mm256_add_epi32(to[t], _mm256_madd_epi16(_mm256_maddubs_epi16(magnitude, y), own));
-                }
+            __m256i even = _mm256_setzero_si256(), odd = _mm256_setzero_si256();
+            const auto add = [&](int i, __m256i from, __m256i own, __m256i to) {
+                const __m256i q = _mm256_shuffle_epi8(values, from), y = _mm256_sign_epi8(quants[b * 8 + i], q);
+                return _mm256_add_epi32(to, _mm256_madd_epi16(_mm256_maddubs_epi16(_mm256_abs_epi8(q), y), own));
             };
             const auto add_pair = [&](int pair, __m256i own) {
                 const __m256i x = _mm256_loadu_si256(nibbles + pair);
-                add(2 * pair, low(x), own, even);
-                add(2 * pair + 1, high(x), own, odd);
+                even = add(2 * pair, low(x), own, even);
+                odd = add(2 * pair + 1, high(x), own, odd);
             };
             add_pair(0, _mm256_shuffle_epi32(scales, 0x00));
             add_pair(1, _mm256_shuffle_epi32(scales, 0x55));
             add_pair(2, _mm256_shuffle_epi32(scales, 0xaa));
             add_pair(3, _mm256_shuffle_epi32(scales, 0xff));
-            const float d = _cvtsh_ss(w[b].d);
-            for (int t = 0; t < N; t++)
-                all[t] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(_mm256_add_epi32(even[t], odd[t])), _mm256_set1_ps(d * few.x[t][b].d), all[t]);
+            all = _mm256_fmadd_ps(_mm256_cvtepi32_ps(_mm256_add_epi32(even, odd)), _mm256_set1_ps(_cvtsh_ss(w[b].d) * x[b].d), all);
         }
-        for (int t = 0; t < N; t++) sums[t] = total(all[t]);
+        return total(all);
     }
 
-    template <int N> static bool by(const Product &p) {
+    static bool multiply(const Product &p) {
         static thread_local Buffer<int8_t> buffer;
-        const Few<block_q8_k, N> few(p);
-        auto *quants = (__m256i *) buffer.get(256 * N * p.k);
-        for (int t = 0; t < N; t++)
-            for (int64_t b = 0; b < p.k; b++) in_pairs(few.x[t][b].qs, quants + (t * p.k + b) * 8);
-        return each_row<N>(p, p.lda * sizeof(block_iq4_xs), [&](const char *w, float *sums) { row<N>((const block_iq4_xs *) w, p.k, few, quants, sums); });
+        const auto *x = p.token<block_q8_k>(0);
+        auto *quants = (__m256i *) buffer.get(256 * p.k);
+        for (int64_t b = 0; b < p.k; b++) in_pairs(x[b].qs, quants + b * 8);
+        return each_row(p, p.lda * sizeof(block_iq4_xs), [&](const char *w) { return row((const block_iq4_xs *) w, p.k, x, quants); });
     }
 };

@@ -1,4 +1,4 @@
-// Products with few tokens, row by row (see rows.h), of formats whose blocks of 256 weights have a scale and a minimum for
+// Products with one token, row by row (see rows.h), of formats whose blocks of 256 weights have a scale and a minimum for
 // each 32 of them: Q4_K and Q5_K. Scales are whole numbers, and so are sums within a block.
 #pragma once
 #include "rows.h"
@@ -20,13 +20,10 @@ static inline __m256i fifth_bits(const block_q5_k &w, int j) {
 }
 
 template <class Block> struct KRows {
-    static constexpr int few = 5;
-
-    // `by_strips`: of each block of a token, the sums of its quants by strips of 32.
-    template <int N> static inline void row(const Block *w, int64_t k, const Few<block_q8_k, N> &few, const __m128i *by_strips, float *sums) {
-        __m256 all[N];
-        __m128 below[N];
-        for (int t = 0; t < N; t++) all[t] = _mm256_setzero_ps(), below[t] = _mm_setzero_ps();
+    // `by_strips`: of each block of the token, the sums of its quants by strips of 32.
+    static inline float row(const Block *w, int64_t k, const block_q8_k *x, const __m128i *by_strips) {
+        __m256 all = _mm256_setzero_ps();
+        __m128 below = _mm_setzero_ps();
         for (int64_t b = 0; b < k; b++) {
             fetch((const char *) (w + b) + AHEAD, sizeof *w);
             __m128i scales, minima;
@@ -36,41 +33,31 @@ template <class Block> struct KRows {
             const __m128 own = _mm_cvtph_ps(_mm_cvtsi32_si128(halves));  // and that of the minima
             const __m256i low_scales = _mm256_broadcastsi128_si256(_mm_unpacklo_epi16(scales, scales));
             const __m256i high_scales = _mm256_broadcastsi128_si256(_mm_unpackhi_epi16(scales, scales));
-            __m256i even[N], odd[N];
-            for (int t = 0; t < N; t++) even[t] = odd[t] = _mm256_setzero_si256();
+            __m256i even = _mm256_setzero_si256(), odd = _mm256_setzero_si256();
 #pragma GCC unroll 4
             for (int j = 0; j < 4; j++) {
                 const __m256i q = _mm256_loadu_si256((const __m256i *) (w[b].qs + 32 * j)), of = j < 2 ? low_scales : high_scales;
                 const __m256i first = j % 2 ? _mm256_shuffle_epi32(of, 0xaa) : _mm256_shuffle_epi32(of, 0x00);
                 const __m256i second = j % 2 ? _mm256_shuffle_epi32(of, 0xff) : _mm256_shuffle_epi32(of, 0x55);
-                const __m256i lower = _mm256_or_si256(low(q), fifth_bits(w[b], 2 * j));
-                const __m256i upper = _mm256_or_si256(high(q), fifth_bits(w[b], 2 * j + 1));
-                for (int t = 0; t < N; t++) {
-                    const int8_t *y = few.x[t][b].qs + 64 * j;
-                    even[t] = _mm256_add_epi32(even[t], scaled(lower, y, first));
-                    odd[t] = _mm256_add_epi32(odd[t], scaled(upper, y + 32, second));
-                }
+                const int8_t *y = x[b].qs + 64 * j;
+                even = _mm256_add_epi32(even, scaled(_mm256_or_si256(low(q), fifth_bits(w[b], 2 * j)), y, first));
+                odd = _mm256_add_epi32(odd, scaled(_mm256_or_si256(high(q), fifth_bits(w[b], 2 * j + 1)), y + 32, second));
             }
-            for (int t = 0; t < N; t++) {
-                const __m128 d = _mm_mul_ps(own, _mm_set1_ps(few.x[t][b].d));
-                below[t] = _mm_fmadd_ps(_mm_cvtepi32_ps(_mm_madd_epi16(minima, by_strips[t * k + b])), _mm_permute_ps(d, 0x55), below[t]);
-                all[t] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(_mm256_add_epi32(even[t], odd[t])), _mm256_broadcastss_ps(d), all[t]);
-            }
+            const __m128 d = _mm_mul_ps(own, _mm_set1_ps(x[b].d));
+            below = _mm_fmadd_ps(_mm_cvtepi32_ps(_mm_madd_epi16(minima, by_strips[b])), _mm_permute_ps(d, 0x55), below);
+            all = _mm256_fmadd_ps(_mm256_cvtepi32_ps(_mm256_add_epi32(even, odd)), _mm256_broadcastss_ps(d), all);
         }
-        for (int t = 0; t < N; t++) sums[t] = total(_mm256_sub_ps(all[t], _mm256_zextps128_ps256(below[t])));
+        return total(_mm256_sub_ps(all, _mm256_zextps128_ps256(below)));
     }
 
-    template <int N> static bool by(const Product &p) {
+    static bool multiply(const Product &p) {
         static thread_local Buffer<int16_t> buffer;
-        const Few<block_q8_k, N> few(p);
-        const int64_t k = p.k;
-        auto *by_strips = (__m128i *) buffer.get(8 * N * k);
-        for (int t = 0; t < N; t++) {
-            for (int64_t b = 0; b < k; b++) {
-                const auto *s = (const __m128i *) few.x[t][b].sums;
-                by_strips[t * k + b] = _mm_hadd_epi16(_mm_loadu_si128(s), _mm_loadu_si128(s + 1));
-            }
+        const auto *x = p.token<block_q8_k>(0);
+        auto *by_strips = (__m128i *) buffer.get(8 * p.k);
+        for (int64_t b = 0; b < p.k; b++) {
+            const auto *s = (const __m128i *) x[b].sums;
+            by_strips[b] = _mm_hadd_epi16(_mm_loadu_si128(s), _mm_loadu_si128(s + 1));
         }
-        return each_row<N>(p, p.lda * sizeof(Block), [&](const char *w, float *sums) { row<N>((const Block *) w, k, few, by_strips, sums); });
+        return each_row(p, p.lda * sizeof(Block), [&](const char *w) { return row((const Block *) w, p.k, x, by_strips); });
     }
 };

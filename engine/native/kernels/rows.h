@@ -1,6 +1,6 @@
-// Products of weights with one token or a few, row by row: what a single stream and short drafts wait for. Each weight is
-// read once, so nothing is packed; what counts is how few instructions a block takes, and that the next rows are on their
-// way from memory.
+// Products of weights with one token, row by row: what a single stream waits for. Each weight is read once, so nothing is
+// brought side by side; what counts is how few instructions a block takes, and that the next rows are on their way from
+// memory.
 #pragma once
 #include "host.h"
 #include "tiles.h"
@@ -70,90 +70,55 @@ static inline float total(__m256 x) {
     return _mm_cvtss_f32(_mm_add_ss(y, _mm_movehdup_ps(y)));
 }
 
-// Rows by jobs, long ones: memory is read faster where each thread reads on for a while. `row` multiplies one row with N
-// tokens.
-template <int N, class Row> static inline bool each_row(const Product &p, size_t stride, Row row) {
+// Rows by jobs, long ones: memory is read faster where each thread reads on for a while. `row`: the product of one row.
+template <class Row> static inline bool each_row(const Product &p, size_t stride, Row row) {
     const int64_t share = p.m / (4 * p.params->nth), per = share > 32 ? share : 32;  // rows of a job
-    float *to[N], sums[N];
-    for (int t = 0; t < N; t++) to[t] = p.results(t);
+    float *to = p.results(0);
     p.begin();
     p.meet();
     for (int64_t job = p.params->ith; job * per < p.m; job = p.next(job)) {
-        for (int64_t i = job * per; i < least(p.m, (job + 1) * per); i++) {
-            row((const char *) p.A + i * stride, sums);
-            for (int t = 0; t < N; t++) to[t][i] = sums[t];
-        }
+        for (int64_t i = job * per; i < least(p.m, (job + 1) * per); i++) to[i] = row((const char *) p.A + i * stride);
     }
     p.meet();
     return true;
 }
 
-// The tokens of a product, as blocks.
-template <class Token, int N> struct Few {
-    const Token *x[N];
-    explicit Few(const Product &p) {
-        for (int t = 0; t < N; t++) x[t] = p.token<Token>(t);
-    }
-};
-
 // Formats with a scale for each 32 columns.
 template <class F> struct SimpleRows {
     typedef typename F::block Block;
-    static constexpr int few = 3;  // with more tokens panels are faster
 
-    // Of each block of a token: its scale d, and `offset`, the sum of its quants times the offset of the weights.
-    template <int N>
-    static inline void row(const Block *w, int64_t k, const Few<block_q8_0, N> &few, const float *d, const float *offset, float *sums) {
-        __m256 even[N], odd[N];
-        __m128 below[N];
-        for (int t = 0; t < N; t++) even[t] = odd[t] = _mm256_setzero_ps(), below[t] = _mm_setzero_ps();
+    // Of each block of the token: its scale d, and `offset`, the sum of its quants times the offset of the weights.
+    static inline float row(const Block *w, int64_t k, const block_q8_0 *x, const float *d, const float *offset) {
+        __m256 even = _mm256_setzero_ps(), odd = _mm256_setzero_ps();
+        __m128 below = _mm_setzero_ps();
         int64_t b = 0;
         for (; b + 4 <= k; b += 4) {
             fetch((const char *) (w + b) + AHEAD, 4 * sizeof *w);
-            const __m128 own = scales(w + b);
-            __m128 s[N];
-            for (int t = 0; t < N; t++) {
-                s[t] = _mm_mul_ps(own, _mm_loadu_ps(d + t * k + b));
-                if (F::offset) below[t] = _mm_fmadd_ps(s[t], _mm_loadu_ps(offset + t * k + b), below[t]);
-            }
-            const auto add = [&](int i, auto scale, __m256 *to) {
-                const __m256i q = quants(w[b + i]);
-                for (int t = 0; t < N; t++) to[t] = _mm256_fmadd_ps(dot<F::signs>(q, few.x[t][b + i]), scale(s[t]), to[t]);
-            };
-            add(0, [](__m128 x) { return _mm256_broadcastss_ps(x); }, even);
-            add(1, [](__m128 x) { return _mm256_broadcastss_ps(_mm_permute_ps(x, 0x55)); }, odd);
-            add(2, [](__m128 x) { return _mm256_broadcastss_ps(_mm_permute_ps(x, 0xaa)); }, even);
-            add(3, [](__m128 x) { return _mm256_broadcastss_ps(_mm_permute_ps(x, 0xff)); }, odd);
+            const __m128 s = _mm_mul_ps(scales(w + b), _mm_loadu_ps(d + b));
+            if (F::offset) below = _mm_fmadd_ps(s, _mm_loadu_ps(offset + b), below);
+            const auto add = [&](int i, __m256 scale, __m256 to) { return _mm256_fmadd_ps(dot<F::signs>(quants(w[b + i]), x[b + i]), scale, to); };
+            even = add(0, _mm256_broadcastss_ps(s), even);
+            odd = add(1, _mm256_broadcastss_ps(_mm_permute_ps(s, 0x55)), odd);
+            even = add(2, _mm256_broadcastss_ps(_mm_permute_ps(s, 0xaa)), even);
+            odd = add(3, _mm256_broadcastss_ps(_mm_permute_ps(s, 0xff)), odd);
         }
         for (; b < k; b++) {
-            const __m256i q = quants(w[b]);
-            for (int t = 0; t < N; t++) {
-                const float s = scale(w[b]) * d[t * k + b];
-                even[t] = _mm256_fmadd_ps(dot<F::signs>(q, few.x[t][b]), _mm256_set1_ps(s), even[t]);
-                if (F::offset) below[t] = _mm_add_ss(below[t], _mm_set_ss(s * offset[t * k + b]));
-            }
+            const float s = scale(w[b]) * d[b];
+            even = _mm256_fmadd_ps(dot<F::signs>(quants(w[b]), x[b]), _mm256_set1_ps(s), even);
+            if (F::offset) below = _mm_add_ss(below, _mm_set_ss(s * offset[b]));
         }
-        for (int t = 0; t < N; t++) sums[t] = total(_mm256_sub_ps(_mm256_add_ps(even[t], odd[t]), _mm256_zextps128_ps256(below[t])));
+        return total(_mm256_sub_ps(_mm256_add_ps(even, odd), _mm256_zextps128_ps256(below)));
     }
 
-    template <int N> static bool by(const Product &p) {
+    static bool multiply(const Product &p) {
         static thread_local Buffer<float> buffer;
-        const Few<block_q8_0, N> few(p);
+        const auto *x = p.token<block_q8_0>(0);
         const int64_t k = p.k;
-        float *d = buffer.get(2 * N * k), *offset = d + N * k;
-        for (int t = 0; t < N; t++) {
-            for (int64_t b = 0; b < k; b++) {
-                d[t * k + b] = _cvtsh_ss(few.x[t][b].d);
-                offset[t * k + b] = F::offset ? (float) (F::offset * sum_of(few.x[t][b])) : 0;
-            }
+        float *d = buffer.get(2 * k), *offset = d + k;
+        for (int64_t b = 0; b < k; b++) {
+            d[b] = _cvtsh_ss(x[b].d);
+            offset[b] = F::offset ? (float) (F::offset * sum_of(x[b])) : 0;
         }
-        return each_row<N>(p, p.lda * sizeof(Block), [&](const char *w, float *sums) { row<N>((const Block *) w, k, few, d, offset, sums); });
+        return each_row(p, p.lda * sizeof(Block), [&](const char *w) { return row((const Block *) w, k, x, d, offset); });
     }
 };
-
-// Products with up to N tokens.
-template <class Rows, int N = Rows::few> static bool by_rows(const Product &p) {
-    if constexpr (N > 1)
-        if (p.n < N) return by_rows<Rows, N - 1>(p);
-    return Rows::template by<N>(p);
-}

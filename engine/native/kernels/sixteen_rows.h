@@ -1,4 +1,4 @@
-// Products with few tokens, row by row (see rows.h), of formats whose blocks of 256 weights have a scale for each 16 of
+// Products with one token, row by row (see rows.h), of formats whose blocks of 256 weights have a scale for each 16 of
 // them: Q2_K, Q3_K and Q6_K.
 #pragma once
 #include "rows.h"
@@ -43,43 +43,34 @@ static inline void take(const block_q2_k &w, __m256i, __m256i sums, float d, __m
 }
 
 template <class Block> struct SixteensRows {
-    static constexpr int few = 5;
-
-    template <int N> static inline void row(const Block *w, int64_t k, const Few<block_q8_k, N> &few, float *sums) {
-        __m256 all[N];
-        for (int t = 0; t < N; t++) all[t] = _mm256_setzero_ps();
+    static inline float row(const Block *w, int64_t k, const block_q8_k *x) {
+        __m256 all = _mm256_setzero_ps();
         for (int64_t b = 0; b < k; b++) {
             fetch((const char *) (w + b) + AHEAD, sizeof *w);
             const __m256i scales = _mm256_cvtepi8_epi16(own_scales(w[b]));
-            __m256i even[N], odd[N];
-            for (int t = 0; t < N; t++) {
-                even[t] = odd[t] = _mm256_setzero_si256();
-                take(w[b], scales, _mm256_loadu_si256((const __m256i *) few.x[t][b].sums), few.x[t][b].d, even[t], all[t]);
-            }
+            __m256i even = _mm256_setzero_si256(), odd = _mm256_setzero_si256();
+            take(w[b], scales, _mm256_loadu_si256((const __m256i *) x[b].sums), x[b].d, even, all);
 #pragma GCC unroll 2
             for (int half = 0; half < 2; half++) {
                 // In each lane the scales of its 16 columns of four strips, twice.
                 const __m256i own = half ? _mm256_permute4x64_epi64(scales, 0xee) : _mm256_permute4x64_epi64(scales, 0x44);
                 const __m256i pairs = _mm256_shuffle_epi8(own, _mm256_setr_epi8(0, 1, 0, 1, 4, 5, 4, 5, 8, 9, 8, 9, 12, 13, 12, 13,
                                                                                 2, 3, 2, 3, 6, 7, 6, 7, 10, 11, 10, 11, 14, 15, 14, 15));
-                const auto add = [&](int j, __m256i scale, __m256i *to) {
-                    const __m256i q = strip(w[b], half, j);
-                    for (int t = 0; t < N; t++) to[t] = _mm256_add_epi32(to[t], scaled(q, few.x[t][b].qs + 128 * half + 32 * j, scale));
+                const auto add = [&](int j, __m256i scale, __m256i to) {
+                    return _mm256_add_epi32(to, scaled(strip(w[b], half, j), x[b].qs + 128 * half + 32 * j, scale));
                 };
-                add(0, _mm256_shuffle_epi32(pairs, 0x00), even);
-                add(1, _mm256_shuffle_epi32(pairs, 0x55), odd);
-                add(2, _mm256_shuffle_epi32(pairs, 0xaa), even);
-                add(3, _mm256_shuffle_epi32(pairs, 0xff), odd);
+                even = add(0, _mm256_shuffle_epi32(pairs, 0x00), even);
+                odd = add(1, _mm256_shuffle_epi32(pairs, 0x55), odd);
+                even = add(2, _mm256_shuffle_epi32(pairs, 0xaa), even);
+                odd = add(3, _mm256_shuffle_epi32(pairs, 0xff), odd);
             }
-            const float d = _cvtsh_ss(w[b].d);
-            for (int t = 0; t < N; t++)
-                all[t] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(_mm256_add_epi32(even[t], odd[t])), _mm256_set1_ps(d * few.x[t][b].d), all[t]);
+            all = _mm256_fmadd_ps(_mm256_cvtepi32_ps(_mm256_add_epi32(even, odd)), _mm256_set1_ps(_cvtsh_ss(w[b].d) * x[b].d), all);
         }
-        for (int t = 0; t < N; t++) sums[t] = total(all[t]);
+        return total(all);
     }
 
-    template <int N> static bool by(const Product &p) {
-        const Few<block_q8_k, N> few(p);
-        return each_row<N>(p, p.lda * sizeof(Block), [&](const char *w, float *sums) { row<N>((const Block *) w, p.k, few, sums); });
+    static bool multiply(const Product &p) {
+        const auto *x = p.token<block_q8_k>(0);
+        return each_row(p, p.lda * sizeof(Block), [&](const char *w) { return row((const Block *) w, p.k, x); });
     }
 };

@@ -9,6 +9,7 @@
 
 #include "attention.h"
 #include "formats.h"
+#include "panels.h"
 #include "slots.h"
 
 // So many tokens pay for bringing rows of floats side by side.
@@ -42,7 +43,7 @@ static bool counted(const Product &p, int weights, int tokens) {
 static bool sgemm(const ggml_compute_params *params, int64_t m, int64_t n, int64_t k, const void *A, int64_t lda, const void *B,
                   int64_t ldb, void *C, int64_t ldc, int Atype, int Btype, int Ctype) {
     const Share share = counts && Btype != TYPE_F32 ? Share::COUNTED : Share::COUNT;
-    const Product product = {params, m, n, k, A, lda, B, ldb, (float *) C, ldc, share, nullptr};
+    const Product product = {&ggml, params, m, n, k, A, lda, B, ldb, (float *) C, ldc, share, nullptr};
     if (Ctype == TYPE_F32 && counted(product, Atype, Btype)) return true;
     return ggml.sgemm(params, m, n, k, A, lda, B, ldb, C, ldc, Atype, Btype, Ctype);
 }
@@ -70,7 +71,7 @@ static bool experts(const ggml_compute_params *params, ggml_tensor *dst, int64_t
             routes[i].results = (float *) ((char *) dst->data + slot * dst->nb[1] + token * dst->nb[2]);
         }
         const void *A = (const char *) weights->data + expert * weights->nb[2];
-        const Product product = {params, weights->ne[1], n, k, A, (int64_t) (weights->nb[1] / format->size), nullptr, 0, nullptr, 0, Share::FIXED, routes};
+        const Product product = {&ggml, params, weights->ne[1], n, k, A, (int64_t) (weights->nb[1] / format->size), nullptr, 0, nullptr, 0, Share::FIXED, routes};
         if (counted(product, weights->type, format->tokens)) return true;
     }
     return ggml.experts(params, dst, expert, n, rows, scratch);
