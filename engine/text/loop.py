@@ -55,6 +55,7 @@ log = logging.getLogger("engine.text")
 # A prefill of fewer tokens is over before an abort would have spared anything.
 ABORT_WORTH = 64
 LEAST_PREFILL = 16
+QUIET = 2.0  # seconds
 CHECKED_STEPS = 64  # with `debug` the books are compared after so many steps at the latest
 
 type Publish = Callable[[list[tuple[Mailbox, Notice]]], None]
@@ -76,7 +77,8 @@ class EngineLoop:
     compute masks while the backend decodes. ``embeddings``: the other kind of work, one batch of it after each step.
     ``host``: the same that the scheduler has. ``rent``: says how long idle prefixes are kept; measured if left out.
     ``speculation``: who drafts; it is closed with the loop. ``copies``: what the scheduler copies with, where each id
-    has a stream of cells. ``foreign``: who is told of the cells of others that steps read.
+    has a stream of cells. ``foreign``: who is told of the cells of others that steps read. ``tidy``: called once when
+    nothing has been asked for ``QUIET`` seconds.
     """
 
     def __init__(
@@ -93,6 +95,7 @@ class EngineLoop:
         rent: CellRent | None = None,
         copies: TimedMemory | None = None,
         foreign: ForeignCells | None = None,
+        tidy: Callable[[], None] = lambda: None,
         debug: bool = False,
         clock: Callable[[], float] = monotonic,
     ) -> None:
@@ -111,6 +114,8 @@ class EngineLoop:
         self._rent = rent or CellRent()
         self._copies = copies
         self._foreign = foreign
+        self._tidy = tidy
+        self._is_tidy = False
         self._masks = Masks(mask_threads)
         self._host = host
         self._speculation = speculation or Speculation()
@@ -222,13 +227,17 @@ class EngineLoop:
         self._speculation.idle()
         if self._debug and not self.scheduler.running:
             self.check_books()
+        untidy = wake_at is None and not self._is_tidy
+        timeout = QUIET if untidy else None if wake_at is None else max(0.0, wake_at - self._clock())
         try:
-            timeout = None if wake_at is None else max(0.0, wake_at - self._clock())
             self._obey(self.commands.get(timeout=timeout))
         except queue.Empty:
-            return
+            if untidy:
+                self._tidy()
+                self._is_tidy = True
 
     def _obey(self, command: Command) -> None:
+        self._is_tidy = False
         match command:
             case Submit():
                 self._submit(command)

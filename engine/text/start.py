@@ -15,6 +15,7 @@ from engine.embedding.worker import EmbeddingWorker
 from engine.errors import ModelLoadError
 from engine.native import library
 from engine.native.context_params import most_sequences
+from engine.native.heap import give_back
 from engine.native.model import Model, ModelFacts, Progress
 from engine.native.options import ContextOptions, FlashAttention
 from engine.text.backend import DecodeStatus, Run
@@ -94,6 +95,7 @@ def _start(options: EngineOptions, publish: Publish, model: Model) -> Started:
         speculation=speculation,
         copies=copies,
         foreign=ForeignCells(_advise) if may_advise(options, model) else None,
+        tidy=give_back,
         debug=options.debug,
     )
     if speculation.enabled:

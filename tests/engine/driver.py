@@ -143,6 +143,7 @@ class Driver:
         self.scheduler = Scheduler(limits_of(self.backend, **limits), memory, self.host, self.checkpoints)
         self.boxes: dict[str, Box] = {}
         self.batches: list[int] = []  # events of each publish
+        self.tidied: list[float] = []  # when
         self.loop = EngineLoop(
             self.backend,
             self.scheduler,
@@ -153,6 +154,7 @@ class Driver:
             speculation=speculation,
             rent=rent,
             copies=copies,
+            tidy=self._tidy,
             debug=True,
             clock=self.clock,
         )
@@ -161,6 +163,9 @@ class Driver:
     def _has_work(self) -> bool:
         live = [*self.scheduler.running, *self.scheduler.waiting]
         return bool(live) and not any(self.boxes[s.request.id].is_full for s in live)
+
+    def _tidy(self) -> None:
+        self.tidied.append(self.clock.now)
 
     def _publish(self, batch: list[tuple[Box, Event]]) -> None:
         self.batches.append(len(batch))

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from engine.errors import ContextExceeded, EngineUnavailable, InvalidRequest
 from engine.text.commands import Resume, Stop
 from engine.text.events import FinishReason, PrefillProgress, Tokens
+from engine.text.loop import QUIET
 from engine.text.requests import SamplingParams
 from tests.engine.driver import Driver, reference, text_of
 from tests.engine.fake_backend import EOG, FakeBackend, continuation
@@ -356,6 +357,16 @@ def run_with(driver: Driver, command: Callable[[], None]) -> None:
 
     driver.backend.before_decode = third
     driver.loop.run()
+
+
+def test_a_loop_that_is_asked_nothing_for_a_while_is_tidied_once() -> None:
+    driver = Driver()
+    for _ in range(2):
+        driver.ask("a", "prompt")
+        driver.finish()
+        asked, tidied = driver.clock.now, [*driver.tidied]
+        driver.steps(3)
+        assert driver.tidied == [*tidied, asked + QUIET]
 
 
 def test_stop_fails_what_is_left() -> None:

@@ -37,6 +37,7 @@ CHECKED: Final = f"{sys.executable} -m tools.bench.soaking.checked"
 OWN_ARGS: Final = "-np 8 -c 2048 -kvu --lookup-ngram-min 2 --draft-min 1 --cache-ram 32"
 IDLE_WITHIN: Final = 30.0  # seconds
 LIMIT: Final = 240.0  # seconds that a client may take
+SETTLED: Final = 3.0  # seconds after which an idle server has given free memory back
 POLL_SECONDS: Final = 0.1
 
 
@@ -148,6 +149,7 @@ async def after_round(address: Address, prompts: Prompts, number: int, tally: Ta
     await wait_idle(address, IDLE_WITHIN)
     seen = ""
     if watch is not None:
+        await trio.sleep(SETTLED)
         wrong += await watch.look(metrics)
         if watch.samples:
             last = watch.samples[-1]
