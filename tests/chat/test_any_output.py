@@ -10,12 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llamabox.chat.analysis.choose import format_of
-from llamabox.chat.deltas import CallArguments, CallStarted, Content, Delta, Reasoning
+from llamabox.chat.deltas import CallArguments, CallStarted, Delta
 from llamabox.chat.formats.base import ChatFormat, Tool
 from llamabox.chat.formats.generic import GenericCalls
 from llamabox.chat.parser import OutputParser
 from tests.chat.analysis.templates import describe
 from tests.chat.families import CONTENT, FAMILIES, FULL, REASONING, TOOLS, Family
+from tests.chat.joining import joined
 
 OFFERED = {
     function["name"]: Tool(name=function["name"], parameters=function["parameters"])
@@ -66,17 +67,9 @@ def read(
         reasoning_open=reasoning_open,
         new_id=lambda: f"fresh{next(fresh)}",
     )
-    joined: list[Delta] = []
-    for delta in itertools.chain.from_iterable([*(parser.feed(piece) for piece in pieces), parser.finish(**end)]):
-        match joined[-1] if joined else None, delta:
-            case (Content(before), Content(text)) | (Reasoning(before), Reasoning(text)):
-                joined[-1] = type(delta)(before + text)
-            case CallArguments(index, before), CallArguments(same, text) if index == same:
-                joined[-1] = CallArguments(index, before + text)
-            case _:
-                joined.append(delta)
-    assert all(isinstance(delta, CallStarted) or delta.text for delta in joined)
-    return joined, parser.in_call, parser.over
+    deltas = joined([*(delta for piece in pieces for delta in parser.feed(piece)), *parser.finish(**end)])
+    assert all(isinstance(delta, CallStarted) or delta.text for delta in deltas)
+    return deltas, parser.in_call, parser.over
 
 
 def calls_of(deltas: list[Delta]) -> list[tuple[str, str, str]]:

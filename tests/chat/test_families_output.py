@@ -18,6 +18,7 @@ from tests.chat.families import CONTENT, FAMILIES, FULL, PLAIN, REASONING, TOOLS
 from tests.chat.families.samples import Call
 from tests.chat.families.wires import Wire
 from tests.chat.guidance import accepted, accepts, sample, special_ids, tokens
+from tests.chat.joining import joined
 
 OFFERED = {
     function["name"]: Tool(name=function["name"], parameters=function["parameters"])
@@ -55,18 +56,7 @@ def read(
         new_id=lambda: FRESH.format(next(fresh)),
     )
     deltas = [delta for piece in pieces for delta in parser.feed(piece)]
-    deltas += parser.finish(at_limit=at_limit)
-    joined: list[Delta] = []
-    for delta in deltas:
-        last = joined[-1] if joined else None
-        match last, delta:
-            case (Content(before), Content(text)) | (Reasoning(before), Reasoning(text)):
-                joined[-1] = type(delta)(before + text)
-            case CallArguments(index, before), CallArguments(same, text) if index == same:
-                joined[-1] = CallArguments(index, before + text)
-            case _:
-                joined.append(delta)
-    return joined
+    return joined([*deltas, *parser.finish(at_limit=at_limit)])
 
 
 def splits(text: str) -> Iterable[tuple[str, ...]]:
